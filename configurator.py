@@ -1,0 +1,202 @@
+"""
+Settings of every script: config/default.py, then a config file, then the command line.
+
+    python SCRIPT.py [config/file.py] [--key=value ...]
+
+A config file holds plain Python assignments, `name = literal`. It is parsed and never run, so that
+neither a typo nor a downloaded file can do more than set a known setting to a value of its own type.
+"""
+import ast
+import difflib
+import math
+import operator
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from files import InputError
+
+ROOT = Path(__file__).resolve().parent
+DEFAULT = ROOT / "config" / "default.py"
+
+ARITHMETIC = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
+    ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv,
+}  # no power: 9**9**9 would hang
+WANTED = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+
+
+def load_settings(usage, keys, argv=None):
+    """
+    Settings of a script from default.py, the config file and the flags in `argv` (sys.argv[1:] if None).
+
+    usage: the script's docstring, for --help.  keys: names of the settings that the script reads; --help and
+    the table on stderr show these. Returns a namespace with every key of default.py, data_dir and out_dir filled in,
+    and `config_name`, the stem of the config file. Raises InputError for anything that is not right.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    defaults = read_config(DEFAULT)
+    if "--help" in argv or "-h" in argv:
+        print_help(usage, keys, defaults)
+        raise SystemExit(0)
+
+    files = [word for word in argv if not word.startswith("-")]
+    if len(files) > 1:
+        raise InputError(f"one config file at most, got {' and '.join(files)} (settings are written --key=value)")
+    values = dict(defaults)
+    config_name = "default"
+    if files:
+        path = find_config(files[0])
+        for name, value in read_config(path, defaults).items():
+            values[name] = value
+        # the settings file of a run, out/NAME/config.py, keeps the run's name
+        config_name = path.resolve().parent.name if path.stem == "config" else path.stem
+    for word in argv:
+        if word.startswith("-"):
+            name, value = read_flag(word, defaults)
+            values[name] = value
+
+    values["data_dir"] = values["data_dir"] or f"data/{config_name}"
+    values["out_dir"] = values["out_dir"] or f"out/{config_name}"
+    settings = SimpleNamespace(**values, config_name=config_name)
+    print_table(settings, keys, defaults, source=files[0] if files else "defaults")
+    return settings
+
+
+def settings_text(settings):
+    """The settings as the text of a config file that gives the same settings again."""
+    comments = read_comments()
+    lines = [f"{name} = {getattr(settings, name)!r}  # {comment}" for name, comment in comments.items()]
+    return '"""Settings of a run, as resolved; a valid config file."""\n' + "\n".join(lines) + "\n"
+
+
+def find_config(name):
+    """Path of a config file, relative to the working directory or else to this repository."""
+    for path in (Path(name), ROOT / name):
+        if path.is_file():
+            return path
+    known = {path.stem: f"config/{path.name}" for path in sorted(DEFAULT.parent.glob("*.py"))}
+    close = difflib.get_close_matches(Path(name).stem, known, n=1)
+    hint = f"did you mean {known[close[0]]}?" if close else f"there are {', '.join(known.values())}"
+    raise InputError(f"{name}: no such config file; {hint}")
+
+
+def read_config(path, defaults=None):
+    """
+    The assignments of a config file as a dictionary, in order. With `defaults`, each name must be one of
+    its keys and each value of the type found there.
+    """
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8-sig"))
+    except SyntaxError as error:
+        raise InputError(f"{path}:{error.lineno or 1}: not valid Python: {error.msg}") from None
+    except (OSError, ValueError, RecursionError, MemoryError) as error:  # unreadable, not text, nested too deep
+        raise InputError(f"{path}: not a readable config file: {error or type(error).__name__}") from None
+
+    values = {}
+    for statement in tree.body:
+        where = f"{path}:{statement.lineno}"
+        match statement:
+            case ast.Expr(value=ast.Constant(value=str())):  # docstring
+                continue
+            case ast.Assign(targets=[ast.Name(id=name)], value=expression):
+                pass
+            case _:
+                raise InputError(f"{where}: a config file holds only comments and lines `name = value`")
+        try:
+            value = evaluate(expression)
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            raise InputError(f"{where}: {name}: {error}") from None
+        values[name] = check(name, value, defaults, where) if defaults else value
+    return values
+
+
+def evaluate(node):
+    """Value of a literal, or of simple arithmetic on numbers."""
+    match node:
+        case ast.Constant(value=bool() | int() | float() | str() as value):
+            return value
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
+            value = number(evaluate(operand))
+            return -value if isinstance(sign, ast.USub) else value
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
+            return ARITHMETIC[type(op)](number(evaluate(left)), number(evaluate(right)))
+    raise ValueError("wanted a plain value: a number, simple arithmetic of numbers, text in quotes, True or False")
+
+
+def number(value):
+    if type(value) not in (int, float):
+        raise ValueError(f"arithmetic is for numbers only, got {value!r}")
+    return value
+
+
+def read_flag(word, defaults):
+    """Name and value of a flag `--key=value`, or of `--key` for True."""
+    name, equals, text = word.removeprefix("--").partition("=")
+    where = "command line"
+    if not word.startswith("--"):
+        raise InputError(f"{where}: {word}: settings are written --key=value")
+    if name not in defaults:
+        check(name, text, defaults, where)
+    kind = type(defaults[name])
+    if not equals:
+        if kind is not bool:
+            raise InputError(f"{where}: --{name} needs a value: write --{name}=VALUE, {WANTED[kind]}")
+        return name, True
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        value = text
+    if kind is str and not isinstance(value, str):
+        value = text  # --output=2024 is a file called 2024
+    return name, check(name, value, defaults, where)
+
+
+def check(name, value, defaults, where):
+    """`value` in the type that `defaults` has for `name`; InputError for an unknown name or a wrong type."""
+    if name not in defaults:
+        close = difflib.get_close_matches(name.replace("-", "_"), defaults, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else "config/default.py lists them all"
+        raise InputError(f"{where}: unknown setting {name}; {hint}")
+    kind = type(defaults[name])
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise InputError(f"{where}: {name}: got {value!r}, wanted {WANTED[kind]}, such as {defaults[name]!r}")
+    if kind is float and not math.isfinite(value):
+        raise InputError(f"{where}: {name}: got {value}, wanted a finite number")
+    return value
+
+
+def read_comments():
+    """Comment of each setting in default.py, by name."""
+    comments = {}
+    for line in DEFAULT.read_text(encoding="utf-8").splitlines():
+        name, equals, rest = line.partition(" = ")
+        if equals and name.isidentifier():
+            comments[name] = rest.partition("  # ")[2]
+    return comments
+
+
+def print_help(usage, keys, defaults):
+    comments = read_comments()
+    width = max(len(f"--{name}={defaults[name]!r}") for name in keys)
+    print((usage or "").strip())
+    print("\nsettings (with their defaults):")
+    for name in keys:
+        print(f"  {f'--{name}={defaults[name]!r}':{width}}  {comments[name]}")
+
+
+def print_table(settings, keys, defaults, source):
+    """The settings that the script reads, in columns, on stderr: stdout is for results."""
+    cells = []
+    for name in keys:
+        value = getattr(settings, name)
+        cells.append(f"{'*' if value != defaults[name] else ' '}{name} = {value!r}")
+    width = max(map(len, cells)) + 2
+    columns = max(1, shutil.get_terminal_size((110, 24)).columns // width)
+    rows = math.ceil(len(cells) / columns)
+    print(f"settings from {source} (* differs from config/default.py):", file=sys.stderr)
+    for row in range(rows):
+        print("".join(f"{cell:{width}}" for cell in cells[row::rows]).rstrip(), file=sys.stderr)

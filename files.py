@@ -1,0 +1,124 @@
+"""What scripts and disk say to each other: CSV rows in, atomic files out, one clear line when something is wrong."""
+import contextlib
+import csv
+import gzip
+import io
+import json
+import os
+import pathlib
+import sys
+import tempfile
+
+csv.field_size_limit(2**24)          # QCD 2->3 amplitudes are longer than the csv module's default of 128 KiB
+
+
+class InputError(Exception):
+    """Something in the user's input is wrong; the message is one line: where, what is wrong, what is expected."""
+
+
+def main_guard(main):
+    """Run a script's main(); an InputError becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+    except BrokenPipeError:          # `python verify.py FILE | head`: the reader has gone, which is no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def open_text(path):
+    """Open a plain or gzipped text file for reading (UTF-8)."""
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, a CSV file is expected")
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8", newline="")
+    return open(path, encoding="utf-8", newline="")
+
+
+def read_rows(path, required=("amp", "sqamp")):
+    """Stream a CSV file (plain or .gz) with a header as (line number, row dictionary) pairs.
+
+    The line number is that of the row's first line in the file, counted from 1. Raises InputError, as FILE:LINE, for a
+    missing or empty file, a missing required column, a row with too few or too many cells and undecodable bytes.
+    """
+    with open_text(path) as file:
+        try:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, None)
+            if not header:
+                raise InputError(f"{path}:1: the file is empty, a header with the columns {', '.join(required)} is expected")
+            for column in required:
+                if column not in header:
+                    raise InputError(f"{path}:1: no column '{column}' among {', '.join(header)}")
+            start = reader.line_num + 1
+            for cells in reader:
+                if cells:                                    # csv yields [] for a blank line
+                    if len(cells) != len(header):
+                        raise InputError(f"{path}:{start}: {len(cells)} cells, the header has {len(header)}")
+                    yield start, dict(zip(header, cells))
+                start = reader.line_num + 1
+        except (csv.Error, UnicodeDecodeError, EOFError, gzip.BadGzipFile, OSError) as error:
+            raise InputError(f"{path}:{reader.line_num + 1}: not readable as CSV ({error})") from None
+
+
+def count_lines(path):
+    """Lines of a text file, for the total of a progress bar; cheap beside reading its rows."""
+    with open_text(path) as file:
+        try:
+            return sum(1 for _ in file)
+        except (OSError, EOFError, UnicodeDecodeError):
+            return None                                      # read_rows will say what is wrong, and where
+
+
+@contextlib.contextmanager
+def atomic_open(path, mode="w"):
+    """Write a file so that it is either complete under its name or not there: temp file beside it, fsync, rename."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)                  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)                                 # the rename itself must survive a power cut
+        finally:
+            os.close(folder)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def write_json(path, data):
+    """Write `data` as indented JSON, atomically."""
+    with atomic_open(path) as file:
+        json.dump(data, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def write_rows(path, columns, rows):
+    """Write dictionaries as a CSV file with the given columns, atomically; returns how many rows were written."""
+    count = 0
+    with atomic_open(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row)
+            count += 1
+    return count

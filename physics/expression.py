@@ -1,0 +1,377 @@
+r"""Text of amplitudes and squared amplitudes <-> trees, in MARTY's grammar.
+
+    sum     := ['-'] product (('+' | '-') ['-'] product)*
+    product := power (('*' | '/') power)*
+    power   := atom ['^' power]
+    atom    := number | symbol | function '(' sum ')' | '(' sum ')' | tensor | field
+
+A tensor is `gamma_{%\sigma_1,%a,%b}` or a momentum with an index, `p_2_%\nu_1`; a field is a leg of the diagram,
+`e_{i_3,%gam_1}(p_1)_u^(*)`. A `+` before an index marks its position; a repeated index is summed.
+
+Nothing is evaluated while reading, and no function here recurses: nesting is limited by memory alone.
+"""
+import re
+from typing import NamedTuple
+
+from files import InputError
+
+
+class Number(NamedTuple):
+    value: int
+
+
+class Symbol(NamedTuple):
+    name: str
+
+
+class Tensor(NamedTuple):
+    name: str                   # 'gamma', 'P_L', 'T_C_10', ..., or the momentum 'p_2'
+    indices: tuple              # ('+%\\sigma_1', '%a', '%b'), as written
+
+
+class Field(NamedTuple):
+    name: str                   # particle: 'e', 'mu', 'A', ...
+    indices: tuple              # polarisation, [colour,] [Dirac or Lorentz]
+    leg: int                    # n of its momentum p_n
+    kind: str                   # 'u' or 'v' for fermions, '' otherwise
+    starred: bool               # ^(*): conjugate
+
+
+class Sum(NamedTuple):
+    terms: tuple
+    minus: tuple                # minus[k]: term k is subtracted (`a - b`; MARTY writes `a + -b`, a Negative term)
+
+
+class Product(NamedTuple):
+    factors: tuple
+    inverse: tuple              # inverse[k]: factor k divides
+
+
+class Power(NamedTuple):
+    base: tuple
+    exponent: tuple
+
+
+class Negative(NamedTuple):
+    operand: tuple
+
+
+class Function(NamedTuple):
+    name: str
+    argument: tuple
+
+
+FUNCTIONS = ("sin", "cos", "tan")                            # of theta_W
+INDEX = r"\+?%?\\?[A-Za-z]\w*"
+TOKEN = re.compile(rf"""
+      (?P<space>    \s+ )
+    | (?P<number>   \d+ )
+    | (?P<field>    [A-Za-z]\w*? (?:_\{{ [^{{}}()]* \}})? \(p_\d+\) (?:_[uv]\b)? (?:\^\(\*\))? )
+    | (?P<tensor>   [A-Za-z]\w*? _\{{ [^{{}}()]* \}} )
+    | (?P<momentum> p_\d+_ \+?%\\?[A-Za-z]\w* )
+    | (?P<function> (?:{"|".join(FUNCTIONS)}) (?=\() )
+    | (?P<symbol>   [A-Za-z]\w* )
+    | (?P<operator> [-+*/^()] )
+    | (?P<unknown>  . )""", re.VERBOSE | re.DOTALL)
+FIELD = re.compile(r"(\w+?)(?:_\{(.*)\})?\(p_(\d+)\)(?:_([uv]))?(\^\(\*\))?")
+INDICES = re.compile(rf"{INDEX}(?:,{INDEX})*")
+
+
+class ParseError(InputError):
+    def __init__(self, text, column, expected):
+        found = f"'{text[column:column + 12].split()[0]}'" if text[column:].strip() else "the end of the text"
+        super().__init__(f"column {column + 1}: found {found}, expected {expected}")
+        self.column = column                                 # counted from 0
+
+
+def parse(text):
+    """Tree of an amplitude or squared amplitude; linear time. Raises ParseError with the column and what was expected."""
+    outer = []                                               # the frames around the current parenthesis
+    # One frame: finished terms of the sum, finished factors of the product, bases of a^b^c..., number of signs before the term
+    terms, minus, factors, inverse, bases, negative, function = [], [], [], [], [], False, None
+    subtract = divide = False
+    operand_next = True
+    for match in TOKEN.finditer(text):
+        kind = match.lastgroup
+        if kind == "space":
+            continue
+        token = match.group()
+        if operand_next:
+            if kind == "number":
+                node = Number(int(token))
+            elif kind == "symbol":
+                node = Symbol(token)
+            elif kind == "tensor":
+                name, indices = token[:-1].split("_{", 1)
+                node = Tensor(name, _indices(text, indices, match.start() + len(name) + 2))
+            elif kind == "field":
+                node = _field(text, match)
+            elif kind == "momentum":
+                _, leg, index = token.split("_", 2)
+                node = Tensor("p_" + leg, (index,))
+            elif token == "(" or kind == "function":
+                if kind == "function":
+                    function = token
+                    continue
+                outer.append((terms, minus, factors, inverse, bases, negative, function, subtract, divide))
+                terms, minus, factors, inverse, bases, negative, function = [], [], [], [], [], False, None
+                subtract = divide = False
+                continue
+            elif token == "-" and not factors and not bases and not negative:
+                negative = True
+                continue
+            else:
+                raise ParseError(text, match.start(), "a number, a name or '('")
+        elif token == "*" or token == "/":
+            factors.append(_power(bases, node))
+            inverse.append(divide)
+            divide = token == "/"
+            operand_next = True
+            continue
+        elif token == "^":
+            bases.append(node)
+            operand_next = True
+            continue
+        elif token == "+" or token == "-":
+            factors.append(_power(bases, node))
+            inverse.append(divide)
+            terms.append(_product(factors, inverse, negative))
+            minus.append(subtract)
+            factors, inverse, negative = [], [], False
+            subtract, divide = token == "-", False
+            operand_next = True
+            continue
+        elif token == ")" and outer:
+            factors.append(_power(bases, node))
+            inverse.append(divide)
+            terms.append(_product(factors, inverse, negative))
+            minus.append(subtract)
+            node = _sum(terms, minus)
+            terms, minus, factors, inverse, bases, negative, function, subtract, divide = outer.pop()
+            if function:
+                node, function = Function(function, node), None
+        else:
+            raise ParseError(text, match.start(), "an operator or ')'" if outer else "an operator or the end")
+        operand_next = False
+    if operand_next:
+        raise ParseError(text, len(text), "a number, a name or '('")
+    if outer:
+        raise ParseError(text, len(text), "')'")
+    factors.append(_power(bases, node))
+    inverse.append(divide)
+    terms.append(_product(factors, inverse, negative))
+    minus.append(subtract)
+    return _sum(terms, minus)
+
+
+def _indices(text, indices, column):
+    if not INDICES.fullmatch(indices):
+        raise ParseError(text, column, r"indices such as %\sigma_1,%gam_2 separated by commas")
+    return tuple(indices.split(","))
+
+
+def _field(text, match):
+    name, indices, leg, kind, star = FIELD.fullmatch(match.group()).groups()
+    return Field(name, _indices(text, indices, match.start() + len(name) + 2) if indices is not None else (),
+                 int(leg), kind or "", star is not None)
+
+
+def _power(bases, node):
+    while bases:
+        node = Power(bases.pop(), node)
+    return node
+
+
+def _product(factors, inverse, negative):
+    node = factors[0] if len(factors) == 1 else Product(tuple(factors), tuple(inverse))
+    return Negative(node) if negative else node
+
+
+def _sum(terms, minus):
+    return terms[0] if len(terms) == 1 else Sum(tuple(terms), tuple(minus))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Walking trees without recursion
+
+def children(node):
+    kind = type(node)
+    if kind is Sum:
+        return node.terms
+    if kind is Product:
+        return node.factors
+    if kind is Power:
+        return (node.base, node.exponent)
+    if kind is Negative:
+        return (node.operand,)
+    if kind is Function:
+        return (node.argument,)
+    return ()
+
+
+def fold(tree, visit):
+    """Value of `tree` from the leaves up: visit(node, values of its children) is called once for every node."""
+    values, todo = [], [tree]
+    while todo:
+        node = todo.pop()
+        if node is None:                                     # the node below has all its children's values on the stack
+            node = todo.pop()
+            count = len(children(node))
+            arguments = values[-count:]
+            del values[-count:]
+            values.append(visit(node, arguments))
+        else:
+            below = children(node)
+            if below:
+                todo.append(node)
+                todo.append(None)
+                todo.extend(reversed(below))
+            else:
+                values.append(visit(node, ()))
+    return values[0]
+
+
+def to_text(tree):
+    """Infix text, spelled as MARTY spells it: parse(to_text(tree)) == tree."""
+    pieces, todo = [], [tree]                                # the stack holds nodes and finished text, in reverse
+    while todo:
+        node = todo.pop()
+        kind = type(node)
+        if kind is str:
+            pieces.append(node)
+        elif kind is Number:
+            pieces.append(str(node.value))
+        elif kind is Symbol:
+            pieces.append(node.name)
+        elif kind is Tensor:
+            if node.name.startswith("p_"):
+                pieces.append(f"{node.name}_{node.indices[0]}")
+            else:
+                pieces.append(f"{node.name}_{{{','.join(node.indices)}}}")
+        elif kind is Field:
+            indices = f"_{{{','.join(node.indices)}}}" if node.indices else ""
+            spinor = f"_{node.kind}" if node.kind else ""
+            pieces.append(f"{node.name}{indices}(p_{node.leg}){spinor}{'^(*)' if node.starred else ''}")
+        else:
+            todo.extend(reversed(list(_layout(node, kind))))
+    return "".join(pieces)
+
+
+def _layout(node, kind):
+    """The text and child nodes of an inner node in reading order, parentheses where the grammar needs them."""
+    if kind is Sum:
+        for k, (term, minus) in enumerate(zip(node.terms, node.minus)):
+            if k:
+                yield " - " if minus else " + "
+            yield from _within(term, (Sum,))
+    elif kind is Product:
+        for k, (factor, inverse) in enumerate(zip(node.factors, node.inverse)):
+            if k:
+                yield "/" if inverse else "*"
+            yield from _within(factor, (Sum, Product, Negative))
+    elif kind is Negative:
+        yield "-"
+        yield from _within(node.operand, (Sum, Negative))
+    elif kind is Power:
+        yield from _within(node.base, (Sum, Product, Negative, Power))
+        yield "^"
+        yield from _within(node.exponent, (Sum, Product, Negative))
+    else:
+        yield node.name + "("
+        yield node.argument
+        yield ")"
+
+
+def _within(node, weaker):
+    return ("(", node, ")") if type(node) in weaker else (node,)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Amplitudes: sums of products of scalars and tensors over one set of legs
+
+class Term(NamedTuple):
+    scalars: tuple              # of (node, divides): numbers, couplings, masses, propagator denominators
+    tensors: tuple              # of Tensor and Field
+
+
+def expand(tree):
+    """The amplitude as a list of Terms: sums are multiplied out where tensors stand in them, and only there."""
+    return _as_terms(fold(tree, _expand_node))
+
+
+def _expand_node(node, values):
+    """Value of a subtree: the node itself if it is a scalar, a list of Terms if tensors stand in it."""
+    kind = type(node)
+    if kind is Tensor or kind is Field:
+        return [Term((), (node,))]
+    if all(type(value) is not list for value in values):
+        return node
+    if kind is Sum:
+        terms = []
+        for value, minus in zip(values, node.minus):
+            terms += _negated(value) if minus else _as_terms(value)
+        return terms
+    if kind is Negative:
+        return _negated(values[0])
+    if kind is Product:
+        scalars, terms = (), [Term((), ())]
+        for value, inverse in zip(values, node.inverse):
+            if type(value) is not list:
+                scalars += ((value, inverse),)
+            elif inverse:
+                raise InputError("a tensor or a field stands in a denominator")
+            else:
+                terms = [Term(left.scalars + right.scalars, left.tensors + right.tensors) for left in terms for right in value]
+        return [Term(scalars + term.scalars, term.tensors) for term in terms]
+    raise InputError("a tensor or a field stands inside a power or a function")
+
+
+def _as_terms(value):
+    return value if type(value) is list else [Term(((value, False),), ())]
+
+
+def _negated(value):
+    return [Term(((Number(-1), False),) + term.scalars, term.tensors) for term in _as_terms(value)]
+
+
+class Leg(NamedTuple):
+    number: int                 # momentum p_number
+    name: str                   # particle
+    kind: str                   # 'u', 'v' or ''
+    starred: bool
+
+    @property
+    def incoming(self):
+        """u and the incoming antiparticle's vbar = v^(*) come in, as do bosons without a star."""
+        return self.starred if self.kind == "v" else not self.starred
+
+
+def legs_of(terms):
+    """Legs of an amplitude in the order of their momenta. Raises InputError unless every term has each leg exactly once."""
+    legs = None
+    for term in terms:
+        here = sorted(Leg(t.leg, t.name, t.kind, t.starred) for t in term.tensors if type(t) is Field)
+        if legs is None:
+            legs = here
+            if not legs:
+                raise InputError("the amplitude has no external legs such as e_{i_3,%gam_1}(p_1)_u")
+            if [leg.number for leg in legs] != list(range(1, len(legs) + 1)):
+                raise InputError(f"the legs carry the momenta {', '.join(f'p_{leg.number}' for leg in legs)}, "
+                                 f"expected p_1 to p_{len(legs)}, each once")
+            if [leg.incoming for leg in legs] != sorted((leg.incoming for leg in legs), reverse=True):
+                raise InputError("incoming legs must have the lower momentum numbers")
+        elif here != legs:
+            raise InputError("the terms of the amplitude have different external legs")
+    return legs
+
+
+def names_in(tree):
+    """Names of all symbols in a tree."""
+    names = set()
+
+    def visit(node, _):
+        if type(node) is Symbol:
+            names.add(node.name)
+
+    fold(tree, visit)
+    return names

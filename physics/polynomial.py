@@ -1,0 +1,112 @@
+"""Sparse polynomials with exact rational coefficients and their one canonical text.
+
+A polynomial is {monomial: Fraction}, a monomial a tuple of (symbol, power) sorted by `rank`. A propagator's denominator is
+a symbol too: its name is its own canonical text in parentheses, its power negative.
+"""
+import math
+import re
+from fractions import Fraction
+
+_INVARIANT = re.compile(r"s_\d+")
+
+
+def rank(symbol):
+    """Sort key of symbols: couplings and numbers, masses, s_ij, reg_prop, denominators; alphabetical within each."""
+    if symbol.startswith("("):
+        return 4, symbol
+    if symbol == "reg_prop":
+        return 3, symbol
+    if _INVARIANT.fullmatch(symbol):
+        return 2, symbol
+    return (1, symbol) if symbol.startswith("m_") else (0, symbol)
+
+
+def monomial(powers):
+    """Sorted tuple from a {symbol: power} dictionary, zero powers left out."""
+    return tuple(sorted(((symbol, power) for symbol, power in powers.items() if power), key=lambda item: rank(item[0])))
+
+
+def order(term):
+    """Sort key of monomials: by their highest symbol first, lower powers before higher ones."""
+    return [(rank(symbol), power) for symbol, power in reversed(term)]
+
+
+def multiply(left, right):
+    product = {}
+    for a, x in left.items():
+        for b, y in right.items():
+            powers = dict(a)
+            for symbol, power in b:
+                powers[symbol] = powers.get(symbol, 0) + power
+            key = monomial(powers)
+            product[key] = product.get(key, 0) + x * y
+    return {key: value for key, value in product.items() if value}
+
+
+def add(left, right, sign=1):
+    total = dict(left)
+    for key, value in right.items():
+        total[key] = total.get(key, 0) + sign * value
+    return {key: value for key, value in total.items() if value}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Text
+
+def factor_text(symbol, power):
+    return symbol if power == 1 else f"{symbol}^{power}" if power > 0 else f"{symbol}^({power})"
+
+
+def scaled(coefficient, factors):
+    """A term's text as MARTY spells it: `s_12`, `-s_12`, `2*s_12`, `(-2)*s_12`, `-1/2*s_12`; factors are texts."""
+    if not factors:
+        return str(coefficient)
+    text = "*".join(factors)
+    if coefficient == 1:
+        return text
+    if coefficient == -1:
+        return "-" + text
+    if coefficient.denominator == 1 and coefficient < 0:
+        return f"({coefficient})*{text}"
+    return f"{coefficient}*{text}"
+
+
+def sum_text(polynomial):
+    """The polynomial's terms in their fixed order, joined by ` + `."""
+    return " + ".join(scaled(polynomial[term], [factor_text(*factor) for factor in term]) for term in sorted(polynomial, key=order))
+
+
+def denominator_text(polynomial):
+    """(leading coefficient, text of polynomial / leading coefficient): one text for all multiples of a denominator."""
+    lead = polynomial[min(polynomial, key=order)]
+    return lead, sum_text({term: value / lead for term, value in polynomial.items()})
+
+
+def factored_text(polynomial):
+    """Canonical text of a polynomial over propagators: for each set of denominators, in a fixed order,
+
+        prefactor * (sum of monomials with coprime integer coefficients, the first one positive) * denominators
+
+    so that one rational function, given by its terms over the same denominators, has one text. '0' if nothing is left.
+    """
+    by_denominators = {}
+    for term, value in polynomial.items():
+        below = tuple(factor for factor in term if factor[0].startswith("("))
+        by_denominators.setdefault(below, {})[term[:len(term) - len(below)]] = value
+    pieces = []
+    for below, terms in sorted(by_denominators.items()):
+        common = dict.fromkeys(symbol for term in terms for symbol, _ in term)
+        common = {symbol: min(dict(term).get(symbol, 0) for term in terms) for symbol in common}
+        inside = {}
+        for term, value in terms.items():
+            inside[monomial({symbol: dict(term).get(symbol, 0) - power for symbol, power in common.items()})] = value
+        content = Fraction(math.gcd(*(value.numerator for value in inside.values())),
+                           math.lcm(*(value.denominator for value in inside.values())))
+        if inside[min(inside, key=order)] < 0:
+            content = -content
+        factors = [factor_text(*factor) for factor in monomial(common)]
+        if len(inside) > 1:
+            factors.append(f"({sum_text({term: value / content for term, value in inside.items()})})")
+        factors += [factor_text(*factor) for factor in below]
+        pieces.append(scaled(content, factors))
+    return " + ".join(pieces) or "0"

@@ -1,0 +1,400 @@
+r"""Text of an amplitude -> FORM program -> canonical text of its squared, summed and averaged form.
+
+Any amplitude of the grammar can be squared, not only our own. Its terms are grouped by how its fermion lines join the legs;
+amplitude times conjugate then closes the lines into traces, with a spin sum at each leg:
+
+    sum u ubar = pslash + m, sum v vbar = pslash - m, photons and gluons -g, massive vectors -g + p p / m^2
+
+(Peskin & Schroeder (3.66), (3.67), (5.75)). FORM takes the traces and contracts; colour is reduced by the SU(3) Fierz
+identity. Prefactors, denominators and the canonical form are exact rational arithmetic here. One FORM process squares many rows.
+"""
+import functools
+import itertools
+import math
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+from files import InputError
+from physics.expression import Field, Negative, Number, Power, Product, Sum, Symbol, expand, fold, legs_of, names_in, parse
+from physics.polynomial import add, denominator_text, factored_text, monomial, multiply
+from physics.theory import is_massless
+
+PROLOGUE = """#-
+Off statistics;
+Format nospaces;
+Format 250;
+AutoDeclare Symbols x,s;
+AutoDeclare Vectors p;
+AutoDeclare Indices m,n;
+AutoDeclare Indices c=3,d=3;
+AutoDeclare Indices a=8,b=8;
+CFunction t;
+"""
+# traces of every spin line, colour by Fierz (generators normalised to tr(TaTb) = 1/2), dot products to symbols
+REDUCE = """{traces}
+contract;
+.sort
+repeat id t(a1?,c1?,c2?)*t(a1?,c3?,c4?) = 1/2*d_(c1,c4)*d_(c2,c3)-1/6*d_(c1,c2)*d_(c3,c4);
+id t(a1?,c1?,c1?) = 0;
+{products}
+Print +s;
+.end
+"""
+
+
+def square(amp, timeout=60):
+    """Canonical sqamp text of one amplitude's text. Raises InputError with the reason."""
+    result, = square_many([amp], timeout)
+    if isinstance(result, InputError):
+        raise result
+    return result
+
+
+def square_many(amps, timeout=60):
+    """Canonical sqamp texts of a list of amplitudes; in the place of a row that fails stands the InputError that says why.
+
+    timeout: seconds for one FORM process over all rows; when it fails or takes longer the list is halved until the bad row is alone.
+    """
+    results, rows = [None] * len(amps), []
+    for k, amp in enumerate(amps):
+        try:
+            rows.append((k, Row(amp)))
+        except (InputError, ZeroDivisionError) as error:
+            results[k] = error if isinstance(error, InputError) else InputError("division by zero")
+    todo = [rows] if rows else []
+    while todo:
+        batch = todo.pop()
+        try:
+            outputs = run_form([row for _, row in batch], timeout)
+        except InputError as error:
+            if len(batch) == 1:
+                results[batch[0][0]] = error
+            else:
+                todo += [batch[:len(batch) // 2], batch[len(batch) // 2:]]
+            continue
+        for (k, row), output in zip(batch, outputs):
+            try:
+                results[k] = row.read(output)
+            except InputError as error:
+                results[k] = error
+    return results
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scalars: exact rational functions, as polynomials over denominators
+
+@functools.lru_cache(maxsize=65536)
+def rational(tree):
+    """A scalar expression as a polynomial {monomial: Fraction} (see physics/polynomial.py)."""
+    return fold(tree, _rational_node)
+
+
+def _rational_node(node, values):
+    kind = type(node)
+    if kind is Number:
+        return {(): Fraction(node.value)} if node.value else {}
+    if kind is Symbol:
+        return {((node.name, 1),): Fraction(1)}
+    if kind is Negative:
+        return multiply({(): Fraction(-1)}, values[0])
+    if kind is Sum:
+        total = values[0]
+        for value, minus in zip(values[1:], node.minus[1:]):
+            total = add(total, value, -1 if minus else 1)
+        return total
+    if kind is Product:
+        product = values[0]
+        for value, inverse in zip(values[1:], node.inverse[1:]):
+            product = multiply(product, reciprocal(value) if inverse else value)
+        return product
+    if kind is Power:
+        if not (set(values[1]) <= {()} and values[1].get((), Fraction(0)).denominator == 1):
+            raise InputError("an exponent that is not an integer")
+        exponent = int(values[1].get((), 0))
+        if abs(exponent) > 100:
+            raise InputError("an exponent above 100")
+        base = reciprocal(values[0]) if exponent < 0 else values[0]
+        return functools.reduce(multiply, [base] * abs(exponent), {(): Fraction(1)})
+    raise InputError(f"{node[0] if node else kind.__name__}: only numbers, symbols and their sums, products and powers can be squared")
+
+
+def reciprocal(polynomial):
+    """1/polynomial; a sum becomes the symbol of a denominator."""
+    if not polynomial:
+        raise ZeroDivisionError
+    if len(polynomial) == 1:
+        (term, value), = polynomial.items()
+        return {monomial({symbol: -power for symbol, power in term}): 1 / value}
+    lead, text = denominator_text(polynomial)
+    return {((f"({text})", -1),): 1 / lead}
+
+
+def conjugated(polynomial):
+    return {term: -value if dict(term).get("i", 0) % 2 else value for term, value in polynomial.items()}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One row: its FORM expression, and its text from FORM's answer
+
+class Row:
+    """An amplitude ready for FORM: `expression` is its square in FORM's language, `read` turns FORM's answer into text."""
+
+    def __init__(self, amp):
+        tree = parse(amp)
+        terms = expand(tree)
+        legs = legs_of(terms)
+        fields = sorted((t for t in terms[0].tensors if type(t) is Field), key=lambda field: field.leg)
+        off_shell = {f"s_{leg.number}{leg.number}" for leg in legs} & names_in(tree)
+        self.symbols, self.names = {}, []                    # our symbol -> FORM's x0, x1, ...; and back
+        self.lines = 0                                       # spin lines in use
+        self.on_shell = {f"s{leg.number}x{leg.number}": mass_squared(leg) for leg in legs
+                         if f"s_{leg.number}{leg.number}" not in off_shell}
+        self.weight = average(legs, fields)
+        self.legs = {leg.number: leg for leg in legs}
+        groups = {}                                          # which leg each fermion line joins to which -> terms
+        for term in terms:
+            coefficient = functools.reduce(multiply, (reciprocal(rational(node)) if inverse else rational(node)
+                                                      for node, inverse in term.scalars), {(): Fraction(1)})
+            lines, rest, mirrored = structure(term)
+            joins = tuple(sorted((left, right) for left, right, _ in lines))
+            groups.setdefault(joins, []).append((coefficient, sorted(lines), rest, mirrored))
+        vectors = [self.vector_sum(leg, field) for leg, field in zip(legs, fields) if not leg.kind and len(field.indices) > 1]
+        pieces = [self.interference(groups[left], groups[right], left == right)
+                  for left, right in itertools.product(groups, groups)]
+        self.expression = "*".join([f"({'+'.join(pieces)})", *vectors])
+
+    def name(self, symbol):
+        """FORM's name of a symbol: text of the row never reaches FORM's input."""
+        if symbol == "i":
+            return "i_"
+        if symbol not in self.symbols:
+            self.symbols[symbol] = f"x{len(self.names)}"
+            self.names.append(symbol)
+        return self.symbols[symbol]
+
+    def coefficient(self, polynomial):
+        terms = ["*".join([f"({value})", *(f"{self.name(symbol)}^{power}" if power > 0 else f"{self.name(symbol)}^({power})"
+                                            for symbol, power in term)]) for term, value in polynomial.items()]
+        return f"({'+'.join(terms)})" if terms else "0"
+
+    def spin_sum(self, number, line):
+        """pslash +- m at a fermion's leg, on a spin line."""
+        leg = self.legs[number]
+        if is_massless(leg.name):
+            return f"g_({line},p{number})"
+        return f"(g_({line},p{number}){'+' if leg.kind == 'u' else '-'}{self.name('m_' + leg.name)}*gi_({line}))"
+
+    def vector_sum(self, leg, field):
+        """Minus the metric in the indices m (amplitude) and n (conjugate) of a vector leg; massive ones have + p p / m^2."""
+        k = leg.number
+        massive = "" if is_massless(leg.name) else f"+p{k}(m{k})*p{k}(n{k})*{self.name('m_' + leg.name)}^(-2)"
+        return f"(-d_(m{k},n{k}){massive})"
+
+    def interference(self, left, right, same_joins):
+        """Sum over the terms of two groups of term * conjugated term, fermion lines closed into traces."""
+        if same_joins:                                       # each line closes on itself: one product of two sums
+            joins = [(start, end) for start, end, _ in left[0][1]]
+            self.lines = max(self.lines, len(joins))
+            numerator = "+".join("*".join([self.coefficient(c), *(gammas(line, k, False) for k, (_, _, line) in enumerate(lines, 1)), *rest])
+                                 for c, lines, rest, _ in left)
+            conjugate = "+".join("*".join([self.coefficient(conjugated(c)),
+                                           *(gammas(line, k, True) for k, (_, _, line) in enumerate(lines, 1)), *mirrored])
+                                 for c, lines, _, mirrored in right)
+            ends = [self.spin_sum(end, k) for k, (_, end) in enumerate(joins, 1)]
+            starts = [self.spin_sum(start, k) for k, (start, _) in enumerate(joins, 1)]
+            return "*".join([f"({numerator})", *ends, f"({conjugate})", *starts])
+        pieces = []
+        for (c, lines, rest, _), (d, back, _, mirrored) in itertools.product(left, right):
+            forth, back = {start: (end, line) for start, end, line in lines}, {end: (start, line) for start, end, line in back}
+            factors, loop = [self.coefficient(multiply(c, conjugated(d))), *rest, *mirrored], 0
+            while forth:
+                loop, start = loop + 1, next(iter(forth))
+                while start in forth:
+                    end, line = forth.pop(start)
+                    start, conjugate = back[end]
+                    factors += [gammas(line, loop, False), self.spin_sum(end, loop), gammas(conjugate, loop, True), self.spin_sum(start, loop)]
+            self.lines = max(self.lines, loop)
+            pieces.append("*".join(factors))
+        return "+".join(pieces)
+
+    def read(self, output):
+        """Canonical text from FORM's terms, one a line."""
+        total = {}
+        for line in output:
+            value, powers = Fraction(1), {}
+            for factor in line.replace("-", "-1*", 1).lstrip("+").split("*") if line[0] == "-" else line.lstrip("+").split("*"):
+                if factor[0].isdigit() or factor[0] == "-":
+                    value *= Fraction(factor)
+                    continue
+                symbol, _, power = factor.partition("^")
+                power = int(power.strip("()")) if power else 1
+                if symbol in self.on_shell:
+                    symbol, power = self.on_shell[symbol], 2 * power
+                    if not symbol:
+                        value = 0
+                elif symbol[0] == "s":
+                    symbol = "s_" + symbol[1:].replace("x", "")
+                elif symbol[0] == "x" and symbol[1:].isdigit():
+                    symbol = self.names[int(symbol[1:])]
+                else:
+                    raise InputError(f"the square is not a real polynomial of scalar products: {line.strip()}")
+                powers[symbol] = powers.get(symbol, 0) + power
+            if value:
+                key = monomial(powers)
+                total[key] = total.get(key, 0) + value * self.weight
+        return factored_text({term: value for term, value in total.items() if value})
+
+
+def mass_squared(leg):
+    """The mass symbol m_X of a leg, '' if massless."""
+    return "" if is_massless(leg.name) else "m_" + leg.name
+
+
+def average(legs, fields):
+    """1 / (number of initial states * permutations of identical final particles)."""
+    states = 1
+    for leg, field in zip(legs, fields):
+        if leg.incoming:
+            if leg.kind:
+                states *= 2
+            elif len(field.indices) > 1:
+                states *= 2 if is_massless(leg.name) else 3
+            if len(field.indices) > 2:
+                states *= 3 if leg.kind else 8
+    final = [(leg.name, leg.kind) for leg in legs if not leg.incoming]
+    return Fraction(1, states * math.prod(math.factorial(final.count(name)) for name in set(final)))
+
+
+def gammas(line, spin_line, conjugate):
+    """FORM text of the Dirac matrices of a fermion line; its Dirac conjugate reversed, with P_L and P_R exchanged."""
+    if conjugate:
+        line = [({"P_L": "P_R", "P_R": "P_L"}.get(name, name), back) for name, back in ((n, c) for n, _, c in reversed(line))]
+    else:
+        line = [(name, index) for name, index, _ in line]
+    text = [f"g_({spin_line},{index})" if name == "gamma" else f"g{'7' if name == 'P_L' else '6'}_({spin_line})/2" for name, index in line]
+    return "*".join(text) or f"gi_({spin_line})"
+
+
+def structure(term):
+    """The tensors of a term as (fermion lines, other factors, other factors of the conjugate).
+
+    A line is (starred leg, plain leg, [(matrix, its Lorentz index, that of the conjugate), ...]). Indices of legs have the leg's
+    number (m3; a3 and c3 for colour) and are shared with the conjugate, vectors' apart (n3); summed ones are m1000, m1001, ... and n1000, ...
+    """
+    ends = {}
+    for tensor in term.tensors:
+        indices = tensor.indices[1:] if type(tensor) is Field else tensor.indices
+        for position, index in enumerate(indices):
+            ends.setdefault(index.lstrip("+"), []).append((tensor, position, len(indices)))
+    here, there = {}, {}                                     # index -> its FORM name in the amplitude, in the conjugate
+    rest, mirrored, fresh = [], [], itertools.count(1000)
+    for index, where in ends.items():
+        if len(where) != 2:
+            raise InputError(f"index {index} occurs {len(where)} times in a term, expected 2")
+        names = []
+        for tensor, position, count in where:
+            if type(tensor) is Field:
+                k = tensor.leg
+                colour = position < count - 1
+                names.append((f"c{k}",) * 2 if colour and tensor.kind else (f"a{k}",) * 2 if colour else (f"m{k}", f"n{k}"))
+        if not names:
+            k, tensor, position = next(fresh), where[0][0], where[0][1]
+            colour = tensor.name.startswith("T_C")
+            names = [(f"a{k}", f"b{k}") if colour and position == 0 else (f"c{k}", f"d{k}") if colour else (f"m{k}", f"n{k}")]
+        here[index], there[index] = names[0]
+        if len(names) == 2 and not (where[0][0].kind and where[0][1] == where[0][2] - 1):     # two legs joined directly, not a spinor line
+            rest.append(f"d_({names[0][0]},{names[1][0]})")
+            mirrored.append(f"d_({names[0][1]},{names[1][1]})")
+    rows, starts, finish = {}, {}, {}                        # Dirac index -> the matrix whose row it is, the leg
+    for tensor in term.tensors:
+        bare = [index.lstrip("+") for index in tensor.indices]
+        if type(tensor) is Field:
+            if tensor.kind:
+                (starts if tensor.starred else finish)[bare[-1]] = tensor.leg
+        elif tensor.name == "gamma" and len(bare) == 3:
+            rows[bare[1]] = ("gamma", here[bare[0]], there[bare[0]]), bare[2]
+        elif tensor.name in ("P_L", "P_R") and len(bare) == 2:
+            rows[bare[0]] = (tensor.name, None, None), bare[1]
+        elif tensor.name.startswith("p_") and len(bare) == 1:
+            rest.append(f"p{int(tensor.name[2:])}({here[bare[0]]})")
+            mirrored.append(f"p{int(tensor.name[2:])}({there[bare[0]]})")
+        elif tensor.name.startswith("T_C") and len(bare) == 3:
+            a, i, j = bare
+            rest.append(f"t({here[a]},{here[i]},{here[j]})")
+            mirrored.append(f"t({there[a]},{there[j]},{there[i]})")          # T^a is hermitian
+        else:
+            raise InputError(f"unknown tensor {tensor.name} with {len(bare)} indices")
+    lines, used = [], 0
+    for index, leg in starts.items():
+        line = []
+        while index in rows:
+            matrix, index = rows[index]
+            line.append(matrix)
+            used += 1
+            if used > len(rows):
+                raise InputError("the Dirac indices run in a circle")
+        if index not in finish:
+            raise InputError(f"the fermion line from p_{leg} does not end in a spinor: index {index}")
+        lines.append((leg, finish.pop(index), line))
+    if used < len(rows) or finish:
+        raise InputError("the Dirac indices do not join all matrices and spinors into lines from a starred to a plain spinor")
+    return lines, rest, mirrored
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# FORM
+
+@functools.lru_cache
+def form_executable():
+    """Path of the `form` program: beside this Python (pip install form-bin) or on PATH."""
+    found = shutil.which("form", path=sysconfig.get_path("scripts")) or shutil.which("form")
+    if not found:
+        raise SystemExit("error: the program 'form' was not found; pip install form-bin==5.0.2")
+    return found
+
+
+def run_form(rows, timeout):
+    """FORM's answer to each row, as lists of lines, from one process. Raises InputError if FORM fails or takes longer than timeout (s)."""
+    legs = max(len(row.legs) for row in rows)
+    pairs = itertools.combinations_with_replacement(range(1, legs + 1), 2)
+    program = PROLOGUE + "".join(f"Local R{k} = {_wrapped(row.expression)};\n" for k, row in enumerate(rows))
+    program += REDUCE.format(traces="".join(f"trace4,{k};\n" for k in range(1, max(row.lines for row in rows) + 1)),
+                             products="".join(f"id p{i}.p{j} = s{i}x{j};\n" for i, j in pairs))
+    with tempfile.TemporaryDirectory(prefix="form-") as folder:
+        path = Path(folder, "square.frm")
+        path.write_text(program)
+        try:
+            done = subprocess.run([form_executable(), "-q", path.name], cwd=folder, capture_output=True, text=True, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise InputError(f"FORM took more than {timeout} s") from None
+    if done.returncode:
+        message = next((line for line in done.stdout.splitlines() if "-->" in line or "rror" in line), done.stdout[-200:])
+        raise InputError(f"FORM failed: {' '.join(message.split())}")
+    answers, current = [], None
+    for line in done.stdout.splitlines():
+        line = line.strip()
+        if line.startswith("R") and "=" in line:
+            current = []
+            answers.append(current)
+            line = line.split("=", 1)[1]
+        for_this = line.rstrip(";")
+        if current is not None and for_this and for_this != "0":
+            current.append(for_this)
+    if len(answers) != len(rows):
+        raise InputError(f"FORM answered {len(answers)} of {len(rows)} rows")
+    return answers
+
+
+def _wrapped(expression, width=2000):
+    """FORM reads lines of limited length; break after operators."""
+    lines = []
+    while len(expression) > width:
+        cut = max(expression.rfind("*", 0, width), expression.rfind("+", 0, width)) + 1
+        lines.append(expression[:cut])
+        expression = expression[cut:]
+    return "\n".join([*lines, expression])

@@ -1,0 +1,239 @@
+r"""Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every row verified, split, written as CSV.
+
+    python prepare.py [config/file.py] [--key=value ...]
+    python prepare.py config/qed.py --processes="e e~ -> mu mu~; e A -> e A"
+
+`processes` is "2->2" for every process with so many legs, in every crossing and order of the legs, or a list of processes.
+Writes train.csv, valid.csv, test.csv and manifest.json into data_dir. Work that was interrupted goes on where it stopped;
+the same settings give the same CSV files, byte for byte, whatever the number of workers.
+"""
+import collections
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import random
+import re
+import shutil
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+import physics.amplitude
+import physics.square
+from configurator import load_settings
+from files import InputError, main_guard, write_json, write_rows
+from physics.amplitude import parse_process, process_text
+from physics.theory import THEORIES, conserved_charges
+from tokenizer import canonical_key, template_key
+from verify import verify
+
+KEYS = ["theory", "processes", "split", "valid_fraction", "test_fraction", "randomise_indices", "data_dir", "seed", "workers"]
+COLUMNS = ["process", "diagram", "theory", "template", "amp", "sqamp"]
+CHUNK = 64                   # processes in one piece of work: one FORM program, one file of finished rows
+FORMAT = 1                   # of the data set; raise it when the same settings give other rows
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Processes
+
+def list_processes(text, theory):
+    """Processes named by the setting `processes`, in a fixed order."""
+    counts = re.fullmatch(r"\s*([1-9])\s*->\s*([1-9])\s*", text)
+    if counts:
+        return enumerate_processes(theory, int(counts[1]), int(counts[2]))
+    return list(dict.fromkeys(parse_process(part, theory) for part in text.split(";") if part.strip()))
+
+
+def enumerate_processes(theory, n_in, n_out):
+    """All ordered (incoming, outgoing) with equal conserved charges; some of them have no diagram."""
+    charges = conserved_charges(theory)
+
+    def by_charge(n):
+        table = collections.defaultdict(list)
+        for names in itertools.product(theory.particles, repeat=n):
+            table[tuple(round(float(x), 6) + 0.0 for x in sum(charges[name] for name in names))].append(names)
+        return table
+
+    incoming, outgoing = by_charge(n_in), by_charge(n_out)
+    return [(before, after) for charge, group in incoming.items() for before in group for after in outgoing.get(charge, ())]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rows
+
+def make_rows(processes, theory_name, seed):
+    """Rows of some processes with their verdicts, and the seconds spent: {"rows": [...], "wrong": [...], "seconds": {...}}."""
+    theory, started = THEORIES[theory_name], time.perf_counter()
+    rows = []
+    for process in processes:
+        for diagram in physics.amplitude.diagrams(process, theory):
+            propagators = " ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators())
+            rows.append({"process": process_text(process), "diagram": propagators, "theory": theory_name,
+                         "amp": physics.amplitude.amplitude(diagram, process, theory)})
+    generated = time.perf_counter()
+    wrong = []
+    for row, result in zip(rows, physics.square.square_many([row["amp"] for row in rows])):
+        row["sqamp"] = str(result)
+        if isinstance(result, InputError):
+            wrong.append(f"{row['process']} [{row['diagram']}]: not squared: {result}")
+    squared = time.perf_counter()
+    for row in rows:
+        verdict = verify(row["amp"], row["sqamp"], seed)
+        if verdict.status == "wrong":
+            wrong.append(f"{row['process']} [{row['diagram']}]: {verdict.reason}")
+    seconds = {"amplitudes": generated - started, "squares": squared - generated, "verification": time.perf_counter() - squared}
+    return {"rows": rows, "wrong": wrong, "seconds": seconds}
+
+
+def _make_chunk(task):
+    path, processes, theory_name, seed = task
+    done = make_rows(processes, theory_name, seed)
+    write_json(path, done)
+    return len(processes)
+
+
+def generate(processes, settings, folder):
+    """Rows of all processes, made in parallel, one file a chunk in `folder`; chunks that are there already are not made again."""
+    chunks = [processes[k:k + CHUNK] for k in range(0, len(processes), CHUNK)]
+    tasks = [(folder / f"{k:06d}.json", chunk, settings.theory, settings.seed) for k, chunk in enumerate(chunks)]
+    todo = [task for task in tasks if not task[0].exists()]
+    done = sum(len(task[1]) for task in tasks) - sum(len(task[1]) for task in todo)
+    with multiprocessing.Pool(settings.workers or os.cpu_count()) as pool, \
+            tqdm(total=len(processes), initial=done, unit=" processes", desc="generating", disable=None) as progress:
+        for count in pool.imap_unordered(_make_chunk, todo):
+            progress.update(count)
+    for path, *_ in tasks:
+        yield json.loads(path.read_text(encoding="utf-8"))
+
+
+_INDEX = re.compile(r"(%\\?[A-Za-z]+_|(?<=\{)[a-z]_)(\d+)")
+GREEK = (r"%\mu_", r"%\nu_", r"%\rho_", r"%\sigma_", r"%\tau_", r"%\lambda_")
+DIRAC = ("%alpha_", "%beta_", "%gam_", "%del_", "%eps_", "%eta_")
+LABELS = ("i_", "j_", "k_", "l_")
+
+
+def randomise_indices(amp, seed):
+    """The amplitude with other index names, drawn as MARTY's look; the same text and seed give the same names."""
+    rng, names = random.Random(f"{seed} {amp}"), {}
+
+    def rename(match):
+        if match[0] not in names:
+            kind = GREEK if match[1].startswith("%\\") else DIRAC if match[1] == "%a_" else LABELS
+            while (name := f"{rng.choice(kind)}{rng.randint(1, 99999)}") in names.values():
+                pass
+            names[match[0]] = name
+        return names[match[0]]
+
+    return _INDEX.sub(rename, amp)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Splits
+
+def split_rows(rows, settings):
+    """{"train": rows, "valid": rows, "test": rows}, drawn with the seed.
+
+    "random": row by row. "template": rows that are equal up to particle and index names stay together, so that nothing
+    like a test row was seen in training; whole templates are drawn until a split has its share.
+    """
+    groups = collections.defaultdict(list)
+    for k, row in enumerate(rows):
+        groups[row["template"] if settings.split == "template" else k].append(row)
+    order = list(groups.values())
+    random.Random(settings.seed).shuffle(order)
+    splits = {"test": [], "valid": [], "train": []}
+    for name, share in (("test", settings.test_fraction), ("valid", settings.valid_fraction)):
+        while order and len(splits[name]) < round(share * len(rows)):
+            splits[name] += order.pop()
+    splits["train"] = [row for group in order for row in group]
+    return {name: splits[name] for name in ("train", "valid", "test")}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+def check(settings):
+    if settings.theory not in THEORIES:
+        raise InputError(f"theory: got '{settings.theory}', wanted one of {', '.join(THEORIES)}")
+    if settings.split not in ("random", "template"):
+        raise InputError(f"split: got '{settings.split}', wanted 'random' or 'template'")
+    if not (settings.valid_fraction >= 0 and settings.test_fraction >= 0 and settings.valid_fraction + settings.test_fraction < 1):
+        raise InputError("valid_fraction and test_fraction: wanted at least 0 each and less than 1 together")
+
+
+def fingerprint(settings):
+    """What the rows depend on, as a dictionary, and its hash."""
+    facts = {key: getattr(settings, key) for key in KEYS if key not in ("data_dir", "workers")} | {"format": FORMAT}
+    return facts, hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def main():
+    settings = load_settings(__doc__, KEYS)
+    check(settings)
+    started, folder = time.time(), Path(settings.data_dir)
+    facts, key = fingerprint(settings)
+    manifest_path = folder / "manifest.json"
+    if manifest_path.exists():
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        if manifest.get("fingerprint") != key:
+            raise InputError(f"{folder} holds a data set made with other settings; name another --data_dir or delete that folder")
+        print(f"{folder} is complete already")
+        print(manifest["summary"])
+        return
+    if any((folder / f"{name}.csv").exists() for name in ("train", "valid", "test")):
+        raise InputError(f"{folder} holds CSV files that this program did not finish; name another --data_dir or delete them")
+
+    theory = THEORIES[settings.theory]
+    processes = list_processes(settings.processes, theory)
+    if not processes:
+        raise InputError(f"processes: '{settings.processes}' names no process of {settings.theory}")
+    parts = folder / ".parts" / key
+    parts.mkdir(parents=True, exist_ok=True)
+    rows, wrong, seconds, seen = [], [], collections.Counter(), set()
+    made = 0
+    for chunk in generate(processes, settings, parts):
+        wrong += chunk["wrong"]
+        seconds.update(chunk["seconds"])
+        made += len(chunk["rows"])
+        for row in chunk["rows"]:
+            same = canonical_key(row["amp"])
+            if same not in seen:                             # equal up to index names
+                seen.add(same)
+                row["template"] = hashlib.sha256(template_key(row["amp"]).encode()).hexdigest()[:12]
+                if settings.randomise_indices:
+                    row["amp"] = randomise_indices(row["amp"], settings.seed)
+                rows.append(row)
+    if wrong:
+        print(*wrong[:20], sep="\n")
+        raise InputError(f"{len(wrong)} of {made} rows are not verified; nothing was written")
+    if not rows:
+        raise InputError(f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory}")
+
+    splits = split_rows(rows, settings)
+    for name, part in splits.items():
+        write_rows(folder / f"{name}.csv", COLUMNS, part)
+    from evaluate import lookup_accuracy
+    summary = f"{len(rows)} rows: {', '.join(f'{len(part)} {name}' for name, part in splits.items())}, all verified"
+    write_json(manifest_path, {
+        "fingerprint": key, "summary": summary, "settings": facts,
+        "rows": {name: len(part) for name, part in splits.items()}, "verified": len(rows),
+        "processes": len({row["process"] for row in rows}), "templates": len({row["template"] for row in rows}),
+        "duplicates_removed": made - len(rows),
+        "lookup_accuracy": lookup_accuracy(splits["train"], splits["test"]),
+        "ms_per_row_per_core": {name: round(1000 * value / made, 4) for name, value in seconds.items()},
+        "wall_seconds": round(time.time() - started, 2), "workers": settings.workers or os.cpu_count(),
+        "sha256": {name: hashlib.sha256((folder / f"{name}.csv").read_bytes()).hexdigest() for name in splits},
+        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in ("feyngraph", "form-bin", "numpy")}},
+    })
+    shutil.rmtree(folder / ".parts")
+    amp_square = 1000 * (seconds["amplitudes"] + seconds["squares"]) / made
+    print(f"{folder}: {amp_square:.2f} ms a row for amplitude and square, {1000 * seconds['verification'] / made:.2f} ms for its verification, on one core")
+    print(summary)
+
+
+if __name__ == "__main__":
+    main_guard(main)

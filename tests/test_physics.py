@@ -1,0 +1,247 @@
+"""The generator and the squarer against textbooks, against MARTY and against verify.py."""
+import random
+import re
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from files import InputError, read_rows
+from physics import square as squarer
+from physics.amplitude import amplitudes, diagrams, parse_process, shortest
+from physics.expression import parse
+from physics.polynomial import factored_text
+from physics.square import square, square_many
+from physics.theory import THEORIES, conserved_charges
+from verify import evaluate, verify
+
+QED = THEORIES["qed"]
+
+
+def process_amplitudes(text):
+    return amplitudes(parse_process(text, QED), QED)
+
+
+# -- theory
+
+def test_charges_of_the_particles_are_those_of_the_particle_data_group():
+    charge = {name: particle.charge for name, particle in QED.particles.items()}
+    assert [charge[x] for x in ("e", "mu", "t", "u", "c", "tt", "d", "s", "b", "A")] == [Fraction(q) for q in "-1 -1 -1 2/3 2/3 2/3 -1/3 -1/3 -1/3 0".split()]
+    assert charge["e~"] == 1 and charge["u~"] == Fraction(-2, 3)
+
+
+def test_conserved_charges_of_qed_are_the_nine_flavours():
+    charges = conserved_charges(QED)
+    assert np.linalg.matrix_rank(np.array([charges[name] for name in QED.particles])) == 9
+    assert np.allclose(charges["A"], 0) and np.allclose(charges["e"], -charges["e~"])
+
+
+# -- amplitudes
+
+@pytest.mark.parametrize("process, count", [("e e~ -> mu mu~", 1), ("e e~ -> e e~", 2), ("e e -> e e", 2), ("e A -> e A", 2), ("e e~ -> A A", 2),
+                                            ("A A -> A A", 0), ("e e~ -> mu mu~ A", 4), ("e e~ -> e e~ A", 8), ("e e~ -> A A A", 6)])
+def test_number_of_tree_diagrams(process, count):
+    assert len(process_amplitudes(process)) == count
+
+
+def test_amplitude_is_spelled_as_marty_spells_it():
+    """The row of MARTY for this process, up to index names, the order of the fields and an overall sign."""
+    assert process_amplitudes("e e~ -> mu mu~") == [
+        r"1/2*i*e^2*gamma_{+%\mu_1,%a_1,%a_2}*gamma_{%\mu_1,%a_3,%a_4}*e_{i_2,%a_1}(p_2)_v^(*)*e_{i_1,%a_2}(p_1)_u"
+        r"*mu_{i_3,%a_3}(p_3)_u^(*)*mu_{i_4,%a_4}(p_4)_v/(m_e^2 + s_12 + 1/2*reg_prop)"]
+    assert process_amplitudes("A tt -> A tt")[0].endswith("/(s_12 + 1/2*reg_prop)")
+    assert process_amplitudes("A tt -> A tt")[0].startswith("-2/9*i*e^2*(")              # charge (2/3)^2, over the factor 2 of the denominator
+
+
+def test_propagator_momentum_takes_the_shorter_way_round():
+    assert shortest([1, 1, 0, 0], 2) == {0: 1, 1: 1}
+    assert shortest([1, 1, -1, 0, 0], 2) == {3: 1, 4: 1}                                  # p1 + p2 - p3 = p4 + p5
+    assert shortest([0, -1, 1, 1, 0], 2) == {0: 1, 4: -1}                                 # -p2 + p3 + p4 = p1 - p5
+
+
+@pytest.mark.parametrize("text", ["e e~ mu mu~", "e e~ -> ", "e x -> e x", "-> e"])
+def test_unknown_processes_are_refused_in_one_line(text):
+    with pytest.raises(InputError, match="process '"):
+        parse_process(text, QED)
+
+
+# -- textbook formulas: |M|^2 / e^4 with unit charges, averaged over initial spins, identical final particles counted once (1/2)
+#    s, t, u Mandelstam; m the mass of the first fermion, M of the second
+
+def _muons(s, t, u, m, M):       # Peskin & Schroeder (5.10) before the electron's mass is dropped, dot products in Mandelstam form
+    p13, p14, p12, p34 = (m**2 + M**2 - t) / 2, (m**2 + M**2 - u) / 2, (s - 2 * m**2) / 2, (s - 2 * M**2) / 2
+    return 8 / s**2 * (p13**2 + p14**2 + M**2 * p12 + m**2 * p34 + 2 * m**2 * M**2)
+
+
+def _moller(s, t, u, m, M):      # Berestetskii, Lifshitz, Pitaevskii, Quantum Electrodynamics, (81.6)
+    return 2 * (((s**2 + u**2) / 2 + 4 * m**2 * (t - m**2)) / t**2 + ((s**2 + t**2) / 2 + 4 * m**2 * (u - m**2)) / u**2
+                + 4 / (t * u) * (s / 2 - m**2) * (s / 2 - 3 * m**2))
+
+
+def _compton(s, t, u, m, M):     # Peskin & Schroeder (5.87), p.k = (s - m^2)/2, p.k' = (m^2 - u)/2
+    a, b = (s - m**2) / 2, (m**2 - u) / 2
+    return 2 * (b / a + a / b + 2 * m**2 * (1 / a - 1 / b) + m**4 * (1 / a - 1 / b)**2)
+
+
+def _annihilation(s, t, u, m, M):      # Peskin & Schroeder (5.105), p1.k1 = (m^2 - t)/2, p1.k2 = (m^2 - u)/2
+    a, b = (m**2 - t) / 2, (m**2 - u) / 2
+    return 2 * (b / a + a / b + 2 * m**2 * (1 / a + 1 / b) - m**4 * (1 / a + 1 / b)**2)
+
+
+TEXTBOOK = {                     # process: (formula, power of the charges relative to the electron's, masses of the legs)
+    "e e~ -> mu mu~": (_muons, 1, "mmMM"),
+    "e mu -> e mu": (lambda s, t, u, m, M: _muons(t, s, u, m, M), 1, "mMmM"),              # crossing s <-> t
+    "e mu~ -> e mu~": (lambda s, t, u, m, M: _muons(t, u, s, m, M), 1, "mMmM"),
+    "e e -> e e": (_moller, 1, "mmmm"),
+    "e~ e~ -> e~ e~": (_moller, 1, "mmmm"),
+    "e e~ -> e e~": (lambda s, t, u, m, M: 2 * _moller(u, t, s, m, M), 1, "mmmm"),         # Bhabha: crossing s <-> u, distinguishable
+    "e A -> e A": (_compton, 1, "m0m0"),
+    "e~ A -> e~ A": (_compton, 1, "m0m0"),
+    "e e~ -> A A": (lambda *x: _annihilation(*x) / 2, 1, "mm00"),
+    "A A -> e e~": (lambda s, t, u, m, M: _annihilation(s, t, u, m, M), 1, "00mm"),
+    "u u~ -> d d~": (_muons, Fraction(2, 9)**2, "mmMM"),
+    "tt A -> tt A": (_compton, Fraction(2, 3)**4, "m0m0"),
+    "b b~ -> A A": (lambda *x: _annihilation(*x) / 2, Fraction(1, 3)**4, "mm00"),
+}
+
+
+@pytest.mark.parametrize("massive", [False, True], ids=["massless", "massive"])
+@pytest.mark.parametrize("process", TEXTBOOK)
+def test_textbook_formula(process, massive):
+    formula, charges, legs = TEXTBOOK[process]
+    sqamp = square(" + ".join(process_amplitudes(process)))                               # all diagrams with their interference
+    rng = random.Random(1)
+    for _ in range(5):
+        mass = {"0": 0, "m": rng.uniform(0.5, 1.5) if massive else 0, "M": rng.uniform(0.5, 1.5) if massive else 0}
+        squares = [mass[leg]**2 for leg in legs]
+        s, t = rng.uniform(20, 40), -rng.uniform(2, 8)
+        u = sum(squares) - s - t
+        values = {"e": 1.0, "reg_prop": 0.0, "i": 1j, "s_12": (s - squares[0] - squares[1]) / 2, "s_34": (s - squares[2] - squares[3]) / 2,
+                  "s_13": (squares[0] + squares[2] - t) / 2, "s_24": (squares[1] + squares[3] - t) / 2,
+                  "s_14": (squares[0] + squares[3] - u) / 2, "s_23": (squares[1] + squares[2] - u) / 2}
+        names = dict.fromkeys(("e", "u", "tt", "b", "mu", "d"))
+        values |= {f"m_{name}": mass["M"] if name in ("mu", "d") else mass["m"] for name in names}
+        assert evaluate(parse(sqamp), values) == pytest.approx(float(charges) * formula(s, t, u, mass["m"], mass["M"]), rel=1e-10)
+
+
+# -- squares
+
+def test_square_of_a_process_with_interference_is_right():
+    for process in ("e e~ -> e e~", "e e -> e e", "e A -> e A", "e e~ -> A A", "u u~ -> u u~", "e e~ -> mu mu~ A"):
+        amp = " + ".join(process_amplitudes(process))
+        assert verify(amp, square(amp)), process
+
+
+def test_square_of_every_marty_amplitude_is_right(marty):
+    for name, step in (("qed-2to2", 1), ("qcd-2to2", 1), ("qed-2to2-offshell", 40)):
+        amps = [row["amp"] for _, row in read_rows(marty / f"{name}.csv.gz")][::step]
+        for amp, sqamp in zip(amps, square_many(amps)):
+            assert verify(amp, str(sqamp)), (amp, sqamp)
+
+
+def test_same_diagrams_as_marty_have_the_same_square(marty):
+    """For each on-shell row of MARTY some diagram of ours over the same legs has a square of the same value."""
+    seen = set()
+    for _, row in read_rows(marty / "qed-2to2.csv.gz"):
+        amp = row["amp"]
+        legs = {int(leg): (name, kind, bool(star)) for name, leg, kind, star in
+                re.findall(r"([a-zA-Z]+)_\{[^}]*\}\(p_(\d)\)(?:_([uv]))?(\^\(\*\))?", amp)}
+        names = [name + "~" * (kind == "v") for name, kind, _ in (legs[k] for k in sorted(legs))]
+        process = f"{names[0]} {names[1]} -> {names[2]} {names[3]}"
+        if process in seen:
+            continue
+        seen.add(process)
+        ours = process_amplitudes(process)
+        assert any(verify(a, row["sqamp"]) for a in ours), (process, row["sqamp"])
+    assert len(seen) > 60
+
+
+def test_muon_decay_has_the_chiral_structure_of_the_textbooks():
+    """Both currents (1 - gamma5)/2: sum over spins 16 p1.p4 p2.p3 (V - A; e.g. Griffiths, (9.33)), averaged over the muon's spin."""
+    amp = (r"gamma_{+%\mu_1,%a_1,%a_2}*P_L_{%a_2,%a_3}*gamma_{%\mu_1,%a_4,%a_5}*P_L_{%a_5,%a_6}"
+           r"*nu_mu_{i_2,%a_1}(p_2)_u^(*)*mu_{i_1,%a_3}(p_1)_u*e_{i_3,%a_4}(p_3)_u^(*)*nu_e_{i_4,%a_6}(p_4)_v")
+    assert square(amp) == "8*s_14*s_23"
+    assert verify(amp, "8*s_14*s_23")
+
+
+MOLLER = " + ".join(process_amplitudes("e e -> e e"))
+
+
+def test_one_physics_one_text():
+    """Neither the order of terms and factors nor the names of indices nor a common factor inside change the canonical text."""
+    amp = process_amplitudes("e A -> e A")[0]
+    expected = square(amp)
+    head, body, tail = re.fullmatch(r"(.*?\*)\((.*)\)(/.*)", amp).groups()
+    rng = random.Random(2)
+    for _ in range(10):
+        terms = []
+        for term in body.split(" + "):
+            factors = re.split(r"\*(?![)])", term)
+            rng.shuffle(factors)
+            terms.append("*".join(factors))
+        rng.shuffle(terms)
+        other = f"{head}({' + '.join(terms)}){tail}"
+        for name in (r"\mu_1", r"\mu_2", r"\mu_3", "a_1", "a_2", "a_3", "a_4"):
+            other = other.replace(f"%{name}", f"%{name.rstrip('0123456789')}{rng.randint(10**6, 10**7)}{name[-1]}")
+        assert square(other) == expected
+    assert square(f"{head}(2*({body})){tail}*1/2") == expected
+    assert square(f"{head}(-1)*({body})*(-1){tail}") == expected
+    first, second = process_amplitudes("e e -> e e")
+    assert square(f"{second} + {first}") == square(f"{first} + {second}")
+
+
+def test_canonical_text_has_one_prefactor_one_polynomial_and_the_propagators():
+    assert square(process_amplitudes("e e~ -> mu mu~")[0]) == \
+        "2*e^4*(2*m_e^2*m_mu^2 + m_mu^2*s_12 + s_14*s_23 + s_13*s_24 + m_e^2*s_34)*(m_e^2 + s_12 + 1/2*reg_prop)^(-2)"
+    assert factored_text({(("e", 2), ("m_e", 2)): Fraction(-2, 3), (("e", 2), ("m_e", 2), ("s_12", 1)): Fraction(4, 9)}) == "-2/9*e^2*m_e^2*(3 + (-2)*s_12)"
+    assert factored_text({}) == "0"
+
+
+BAD = [("2*s_12", "no external legs"), ("e_{i_1,%a}(p_1)_u*(", "column"),
+       (r"e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)/(s_12 - s_12)", "division by zero"),
+       (r"sin(theta_W)*e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "sin"), (r"e^theta_W*e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "exponent"),
+       (r"gamma_{%\m,%a,%b}*gamma_{%\m,%b,%a}*e_{i_1,%c}(p_1)_u*e_{i_2,%c}(p_2)_u^(*)", "do not join"),
+       (r"x_{%a,%b}*e_{i_1,%b}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "unknown tensor")]
+
+
+@pytest.mark.parametrize("amp, reason", BAD)
+def test_what_cannot_be_squared_says_why(amp, reason):
+    with pytest.raises(InputError, match=reason):
+        square(amp)
+
+
+def test_bad_rows_do_not_stop_the_good_ones(monkeypatch):
+    good = process_amplitudes("e e~ -> mu mu~")[0]
+    answers = square_many([good, *(amp for amp, _ in BAD), good])
+    assert answers[0] == answers[-1] == square(good)
+    assert all(isinstance(answer, InputError) for answer in answers[1:-1])
+
+
+def test_a_row_on_which_form_fails_or_hangs_is_found_among_the_others(monkeypatch):
+    """FORM itself is made to fail on one row's expression; halving finds it and answers the rest."""
+    amps = process_amplitudes("e e~ -> e e~") + process_amplitudes("e A -> e A") + process_amplitudes("e e~ -> mu mu~")
+    expected = square_many(amps)
+    read = squarer.Row.__init__
+
+    def broken(self, amp):
+        read(self, amp)
+        if amp == amps[2]:
+            self.expression += "*("
+
+    monkeypatch.setattr(squarer.Row, "__init__", broken)
+    answers = square_many(amps)
+    assert isinstance(answers[2], InputError) and "FORM" in str(answers[2])
+    assert [a for k, a in enumerate(answers) if k != 2] == [a for k, a in enumerate(expected) if k != 2]
+    monkeypatch.setattr(squarer.Row, "__init__", read)
+    assert all("more than" in str(answer) for answer in square_many(amps[:2], timeout=1e-4))
+
+
+def test_text_of_a_row_never_becomes_form_input():
+    amp = process_amplitudes("e e~ -> mu mu~")[0]
+    for name in ("system", "Local", "end", "g_", "d_", "x0", "s1x2", "p1"):
+        answer = square(f"{name}*{amp}")
+        assert answer == square(amp).replace("e^4", " ".join([]) + "*".join(sorted(["e^4", f"{name}^2"], key=lambda x: x.split("^")[0])))
+
+
+def test_feyngraph_draws_what_the_amplitude_says():
+    assert [p.particle().name() for d in diagrams(parse_process("e A -> e A", QED), QED) for p in d.propagators()] == ["e", "e"]

@@ -1,0 +1,207 @@
+import random
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import verify as judge
+from exact import equal
+from files import read_rows
+from physics.amplitude import amplitudes, parse_process
+from physics.expression import expand, legs_of, parse
+from physics.theory import THEORIES
+from verify import verify
+
+from conftest import ROOT
+
+ELECTRON_MUON = (r"1/2*i*e^2*gamma_{+%\mu_1,%a_1,%a_2}*gamma_{%\mu_1,%a_3,%a_4}*e_{i_2,%a_1}(p_2)_v^(*)*e_{i_1,%a_2}(p_1)_u"
+                 r"*mu_{i_3,%a_3}(p_3)_u^(*)*mu_{i_4,%a_4}(p_4)_v/(m_e^2 + s_12 + 1/2*reg_prop)")
+SQUARE = ("1/4*e^4*(16*m_e^2*m_mu^2 + 8*m_mu^2*s_12 + 8*s_14*s_23 + 8*s_13*s_24 + 8*m_e^2*s_34)"
+          "*(m_e^2 + s_12 + 1/2*reg_prop)^(-2)")            # MARTY's, and Peskin & Schroeder (5.10) with the electron's mass kept
+
+
+# -- the judge's own parts against definitions
+
+def test_dirac_matrices_obey_their_algebra():
+    for mu in range(4):
+        for nu in range(4):
+            anticommutator = judge.GAMMA_UP[mu] @ judge.GAMMA_UP[nu] + judge.GAMMA_UP[nu] @ judge.GAMMA_UP[mu]
+            assert np.allclose(anticommutator, 2 * judge.METRIC[mu, nu] * np.eye(4))
+    assert np.allclose(judge.GAMMA_5 @ judge.GAMMA_5, np.eye(4))
+    assert np.allclose(judge.CHIRAL["P_L"] @ judge.CHIRAL["P_R"], 0)
+
+
+def test_colour_matrices_generate_su3():
+    t = judge.COLOUR
+    assert np.allclose(np.einsum("aij,bji->ab", t, t), np.eye(8) / 2)                       # tr TaTb = 1/2
+    assert np.allclose(np.einsum("aij,ajk->ik", t, t), 4 / 3 * np.eye(3))                   # C_F
+    assert np.allclose(np.einsum("aij,bjk,akl,bli->", t, t, t, t), -2 / 3)
+    assert np.allclose(t, t.conj().swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("process", ["e e~ -> mu mu~", "A mu -> A mu", "e e~ -> mu mu~ A", "e e -> e e A"])
+def test_random_momenta_are_physical(process):
+    names = process.split()
+    legs = legs_of(expand(parse(amplitudes(parse_process(process, THEORIES["qed"]), THEORIES["qed"])[0])))
+    values, momenta = judge.random_point(legs, {"e"}, np.random.default_rng(5), 50)
+    n_in = names.index("->")
+    assert np.allclose(momenta[:n_in].sum(0), momenta[n_in:].sum(0))
+    assert (momenta[..., 0] > 0).all()
+    for leg, momentum in zip(legs, momenta):
+        mass = 0 if leg.name == "A" else values["m_" + leg.name]
+        assert np.allclose(momentum**2 @ judge.METRIC.diagonal(), mass**2)
+
+
+def test_momenta_leave_the_mass_shell_where_the_text_says_so():
+    legs = legs_of(expand(parse(ELECTRON_MUON)))
+    values, momenta = judge.random_point(legs, {"s_33"}, np.random.default_rng(5), 50)
+    squares = momenta**2 @ judge.METRIC.diagonal()
+    assert np.allclose(squares[[0, 1, 3]], [values["m_e"]**2, values["m_e"]**2, values["m_mu"]**2])
+    assert np.allclose(squares[2], values["s_33"]) and not np.isclose(squares[2], values["m_mu"]**2).any()
+
+
+# -- verdicts
+
+def test_a_right_row_and_its_respelling_are_right():
+    assert verify(ELECTRON_MUON, SQUARE)
+    assert verify(ELECTRON_MUON, SQUARE.replace("1/4*e^4*(16*", "2*e^4*(2*").replace("8*", ""))
+    # p_1 . p_4 = p_2 . p_3 on the shell for equal masses in each pair
+    assert verify(ELECTRON_MUON, SQUARE.replace("s_14*s_23", "s_14^2").replace("s_13*s_24", "s_13^2"))
+
+
+@pytest.mark.parametrize("old, new", [("16*m_e", "-16*m_e"), ("1/4*", "1/2*"), ("^(-2)", "^(-1)"), ("s_14*s_23", "s_12*s_23"), ("8*m_mu^2*s_12 + ", ""),
+                                      ("8*m_mu^2*s_12", "8*m_e^2*s_12"), ("e^4", "e^2"), ("reg_prop", "2*reg_prop")])
+def test_a_mutated_row_is_wrong_and_both_values_are_told(old, new):
+    verdict = verify(ELECTRON_MUON, SQUARE.replace(old, new, 1))
+    assert verdict.status == "wrong" and "the amplitude gives" in verdict.reason and "sqamp gives" in verdict.reason
+    assert verdict.amplitude.real > 0
+
+
+@pytest.mark.parametrize("amp, sqamp, reason", [
+    (ELECTRON_MUON, "e^4*(", "column 6"), (ELECTRON_MUON[:-5], SQUARE, "column"), (ELECTRON_MUON, "", "column 1"),
+    (ELECTRON_MUON, "s_15", "no leg carries"), (ELECTRON_MUON, "p_1_%a", "where a number is expected"),
+    (ELECTRON_MUON.replace("gamma_{%", "gimma_{%"), SQUARE, "unknown tensor gimma"), (ELECTRON_MUON.replace("%a_4", "%a_5", 1), SQUARE, "occurs 1 times"),
+    (ELECTRON_MUON, "s_12^9999", "exponent"), ("2*e^2", SQUARE, "no external legs"),
+    (ELECTRON_MUON, "9^9^9^9", "exponent"), (ELECTRON_MUON, "1/0", "division"),
+])
+def test_what_cannot_be_read_is_unreadable_and_says_why(amp, sqamp, reason):
+    verdict = verify(amp, sqamp)
+    assert verdict.status == "unreadable" and reason in verdict.reason
+
+
+def test_nothing_true_of_nan_or_infinity_passes():
+    assert not verify(ELECTRON_MUON, "1/(s_12 - s_12)")
+    assert not verify(ELECTRON_MUON, "(s_12 - s_12)/(s_12 - s_12)")
+
+
+def test_photon_current_is_conserved_only_in_the_sum_of_all_diagrams(monkeypatch):
+    """Ward identity: with a photon's polarisation replaced by its momentum the whole Compton amplitude vanishes."""
+    sum_over_states = judge.leg_matrix
+
+    def momentum_for_polarisation(leg, field, momentum, values):
+        if (leg.name, leg.number) != ("A", 2):
+            return sum_over_states(leg, field, momentum, values)
+        lower = momentum * judge.METRIC.diagonal()
+        return lower[:, :, None] * lower[:, None, :]
+
+    monkeypatch.setattr(judge, "leg_matrix", momentum_for_polarisation)
+    diagrams = amplitudes(parse_process("e A -> e A", THEORIES["qed"]), THEORIES["qed"])
+
+    def size(text):
+        terms = expand(parse(text.replace("reg_prop", "0")))
+        legs = legs_of(terms)
+        values, momenta = judge.random_point(legs, {"e", "m_e"}, np.random.default_rng(1), 3)
+        return np.abs(judge.averaged_square(terms, legs, values, momenta))
+
+    assert (size(diagrams[0]) > 1e-3).all() and (size(diagrams[1]) > 1e-3).all()
+    assert (size(" + ".join(diagrams)) < 1e-12).all()
+
+
+# -- real data
+
+def test_every_row_of_marty_is_right(marty):
+    """CI's share: all on-shell and QCD rows, every 20th of the off-shell set; `python verify.py` runs all 15,874 in half a minute."""
+    for name, step in (("qed-2to2", 1), ("qcd-2to2", 1), ("qed-2to2-offshell", 20)):
+        for line, row in list(read_rows(marty / f"{name}.csv.gz"))[::step]:
+            verdict = verify(row["amp"], row["sqamp"])
+            assert verdict, f"{name}:{line}: {verdict.reason}"
+
+
+def mutants(sqamp, rng):
+    """Random wrong squares: (kind, text); some are true identities in disguise."""
+    numbers = list(re.finditer(r"(?<![\w^_(])\d+", sqamp))
+    if numbers:
+        number = rng.choice(numbers)
+        yield "coefficient", sqamp[:number.start()] + str(int(number[0]) + rng.choice((1, 2, 7))) + sqamp[number.end():]
+    invariants = list(re.finditer(r"s_\d\d", sqamp))
+    if invariants:
+        symbol = rng.choice(invariants)
+        other = rng.choice([f"s_{i}{j}" for i in range(1, 5) for j in range(i + 1, 5) if f"s_{i}{j}" != symbol[0]])
+        yield "momenta", sqamp[:symbol.start()] + other + sqamp[symbol.end():]
+    powers = list(re.finditer(r"\^(\d)|\^\(-(\d)\)", sqamp))
+    power = rng.choice(powers)
+    yield "exponent", sqamp[:power.start()] + (f"^{int(power[1]) + 1}" if power[1] else f"^(-{int(power[2]) + 1})") + sqamp[power.end():]
+    signs = list(re.finditer(r" \+ ", sqamp))
+    if signs:
+        sign = rng.choice(signs)
+        yield "sign", sqamp[:sign.start()] + " - " + sqamp[sign.end():]
+    terms = list(re.finditer(r" \+ [^()+]+(?=[ )])", sqamp))
+    if terms:
+        term = rng.choice(terms)
+        yield "dropped term", sqamp[:term.start()] + sqamp[term.end():]
+    masses = sorted(set(re.findall(r"m_[a-z]+", sqamp)))
+    if len(masses) > 1:
+        a, b = rng.sample(masses, 2)
+        yield "masses", re.sub(r"m_[a-z]+", lambda m: b if m[0] == a else a if m[0] == b else m[0], sqamp)
+
+
+def check_mutants(rows, rng):
+    """(mutants, identities): asserts that verify calls each mutant wrong exactly if it differs from the truth in exact arithmetic."""
+    count = identities = 0
+    for row in rows:
+        truth = parse(row["sqamp"])
+        masses = ["" if leg.name in ("A", "G") else "m_" + leg.name for leg in legs_of(expand(parse(row["amp"])))]
+        for kind, text in mutants(row["sqamp"], rng):
+            same = equal(truth, parse(text), masses)
+            verdict = verify(row["amp"], text)
+            assert verdict.status == ("right" if same else "wrong"), (kind, row["amp"], row["sqamp"], text, verdict)
+            count, identities = count + 1, identities + same
+    return count, identities
+
+
+def test_mutated_squares_of_marty_are_called_wrong(marty):
+    rng = random.Random(11)
+    rows = [row for name, step in (("qed-2to2", 1), ("qed-2to2-offshell", 60)) for _, row in list(read_rows(marty / f"{name}.csv.gz"))[::step]]
+    count, identities = check_mutants(rows, rng)
+    assert count > 1500 and identities < count / 10
+
+
+# -- the command
+
+def command(*arguments):
+    return subprocess.run([sys.executable, ROOT / "verify.py", *map(str, arguments)], capture_output=True, text=True, timeout=120)
+
+
+def test_command_counts_and_names_the_failing_lines(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(f'amp,sqamp\n"{ELECTRON_MUON}",{SQUARE}\n"{ELECTRON_MUON}",{SQUARE.replace("1/4", "1/3")}\n"{ELECTRON_MUON}",e^4*(\n')
+    done = command(path, "--workers=1")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "1 right, 1 wrong, 1 unreadable"
+    assert f"{path}:3: wrong" in done.stdout and f"{path}:4: unreadable" in done.stdout
+    path.write_text(f'amp,sqamp\n"{ELECTRON_MUON}",{SQUARE}\n')
+    done = command(path, "--workers=1")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 right, 0 wrong, 0 unreadable")
+
+
+@pytest.mark.parametrize("content, reason", [(None, "no such file"), ("", "empty"), ("amp,square\na,b\n", "no column 'sqamp'"),
+                                             ("amp,sqamp\na,b,c\n", "3 cells"), ('amp,sqamp\n"a,b\n', "not readable as CSV")])
+def test_command_refuses_broken_files_in_one_line(tmp_path, content, reason):
+    path = tmp_path / "rows.csv"
+    if content is not None:
+        path.write_text(content)
+    done = command(path, "--workers=1")
+    assert done.returncode == 2 and reason in done.stderr and str(path) in done.stderr
+    assert "Traceback" not in done.stderr
