@@ -27,6 +27,7 @@ import physics.amplitude
 import physics.square
 from configurator import load_settings
 from files import InputError, main_guard, write_json, write_rows
+from lookup import lookup_scores
 from physics.amplitude import parse_process, process_text
 from physics.theory import THEORIES, conserved_charges
 from tokenizer import canonical_key, template_key
@@ -184,14 +185,14 @@ def main():
         print(f"{folder} is complete already")
         print(manifest["summary"])
         return
-    if any((folder / f"{name}.csv").exists() for name in ("train", "valid", "test")):
+    parts = folder / ".parts" / key
+    if not parts.exists() and any((folder / f"{name}.csv").exists() for name in ("train", "valid", "test")):
         raise InputError(f"{folder} holds CSV files that this program did not finish; name another --data_dir or delete them")
 
     theory = THEORIES[settings.theory]
     processes = list_processes(settings.processes, theory)
     if not processes:
         raise InputError(f"processes: '{settings.processes}' names no process of {settings.theory}")
-    parts = folder / ".parts" / key
     parts.mkdir(parents=True, exist_ok=True)
     rows, wrong, seconds, seen = [], [], collections.Counter(), set()
     made = 0
@@ -216,14 +217,13 @@ def main():
     splits = split_rows(rows, settings)
     for name, part in splits.items():
         write_rows(folder / f"{name}.csv", COLUMNS, part)
-    from evaluate import lookup_accuracy
     summary = f"{len(rows)} rows: {', '.join(f'{len(part)} {name}' for name, part in splits.items())}, all verified"
     write_json(manifest_path, {
         "fingerprint": key, "summary": summary, "settings": facts,
         "rows": {name: len(part) for name, part in splits.items()}, "verified": len(rows),
         "processes": len({row["process"] for row in rows}), "templates": len({row["template"] for row in rows}),
         "duplicates_removed": made - len(rows),
-        "lookup_accuracy": lookup_accuracy(splits["train"], splits["test"]),
+        "lookup_accuracy": lookup_scores(splits["train"], splits["test"]),
         "ms_per_row_per_core": {name: round(1000 * value / made, 4) for name, value in seconds.items()},
         "wall_seconds": round(time.time() - started, 2), "workers": settings.workers or os.cpu_count(),
         "sha256": {name: hashlib.sha256((folder / f"{name}.csv").read_bytes()).hexdigest() for name in splits},

@@ -390,6 +390,7 @@ def build_vocabulary(path):
 # Packed splits: all rows end to end, memory-mapped
 
 FORMAT = 1                  # of the cache; a change of the tokens or of the layout makes old caches invalid
+JITTER = 0.1                # of a row's length where batches are drawn: 96% of the positions of a batch are real tokens
 
 
 class Packed(NamedTuple):
@@ -460,8 +461,8 @@ def _pack(path, tokenizer, src_max_len, tgt_max_len):
             raise InputError(f"{path}:{line}: amp: {len(src_ids)} tokens, src_max_len is {src_max_len}")
         if len(tgt_ids) + 1 > tgt_max_len:
             raise InputError(f"{path}:{line}: sqamp: {len(tgt_ids) + 1} tokens, tgt_max_len is {tgt_max_len}")
-        src.extend(src_ids)
-        tgt.extend(tgt_ids)
+        src.fromlist(src_ids)
+        tgt.fromlist(tgt_ids)
         src_start.append(len(src))
         tgt_start.append(len(tgt))
     if len(src_start) == 1:
@@ -472,15 +473,16 @@ def _pack(path, tokenizer, src_max_len, tgt_max_len):
 def length_batches(packed, batch_tokens, generator_seed):
     """Row numbers of each batch, a list of int arrays: rows of like length, at most batch_tokens with their padding.
 
-    The seed draws which of the equally long rows meet and in which order the batches come; with None they come by
-    length. A row longer than batch_tokens is a batch of its own.
+    The seed draws how rows of nearly the same length are mixed and in which order the batches come; with None rows and
+    batches come by length. A row longer than batch_tokens is a batch of its own.
     """
-    src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)
-    rows = np.arange(len(src))
+    src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)         # (rows,)
+    length = src + tgt
     if generator_seed is not None:
+        # Rows of exactly one length are often of one process: a little jitter mixes them and costs 3% more padding
         generator = np.random.default_rng(generator_seed)
-        generator.shuffle(rows)
-    rows = rows[np.lexsort((src[rows], tgt[rows]))]         # by target, then by source; stable
+        length = length * generator.uniform(1 - JITTER, 1 + JITTER, len(length))
+    rows = np.argsort(length, kind="stable")
     batches, first, longest_src, longest_tgt = [], 0, 0, 0
     for end, (s, t) in enumerate(zip(src[rows].tolist(), tgt[rows].tolist())):
         longest_src, longest_tgt = max(longest_src, s), max(longest_tgt, t)

@@ -1,0 +1,148 @@
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import prepare
+from conftest import ROOT
+from files import read_rows
+from physics.theory import THEORIES
+from tokenizer import canonical_key, template_key
+from verify import verify
+
+SMALL = "--processes=e e~ -> mu mu~; e mu -> e mu; e A -> e A; mu A -> mu A; u u -> u u; e e~ -> A A; d A -> d A"
+
+
+def run(folder, *flags, **options):
+    return subprocess.run([sys.executable, ROOT / "prepare.py", f"--data_dir={folder}", *flags], capture_output=True, text=True, timeout=300, **options)
+
+
+def contents(folder):
+    return {name: (folder / f"{name}.csv").read_bytes() for name in ("train", "valid", "test")}
+
+
+def rows_of(folder, *splits):
+    return [row for split in splits or ("train", "valid", "test") for _, row in read_rows(folder / f"{split}.csv")]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "small"
+    done = run(folder, SMALL, "--workers=1", "--test_fraction=0.2", "--valid_fraction=0.2")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_every_crossing_and_order_of_qed_is_enumerated():
+    """By hand: two flavours: which legs (6) * direction of each line (2 * 2) * 36 pairs; one flavour: ff, f~f~ and 2 * 2 orders of ff~;
+    one flavour and two photons: 6 * 2; and A A -> A A, which has equal charges but no tree diagram."""
+    processes = prepare.list_processes("2->2", THEORIES["qed"])
+    assert len(processes) == len(set(processes)) == 864 + 9 * 6 + 9 * 12 + 1
+    for before, after in processes:
+        flavour = [sum((1 if name == f else -1 if name == f + "~" else 0) for name in side) for f in "e mu t u c tt d s b".split() for side in (before, after)]
+        assert flavour[::2] == flavour[1::2]
+
+
+def test_data_set_is_complete_verified_and_summed_up(small):
+    folder, done = small
+    manifest, rows = json.loads((folder / "manifest.json").read_text()), rows_of(folder)
+    assert len(rows) == 1 + 1 + 2 + 2 + 2 + 2 + 2
+    assert done.stdout.splitlines()[-1] == manifest["summary"] == "12 rows: 8 train, 2 valid, 2 test, all verified"
+    assert all(verify(row["amp"], row["sqamp"], seed=99) for row in rows)
+    assert manifest["lookup_accuracy"]["exact"] == 0 and manifest["verified"] == 12
+    assert not (folder / ".parts").exists()
+
+
+def test_no_row_stands_twice_up_to_index_names(small):
+    keys = [canonical_key(row["amp"]) for row in rows_of(small[0])]
+    assert len(keys) == len(set(keys))
+
+
+def test_same_settings_same_bytes_with_any_number_of_workers(small, tmp_path):
+    for workers in (2, 3):
+        assert run(tmp_path / str(workers), SMALL, f"--workers={workers}", "--test_fraction=0.2", "--valid_fraction=0.2").returncode == 0
+        assert contents(tmp_path / str(workers)) == contents(small[0])
+
+
+def test_index_names_are_random_and_mean_nothing(small, tmp_path):
+    plain = tmp_path / "plain"
+    assert run(plain, SMALL, "--workers=1", "--test_fraction=0.2", "--valid_fraction=0.2", "--randomise_indices=False").returncode == 0
+    ours, theirs = rows_of(plain), rows_of(small[0])
+    assert [canonical_key(row["amp"]) for row in ours] == [canonical_key(row["amp"]) for row in theirs]
+    assert not any(a["amp"] == b["amp"] for a, b in zip(ours, theirs))
+    labels = [tuple(re.findall(r"%\\?\w+", row["amp"])) for row in theirs]
+    assert len(set(labels)) == len(labels)
+
+
+def test_split_by_template_keeps_like_rows_together(tmp_path):
+    flavours = "e mu t u c tt d s b".split()
+    processes = "; ".join(f"{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A" for f in flavours)
+    assert run(tmp_path / "t", f"--processes={processes}", "--split=template", "--test_fraction=0.2", "--valid_fraction=0.2").returncode == 0
+    templates = [{template_key(row["amp"]) for row in rows_of(tmp_path / "t", name)} for name in ("train", "valid", "test")]
+    assert all(templates) and not templates[0] & templates[1] and not templates[0] & templates[2] and not templates[1] & templates[2]
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path, small):
+    def full(folder):
+        return [sys.executable, ROOT / "prepare.py", f"--data_dir={folder}", "--workers=1", SMALL.replace("e A -> e A", "e A -> e A; " + "; ".join(
+            f"{a} {b} -> {a} {b}" for a in "e mu t u c tt d s b".split() for b in "e mu t u c tt d s b e~ mu~ t~ u~ c~ tt~ d~ s~ b~".split()))]
+
+    straight = tmp_path / "straight"
+    subprocess.run(full(straight), check=True, capture_output=True, timeout=300)
+    folder, killed = tmp_path / "killed", 0
+    for _ in range(20):
+        before = len(list(folder.glob(".parts/*/*.json")))
+        process = subprocess.Popen(full(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        while process.poll() is None and len(list(folder.glob(".parts/*/*.json"))) == before:
+            time.sleep(0.002)
+        if process.poll() is None:
+            killed += 1
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if (folder / "manifest.json").exists():
+            break
+    assert killed and contents(folder) == contents(straight)
+
+
+@pytest.mark.parametrize("flags, reason", [
+    (["--theory=qet"], "wanted one of qed"), (["--split=half"], "'random' or 'template'"), (["--test_fraction=1.5"], "less than 1"),
+    (["--processes=e e~ -> x x~"], "no particle 'x'"), (["--processes=e e~"], "expected particles"), (["--processes=e -> mu A"], "tree diagram"),
+    (["--processes= "], "names no process"), (["--proceses=2->2"], "did you mean processes"), (["--seed=x"], "seed"),
+])
+def test_broken_settings_give_one_line_and_write_nothing(tmp_path, flags, reason):
+    done = run(tmp_path / "data", "--workers=1", *flags)
+    assert done.returncode == 2 and reason in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("data/*.csv"))
+
+
+def test_other_settings_do_not_overwrite_a_data_set(small):
+    before = contents(small[0])
+    done = run(small[0], SMALL, "--workers=1", "--seed=2")
+    assert done.returncode == 2 and "other settings" in done.stderr
+    done = run(small[0], SMALL, "--workers=1", "--test_fraction=0.2", "--valid_fraction=0.2")
+    assert done.returncode == 0 and "complete already" in done.stdout
+    assert contents(small[0]) == before
+
+
+def test_foreign_files_are_left_alone(tmp_path):
+    (tmp_path / "train.csv").write_text("amp,sqamp\nmine,mine\n")
+    done = run(tmp_path, SMALL, "--workers=1")
+    assert done.returncode == 2 and "did not finish" in done.stderr
+    assert (tmp_path / "train.csv").read_text() == "amp,sqamp\nmine,mine\n"
+
+
+def test_a_wrong_square_is_never_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare.physics.square, "square_many", lambda amps: ["e^4*s_12"] * len(amps))
+    done = prepare.make_rows([(("e", "e~"), ("mu", "mu~"))], "qed", 1)
+    assert len(done["wrong"]) == 1 and "the amplitude gives" in done["wrong"][0]
+
+
+def test_csv_files_are_read_by_the_standard_library(small):
+    with open(small[0] / "train.csv", newline="") as file:
+        assert csv.DictReader(file).fieldnames == prepare.COLUMNS
