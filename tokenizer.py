@@ -50,10 +50,10 @@ OPERAND = re.compile(rf"""
     | (?P<momentum> p_\d+_ {INDEX} )
     | (?P<field>    [A-Za-z]\w*_\{{ [^{{}}]* \}} \(p_\d+\) (?:_[uv]\b)? (?:\^\(\*\))? )
     | (?P<tensor>   [A-Za-z]\w*_\{{ [^{{}}]* \}} )
-    | (?P<symbol>   -?[A-Za-z]\w* (?:\(\w+\))? (?:{POWER})? (?!\w*[{{(%]) )     # also cos(theta_W)^2, a scalar leg h(p_3)
+    | (?P<symbol>   -?[A-Za-z]\w* (?:\(\w+\))? (?:{POWER})? (?!\w*\+?[{{(%]) )  # also cos(theta_W)^2, a scalar leg h(p_3)
     | (?P<opening>  [(-] )""", re.VERBOSE)
 OPERATOR = re.compile(rf"\)(?:{POWER})? | /\(? | \* | [ ][+-][ ]", re.VERBOSE)
-TENSORS = {"gamma": "LDD", "P_L": "DD", "P_R": "DD", "T_C_10": "ACC"}           # the kinds of their indices
+TENSORS = {"gamma": "LDD", "P_L": "DD", "P_R": "DD", "T_C_10": "ACC", "f_SU3": "AAA"}           # the kinds of their indices
 KINDS = {"L": "Lorentz", "D": "Dirac", "C": "quark colour", "A": "gluon colour"}
 
 
@@ -144,8 +144,9 @@ def _slot(text, column, index, kind, before):
 
 
 def _error(text, position, expected):
-    found = text[position:position + 12].strip()
-    return InputError(f"column {position + 1}: found {f'{found!r}' if found else 'the end of the text'}, expected {expected}")
+    found = " ".join(text[position:position + 12].split())
+    found = f"'{found}'" if position < len(text) else "the end of the text"
+    return InputError(f"column {position + 1}: found {found}, expected {expected}")
 
 
 def implied_joiner(token):
@@ -157,13 +158,14 @@ def implied_joiner(token):
 # The fast way to the same tokens
 
 NAME = re.compile(r"([%{]\\?\w+)")       # an index with its %, or a label with the { before it
+NAMELESS = {"%": "%x", "{": "{x"}
 
 
 def amp_tokens(text):
     """Tokens of an amplitude and the names for amp_text: (list of str, list of str). Raises InputError."""
     cut = NAME.split(text.replace("^(*)", "^~"))            # ~, so that every * left is a product
     names = cut[1::2]
-    cut[1::2] = [name[0] for name in names]
+    cut[1::2] = [NAMELESS[name[0]] for name in names]
     parts = []
     try:
         if "~" in text:
@@ -179,8 +181,8 @@ def amp_tokens(text):
 
 @functools.lru_cache(maxsize=2**16)                         # some 1,500 factors make up all of QED 2->2
 def _lex_factor(factor):
-    """lex() of what stands between two `*`; an index has shrunk to `%`, a label to nothing, `^(*)` to `^~`."""
-    return tuple(lex(re.sub(r"\{(?=[,}])", "{x", factor.replace("%", "%x")).replace("^~", "^(*)"), "*"))
+    """lex() of what stands between two `*`, every name in it x, every `^(*)` written `^~`."""
+    return tuple(lex(factor.replace("^~", "^(*)"), "*"))
 
 
 def number_indices(parts, names):

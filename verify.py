@@ -57,6 +57,8 @@ for _a, _pair in zip((0, 3, 5), ((0, 1), (0, 2), (1, 2))):
     COLOUR[_a + 1][np.ix_(_pair, _pair)] = _PAULI[1] / 2
 COLOUR[2] = np.diag([1, -1, 0]) / 2
 COLOUR[7] = np.diag([1, 1, -2]) / math.sqrt(12)
+STRUCTURE = np.einsum("aij,bjk,cki->abc", COLOUR, COLOUR, COLOUR)            # f^abc = -2i tr([Ta, Tb] Tc)
+STRUCTURE = -2j * (STRUCTURE - STRUCTURE.swapaxes(0, 1))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -79,7 +81,7 @@ def random_point(legs, names, rng, points):
     shell = [rng.uniform(0.5, 2, points) if f"s_{leg.number}{leg.number}" in names else values[mass_of(leg.name)] for leg in legs]
     n_in = sum(leg.incoming for leg in legs)
     groups = shell[:n_in], shell[n_in:]
-    energy = np.maximum(sum(groups[0]), sum(groups[1])) * rng.uniform(1.2, 2, points)
+    energy = np.maximum(sum(groups[0]), sum(groups[1])) + rng.uniform(0.5, 3, points)
     for group, other in (groups, groups[::-1]):
         if len(group) == 1:                                  # a decay: the lone leg's mass is the energy of all the others
             energy = group[0]
@@ -218,8 +220,11 @@ def split_term(term, momenta):
             array = momenta[number - 1] * METRIC.diagonal() if labels[0] in lorentz else momenta[number - 1]
             lorentz.add(labels[0])
             labels = ("point",) + labels
-        elif tensor.name.startswith("T_C") and len(labels) == 3:
+        elif tensor.name == "T_C_10" and len(labels) == 3:
             colour.append(("T", labels))
+            continue
+        elif tensor.name == "f_SU3" and len(labels) == 3:
+            colour.append(("f", labels))
             continue
         else:
             raise InputError(f"unknown tensor {tensor.name} with {len(labels)} indices")
@@ -242,7 +247,7 @@ def colour_sum(left, right, axes):
     labels = tuple(label for label, _ in axes)
 
     def array(structure):
-        operands = [(COLOUR if name == "T" else np.eye(dict(axes)[ends[0]]), ends) for name, ends in structure]
+        operands = [({"T": COLOUR, "f": STRUCTURE}[name] if name != "delta" else np.eye(dict(axes)[ends[0]]), ends) for name, ends in structure]
         return contract(operands, labels) if operands else np.ones(())
 
     return np.vdot(array(right), array(left))

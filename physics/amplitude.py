@@ -6,14 +6,14 @@ Feynman rules: Peskin & Schroeder, appendix A.1, in Feynman gauge; fermion signs
 """
 import functools
 import itertools
+import math
 from fractions import Fraction
 
 import feyngraph
 
 from files import InputError
-from physics.polynomial import denominator_text, scaled
-
-PHASES = ("", "i", "-", "-i")                                # i^n
+from physics.polynomial import denominator_text, factor_text, monomial, rank, scaled
+from physics.theory import THEORIES
 
 
 def parse_process(text, theory):
@@ -34,7 +34,6 @@ def process_text(process):
 
 @functools.lru_cache
 def _model(name):
-    from physics.theory import THEORIES
     theory, model = THEORIES[name], feyngraph.Model.empty()
     feyngraph.set_threads(1)                                 # parallel work is split by process, one core each
     for p in theory.particles.values():
@@ -42,7 +41,9 @@ def _model(name):
             model.add_particle(p.name, p.antiparticle, p.twice_spin + 1, p.colour, p.pdg, p.name, p.antiparticle,
                                "straight" if p.twice_spin == 1 else "wavy", p.twice_spin == 1)
     for k, vertex in enumerate(theory.vertices):
-        model.add_vertex(str(k), list(vertex.particles), [1, 0] + [-1] * (len(vertex.particles) - 2), {theory.name: 1})
+        fermions = theory.particles[vertex.particles[0]].twice_spin == 1
+        joined = [1, 0] if fermions else [-1, -1]            # which legs a fermion line joins
+        model.add_vertex(str(k), list(vertex.particles), joined + [-1] * (len(vertex.particles) - 2), {theory.name: 1})
     return model
 
 
@@ -56,42 +57,216 @@ def amplitudes(process, theory):
     return [amplitude(diagram, process, theory) for diagram in diagrams(process, theory)]
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# One diagram. While it is built, a term is (coefficient, scalars, tensors), a tensor (name, *indices), and an index of a
+# leg or propagator is ("mu", its key) for Lorentz, ("c", its key) for colour; Dirac indices and dummies are texts already.
+
 def amplitude(diagram, process, theory):
     """Text of one diagram's amplitude i*M."""
-    legs = process[0] + process[1]
+    legs = [theory.particles[name] for name in (*process[0], *process[1])]
     n_in = len(process[0])
-    factor, phase, coupling = Fraction(diagram.sign(), diagram.symmetry_factor()), 0, {}
-    for vertex in diagram.vertices():
-        rule = theory.vertices[int(vertex.interaction().name())]
-        factor, phase = factor * rule.factor, phase + 1
-        coupling[rule.coupling] = coupling.get(rule.coupling, 0) + 1
+    factor, phase = Fraction(diagram.sign(), diagram.symmetry_factor()), 0
     denominators = []
     for propagator in diagram.propagators():
         particle = theory.particles[propagator.particle().name()]
-        momentum = shortest(propagator.momentum(), n_in)
-        scale, text = denominator(momentum, particle.mass, legs, theory)
+        scale, text = denominator(shortest(propagator.momentum(), n_in), particle.mass, legs)
         factor, phase = factor / scale, phase + (3 if particle.twice_spin == 2 else 1)     # -i g_{mu nu} or i (qslash + m)
         denominators.append(text)
-    lorentz = {}                                             # leg or propagator -> its Lorentz index
-    lines = _fermion_lines(diagram, legs, theory, n_in, lorentz)
-    bosons = [f"{legs[k]}_{{i_{k + 1},+{lorentz[feyngraph.Leg, k]}}}(p_{k + 1}){'' if k < n_in else '^(*)'}"
-              for k in range(len(legs)) if theory.particles[legs[k]].twice_spin == 2]
+    fresh = itertools.count(1)
+    vertices = {v.id(): (theory.vertices[int(v.interaction().name())], v.propagators_ordered()) for v in diagram.vertices()}
+    phase += len(vertices)
+    lines, fields = [], []
+    for rule, ends in vertices.values():
+        if _is_fermion(theory, rule.particles[0]) and type(ends[0]) is feyngraph.Leg:      # a fermion line, from its starred end
+            line, spinors = _fermion_line(ends[0], vertices, legs, n_in, theory, fresh)
+            lines.append(line)
+            fields += spinors
+        elif not _is_fermion(theory, rule.particles[0]):
+            lines.append([(r.factor * c, [*r.couplings, *scalars], tensors) for r in rule.rules
+                          for c, scalars, tensors in STRUCTURES[r.structure](ends, n_in, fresh)])
+    bosons = [(k, ("mu", (feyngraph.Leg, k)), *([("c", (feyngraph.Leg, k))] if leg.colour > 1 else []))
+              for k, leg in enumerate(legs) if leg.twice_spin == 2]
     terms = []
-    for choice in itertools.product(*(line for line, _ in lines)):
-        coefficient = Fraction(1)
-        scalars, momenta, gammas = [], [], []
-        for scale, masses, vectors, matrices in choice:
-            coefficient *= scale
-            scalars += masses
-            momenta += vectors
-            gammas += matrices
-        fields = [field for _, ends in lines for field in ends]
-        terms.append(scaled(coefficient, [*scalars, *momenta, *gammas, *bosons, *fields]))
-    body = terms[0] if len(terms) == 1 else f"({' + '.join(terms)})"
-    phase = PHASES[phase % 4]
-    sign = -1 if phase.startswith("-") else 1
-    front = [phase.lstrip("-")] * bool(phase.lstrip("-")) + [name if n == 1 else f"{name}^{n}" for name, n in sorted(coupling.items())]
-    return scaled(factor * sign, [*front, body]) + "".join(f"/({text})" for text in denominators)
+    for choice in itertools.product(*lines):
+        coefficient, scalars, tensors = Fraction(1), {}, []
+        for c, symbols, more in choice:
+            coefficient *= c
+            for symbol, power in symbols:
+                scalars[symbol] = scalars.get(symbol, 0) + power
+            tensors += more
+        terms.append(_contract_metrics(coefficient, scalars, tensors, bosons, legs))
+    terms = [term for term in terms if term[0]]
+    common = {symbol: min(scalars.get(symbol, 0) for _, scalars, *_ in terms) for symbol in terms[0][1] if rank(symbol)[0] == 0}
+    content = Fraction(math.gcd(*(term[0].numerator for term in terms)), math.lcm(*(term[0].denominator for term in terms)))
+    if len(terms) == 1 and terms[0][0] < 0:
+        content = -content
+    names = _Names()
+    texts = []
+    for coefficient, scalars, tensors, here in terms:
+        left = monomial({symbol: power - common.get(symbol, 0) for symbol, power in scalars.items()})
+        texts.append(scaled(coefficient / content, [*(factor_text(*f) for f in left), *names.tensors(tensors, here, fields, legs, n_in)]))
+    phase += common.pop("i", 0)
+    body = texts[0] if len(texts) == 1 else f"({' + '.join(texts)})"
+    i = ["i"] * (phase % 2)
+    front = [*i, *(factor_text(*f) for f in monomial(common))]
+    return scaled(factor * content * (-1) ** (phase % 4 // 2), [*front, body]) + "".join(f"/({text})" for text in denominators)
+
+
+def _is_fermion(theory, name):
+    return theory.particles[name].twice_spin == 1
+
+
+def _key(end):
+    return type(end), end.id()
+
+
+def _fermion_line(start, vertices, legs, n_in, theory, fresh):
+    """A fermion line from its starred leg: (its alternatives, the two spinors as (leg, Dirac index, colour index)).
+
+    An alternative is one way to take a rule at each vertex and qslash or m in each propagator, as a term.
+    """
+    dirac = f"%a_{next(fresh)}"
+    spinors = [(start.id(), dirac, ("c", _key(start)))]
+    alternatives = [(Fraction(1), [], [], dirac)]            # the last entry: Dirac index that the next matrix continues
+    at, colours = start.vertex().id(), {}
+    while True:
+        vertex, (bar, psi, boson) = vertices[at]
+        column, grown = f"%a_{next(fresh)}", []
+        for scale, scalars, tensors, row in alternatives:
+            for rule in vertex.rules:
+                matrices = [("gamma", ("mu", _key(boson)), row, column)]
+                if rule.structure == "gamma T":
+                    matrices.append(("T_C_10", ("c", _key(boson)), ("c", _key(bar)), ("c", _key(psi))))
+                grown.append((scale * rule.factor, [*scalars, *rule.couplings], tensors + matrices, column))
+        alternatives = grown
+        if type(psi) is feyngraph.Leg:
+            break
+        mass = theory.particles[psi.particle().name()].mass
+        rho, after = rf"%\mu_{next(fresh)}", f"%a_{next(fresh)}"
+        # the line is walked against the fermion's flow: at this psi the propagator's momentum flows into the vertex
+        flow = shortest(psi.momentum(), n_in)
+        slashed = [(scale * sign, scalars, [*tensors, ("p", k, rho), ("gamma", rho, column, after)], after)
+                   for scale, scalars, tensors, _ in alternatives for k, sign in flow.items()]
+        massive = [(scale, [*scalars, (mass, 1)], *rest) for scale, scalars, *rest in alternatives if mass]
+        alternatives = slashed + massive
+        at = next(vertex.id() for vertex in psi.vertices() if vertex.id() != at)
+    spinors.append((psi.id(), column, ("c", _key(psi))))
+    return [alternative[:3] for alternative in alternatives], spinors
+
+
+def _three_gluons(ends, n_in, fresh):
+    """f^abc [g^mu nu (k - p)^rho + g^nu rho (p - q)^mu + g^rho mu (q - k)^nu], momenta k, p, q flowing in (Peskin & Schroeder, fig. A.1)."""
+    mu, colour = [("mu", _key(end)) for end in ends], [("c", _key(end)) for end in ends]
+    momenta = [shortest(end.momentum(), n_in) for end in ends]
+    terms = []
+    for k in range(3):
+        first, second, third = k, (k + 1) % 3, (k + 2) % 3
+        for which, sign in ((first, 1), (second, -1)):
+            for leg, c in momenta[which].items():
+                # the rule has no i: g f [...] = i * (-i) g f [...]
+                terms.append((Fraction(sign * c), [("i", 3)], [("f_SU3", *colour), ("g", mu[first], mu[second]), ("p", leg, mu[third])]))
+    return terms
+
+
+def _four_gluons(ends, n_in, fresh):
+    """-i g^2 [f^abe f^cde (g^mu rho g^nu sigma - g^mu sigma g^nu rho) + two permutations] (Peskin & Schroeder, fig. A.1)."""
+    mu, colour = [("mu", _key(end)) for end in ends], [("c", _key(end)) for end in ends]
+    terms = []
+    for a, b, c, d in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2)):
+        dummy = f"%g_{next(fresh)}"
+        colours = [("f_SU3", colour[a], colour[b], dummy), ("f_SU3", colour[c], colour[d], dummy)]
+        terms.append((Fraction(-1), [], [*colours, ("g", mu[a], mu[c]), ("g", mu[b], mu[d])]))
+        terms.append((Fraction(1), [], [*colours, ("g", mu[a], mu[d]), ("g", mu[b], mu[c])]))
+    return terms
+
+
+STRUCTURES = {"f": _three_gluons, "ff": _four_gluons}        # vertices without fermions
+
+
+def _contract_metrics(coefficient, scalars, tensors, bosons, legs):
+    """Carry out the metrics and products of two momenta in a term; bosons are given the indices that they end up with."""
+    renamed = {}
+
+    def final(index):
+        while index in renamed:
+            index = renamed[index]
+        return index
+
+    for name, *indices in tensors:
+        if name == "g":
+            left, right = (final(index) for index in indices)
+            renamed[right] = left
+    momenta, rest = {}, []                                   # Lorentz index -> the leg whose momentum has it
+    scalars = dict(scalars)
+    for name, *indices in tensors:
+        if name == "g":
+            continue
+        if name == "p":
+            leg, index = indices[0], final(indices[1])
+            if index not in momenta:
+                momenta[index] = leg
+                continue
+            i, j = sorted((momenta.pop(index), leg))
+            if i == j and not legs[i].mass:
+                coefficient = Fraction(0)
+            symbol, power = (legs[i].mass, 2) if i == j else (f"s_{i + 1}{j + 1}", 1)
+            scalars[symbol] = scalars.get(symbol, 0) + power
+        else:
+            rest.append((name, *(final(index) for index in indices)))
+    # i^n of the vertices: the even part is a sign
+    power = scalars.pop("i", 0) % 4
+    if power % 2:
+        scalars["i"] = 1
+    tensors = [("p", leg, index) for index, leg in momenta.items()] + rest
+    return coefficient * (-1) ** (power // 2), scalars, tensors, [(k, *(final(index) for index in indices)) for k, *indices in bosons]
+
+
+class _Names:
+    """Index names by first appearance in the text of one amplitude: %\\mu_1, ... Lorentz, %a_1, ... Dirac, %C_1 quark colour, %g_1 gluon colour."""
+
+    def __init__(self):
+        self.known = {}
+
+    def name(self, index, kind):
+        if index not in self.known:
+            self.known[index] = f"{kind}{sum(name.startswith(kind) for name in self.known.values()) + 1}"
+        return self.known[index]
+
+    def tensors(self, tensors, bosons, fields, legs, n_in):
+        """Texts of a term's tensors and external fields. Of the two ends of a Lorentz index one is marked `+`: of two
+        gammas the first, else the last."""
+        places = {}
+        for name, *indices in tensors:
+            index = indices[1] if name == "p" else indices[0]
+            if name in ("gamma", "p"):
+                places.setdefault(index, []).append(name)
+        met, texts = set(), []
+
+        def lorentz(index, is_gamma):
+            name = self.name(index, "%\\mu_")
+            first = index not in met
+            met.add(index)
+            two_gammas = places.get(index) == ["gamma", "gamma"]
+            return ("+" if first == two_gammas else "") + name
+
+        for name, *indices in sorted(tensors, key=lambda tensor: tensor[0] != "p"):
+            if name == "p":
+                texts.append(f"p_{indices[0] + 1}_{lorentz(indices[1], False)}")
+            elif name == "gamma":
+                texts.append(f"gamma_{{{lorentz(indices[0], True)},{self.name(indices[1], '%a_')},{self.name(indices[2], '%a_')}}}")
+            elif name == "T_C_10":
+                texts.append(f"T_C_10_{{{self.name(indices[0], '%g_')},{self.name(indices[1], '%C_')},{self.name(indices[2], '%C_')}}}")
+            else:
+                texts.append(f"{name}_{{{','.join(self.name(index, '%g_') for index in indices)}}}")
+        for k, mu, *colour in bosons:
+            indices = [f"i_{k + 1}", *(self.name(c, "%g_") for c in colour), lorentz(mu, False)]
+            texts.append(f"{legs[k].name}_{{{','.join(indices)}}}(p_{k + 1}){'' if k < n_in else '^(*)'}")
+        for k, dirac, colour in fields:
+            anti = legs[k].pdg < 0
+            indices = [f"i_{k + 1}", *([self.name(colour, "%C_")] if legs[k].colour > 1 else []), self.name(dirac, "%a_")]
+            texts.append(f"{legs[k].name.removesuffix('~')}_{{{','.join(indices)}}}(p_{k + 1})_{'v' if anti else 'u'}"
+                         f"{'^(*)' if anti == (k < n_in) else ''}")
+        return texts
 
 
 def shortest(momentum, n_in):
@@ -107,7 +282,7 @@ def shortest(momentum, n_in):
     return {k: c for k, c in other.items() if c}
 
 
-def denominator(momentum, mass, legs, theory):
+def denominator(momentum, mass, legs):
     """q^2 - m^2 + reg_prop for q = sum of momentum[k] p_(k+1), legs on their mass shells, as (leading coefficient, text)."""
     terms = {(("reg_prop", 1),): Fraction(1)}
 
@@ -115,58 +290,10 @@ def denominator(momentum, mass, legs, theory):
         terms[monomial] = terms.get(monomial, 0) + value
 
     for k in momentum:
-        if theory.particles[legs[k]].mass:
-            add(((theory.particles[legs[k]].mass, 2),), Fraction(1))
+        if legs[k].mass:
+            add(((legs[k].mass, 2),), Fraction(1))
     for j, k in itertools.combinations(sorted(momentum), 2):
         add(((f"s_{j + 1}{k + 1}", 1),), Fraction(2 * momentum[j] * momentum[k]))
     if mass:
         add(((mass, 2),), Fraction(-1))
     return denominator_text({term: value for term, value in terms.items() if value})
-
-
-def _fermion_lines(diagram, legs, theory, n_in, lorentz):
-    r"""Every fermion line as (alternatives, [its starred field, its plain field]); names the Lorentz indices in `lorentz`.
-
-    An alternative is one way to take qslash or m in each propagator: (coefficient, masses, momenta with index, gammas).
-    """
-    dirac = (f"%a_{n}" for n in itertools.count(1))
-    fresh = (rf"%\mu_{n}" for n in itertools.count(1))
-
-    def field(k, index):
-        name = legs[k].removesuffix("~")
-        kind = "v" if legs[k].endswith("~") else "u"
-        star = (kind == "v") == (k < n_in)
-        return f"{name}_{{i_{k + 1},{index}}}(p_{k + 1})_{kind}{'^(*)' if star else ''}"
-
-    vertices = {vertex.id(): vertex.propagators_ordered() for vertex in diagram.vertices()}
-    lines = []
-    for bar, *_ in vertices.values():
-        if type(bar) is not feyngraph.Leg:
-            continue                                         # inside a line, reached from its starred end
-        at, row = bar.vertex().id(), next(dirac)
-        start = field(bar.id(), row)
-        alternatives = [(Fraction(1), [], [], [], row)]      # the last entry: Dirac index that the next gamma continues
-        while True:
-            _, psi, boson = vertices[at]
-            column = next(dirac)
-            key = type(boson), boson.id()
-            if key not in lorentz:
-                lorentz[key] = next(fresh)
-                mark = "+" if key[0] is feyngraph.Propagator else ""
-            else:
-                mark = ""
-            alternatives = [(scale, masses, momenta, [*gammas, f"gamma_{{{mark}{lorentz[key]},{row},{column}}}"], column)
-                            for scale, masses, momenta, gammas, row in alternatives]
-            if type(psi) is feyngraph.Leg:
-                break
-            mass = theory.particles[psi.particle().name()].mass
-            rho, after = next(fresh), next(dirac)
-            # the line is walked against the fermion's flow: at this psi the propagator's momentum flows into the vertex
-            flow = shortest(psi.momentum(), n_in)
-            slashed = [(scale * sign, masses, [*momenta, f"p_{k + 1}_{rho}"], [*gammas, f"gamma_{{+{rho},{column},{after}}}"], after)
-                       for scale, masses, momenta, gammas, _ in alternatives for k, sign in flow.items()]
-            massive = [(scale, [*masses, mass], *rest) for scale, masses, *rest in alternatives if mass]
-            alternatives = slashed + massive
-            at = next(vertex.id() for vertex in psi.vertices() if vertex.id() != at)
-        lines.append(([alternative[:4] for alternative in alternatives], [start, field(psi.id(), column)]))
-    return lines

@@ -5,45 +5,23 @@ amplitude times conjugate then closes the lines into traces, with a spin sum at 
 
     sum u ubar = pslash + m, sum v vbar = pslash - m, photons and gluons -g, massive vectors -g + p p / m^2
 
-(Peskin & Schroeder (3.66), (3.67), (5.75)). FORM takes the traces and contracts; colour is reduced by the SU(3) Fierz
-identity. Prefactors, denominators and the canonical form are exact rational arithmetic here. One FORM process squares many rows.
+(Peskin & Schroeder (3.66), (3.67), (5.75)). FORM takes the traces and contracts, and sums the colours. Prefactors, denominators and the canonical form are exact rational arithmetic here. One FORM process squares many rows.
 """
 import functools
 import itertools
 import math
-import shutil
-import subprocess
-import sys
-import sysconfig
-import tempfile
 from fractions import Fraction
-from pathlib import Path
 
 from files import InputError
-from physics.expression import Field, Negative, Number, Power, Product, Sum, Symbol, expand, fold, legs_of, names_in, parse
+from physics import colour, form
+from physics.expression import (Field, Negative, Number, Power, Product, Sum, Symbol, expand, fold, legs_of, names_in,
+                                parse)
 from physics.polynomial import add, denominator_text, factored_text, monomial, multiply
 from physics.theory import is_massless
 
-PROLOGUE = """#-
-Off statistics;
-Format nospaces;
-Format 250;
-AutoDeclare Symbols x,s;
+DECLARATIONS = """AutoDeclare Symbols x,s;
 AutoDeclare Vectors p;
 AutoDeclare Indices m,n;
-AutoDeclare Indices c=3,d=3;
-AutoDeclare Indices a=8,b=8;
-CFunction t;
-"""
-# traces of every spin line, colour by Fierz (generators normalised to tr(TaTb) = 1/2), dot products to symbols
-REDUCE = """{traces}
-contract;
-.sort
-repeat id t(a1?,c1?,c2?)*t(a1?,c3?,c4?) = 1/2*d_(c1,c4)*d_(c2,c3)-1/6*d_(c1,c2)*d_(c3,c4);
-id t(a1?,c1?,c1?) = 0;
-{products}
-Print +s;
-.end
 """
 
 
@@ -70,7 +48,7 @@ def square_many(amps, timeout=60):
     while todo:
         batch = todo.pop()
         try:
-            outputs = run_form([row for _, row in batch], timeout)
+            outputs = _traces([row for _, row in batch], timeout)
         except InputError as error:
             if len(batch) == 1:
                 results[batch[0][0]] = error
@@ -83,6 +61,15 @@ def square_many(amps, timeout=60):
             except InputError as error:
                 results[k] = error
     return results
+
+
+def _traces(rows, timeout):
+    """FORM's terms of each row: traces of every spin line, then scalar products as symbols s1x2."""
+    legs = max(len(row.legs) for row in rows)
+    colours = colour.sums({pair for row in rows for pair in row.colours}, timeout)
+    statements = "".join(f"trace4,{k};\n" for k in range(1, max(row.lines for row in rows) + 1)) + "contract;\n.sort\n"
+    statements += "".join(f"id p{i}.p{j} = s{i}x{j};\n" for i, j in itertools.combinations_with_replacement(range(1, legs + 1), 2))
+    return form.run(DECLARATIONS, [row.expression(colours) for row in rows], statements, timeout)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -142,7 +129,7 @@ def conjugated(polynomial):
 # One row: its FORM expression, and its text from FORM's answer
 
 class Row:
-    """An amplitude ready for FORM: `expression` is its square in FORM's language, `read` turns FORM's answer into text."""
+    """An amplitude ready for FORM: `expression` gives its square in FORM's language, `read` turns FORM's answer into text."""
 
     def __init__(self, amp):
         tree = parse(amp)
@@ -156,17 +143,22 @@ class Row:
                          if f"s_{leg.number}{leg.number}" not in off_shell}
         self.weight = average(legs, fields)
         self.legs = {leg.number: leg for leg in legs}
-        groups = {}                                          # which leg each fermion line joins to which -> terms
+        groups = {}                                          # (which leg each fermion line joins to which, colour) -> terms
         for term in terms:
             coefficient = functools.reduce(multiply, (reciprocal(rational(node)) if inverse else rational(node)
                                                       for node, inverse in term.scalars), {(): Fraction(1)})
-            lines, rest, mirrored = structure(term)
+            lines, factors, mirrored, colours = structure(term)
             joins = tuple(sorted((left, right) for left, right, _ in lines))
-            groups.setdefault(joins, []).append((coefficient, sorted(lines), rest, mirrored))
-        vectors = [self.vector_sum(leg, field) for leg, field in zip(legs, fields) if not leg.kind and len(field.indices) > 1]
-        pieces = [self.interference(groups[left], groups[right], left == right)
-                  for left, right in itertools.product(groups, groups)]
-        self.expression = "*".join([f"({'+'.join(pieces)})", *vectors])
+            groups.setdefault((joins, colours), []).append((coefficient, sorted(lines), factors, mirrored))
+        self.vectors = [self.vector_sum(leg, field) for leg, field in zip(legs, fields) if not leg.kind and len(field.indices) > 1]
+        self.pieces = [((left[1], right[1]), self.interference(groups[left], groups[right], left[0] == right[0]))
+                       for left, right in itertools.product(groups, groups)]
+        self.colours = [pair for pair, _ in self.pieces]
+
+    def expression(self, colours):
+        """The square in FORM's language, given the colour sums {(left, right): Fraction}."""
+        pieces = "+".join(f"({colours[pair]})*({text})" for pair, text in self.pieces if colours[pair]) or "0"
+        return "*".join([f"({pieces})", *self.vectors])
 
     def name(self, symbol):
         """FORM's name of a symbol: text of the row never reaches FORM's input."""
@@ -281,35 +273,34 @@ def gammas(line, spin_line, conjugate):
 
 
 def structure(term):
-    """The tensors of a term as (fermion lines, other factors, other factors of the conjugate).
+    """The tensors of a term as (fermion lines, other factors, other factors of the conjugate, colour structure).
 
-    A line is (starred leg, plain leg, [(matrix, its Lorentz index, that of the conjugate), ...]). Indices of legs have the leg's
-    number (m3; a3 and c3 for colour) and are shared with the conjugate, vectors' apart (n3); summed ones are m1000, m1001, ... and n1000, ...
+    A line is (starred leg, plain leg, [(matrix, its Lorentz index, that of the conjugate), ...]). The Lorentz index of leg 3 is m3, in the
+    conjugate n3; summed ones are m1000, m1001, ... and n1000, ... For the colour structure see physics/colour.py.
     """
-    ends = {}
+    ends = {}                                                # index -> the fields and tensors in which it occurs
     for tensor in term.tensors:
-        indices = tensor.indices[1:] if type(tensor) is Field else tensor.indices
-        for position, index in enumerate(indices):
-            ends.setdefault(index.lstrip("+"), []).append((tensor, position, len(indices)))
+        for index in tensor.indices[1:] if type(tensor) is Field else tensor.indices:
+            ends.setdefault(index.lstrip("+"), []).append(tensor)
     here, there = {}, {}                                     # index -> its FORM name in the amplitude, in the conjugate
-    rest, mirrored, fresh = [], [], itertools.count(1000)
-    for index, where in ends.items():
+    factors, mirrored, colours = [], [], []
+    for k, (index, where) in enumerate(ends.items(), 1000):
         if len(where) != 2:
             raise InputError(f"index {index} occurs {len(where)} times in a term, expected 2")
-        names = []
-        for tensor, position, count in where:
-            if type(tensor) is Field:
-                k = tensor.leg
-                colour = position < count - 1
-                names.append((f"c{k}",) * 2 if colour and tensor.kind else (f"a{k}",) * 2 if colour else (f"m{k}", f"n{k}"))
-        if not names:
-            k, tensor, position = next(fresh), where[0][0], where[0][1]
-            colour = tensor.name.startswith("T_C")
-            names = [(f"a{k}", f"b{k}") if colour and position == 0 else (f"c{k}", f"d{k}") if colour else (f"m{k}", f"n{k}")]
-        here[index], there[index] = names[0]
-        if len(names) == 2 and not (where[0][0].kind and where[0][1] == where[0][2] - 1):     # two legs joined directly, not a spinor line
-            rest.append(f"d_({names[0][0]},{names[1][0]})")
-            mirrored.append(f"d_({names[0][1]},{names[1][1]})")
+        legs = [tensor for tensor in where if type(tensor) is Field]
+        in_colour = any(index not in (leg.indices[-1], leg.indices[-1][1:]) for leg in legs)
+        if in_colour:
+            names = [f"{'c' if leg.kind else 'a'}{leg.leg}" for leg in legs]
+            here[index] = names[0]
+            if len(legs) == 2:
+                colours.append(("d", *names))
+        elif legs and not legs[0].kind:
+            here[index], there[index] = f"m{legs[0].leg}", f"n{legs[0].leg}"
+            if len(legs) == 2:
+                factors.append(f"d_({here[index]},m{legs[1].leg})")
+                mirrored.append(f"d_({there[index]},n{legs[1].leg})")
+        else:
+            here[index], there[index] = f"m{k}", f"n{k}"
     rows, starts, finish = {}, {}, {}                        # Dirac index -> the matrix whose row it is, the leg
     for tensor in term.tensors:
         bare = [index.lstrip("+") for index in tensor.indices]
@@ -321,12 +312,11 @@ def structure(term):
         elif tensor.name in ("P_L", "P_R") and len(bare) == 2:
             rows[bare[0]] = (tensor.name, None, None), bare[1]
         elif tensor.name.startswith("p_") and len(bare) == 1:
-            rest.append(f"p{int(tensor.name[2:])}({here[bare[0]]})")
+            factors.append(f"p{int(tensor.name[2:])}({here[bare[0]]})")
             mirrored.append(f"p{int(tensor.name[2:])}({there[bare[0]]})")
-        elif tensor.name.startswith("T_C") and len(bare) == 3:
-            a, i, j = bare
-            rest.append(f"t({here[a]},{here[i]},{here[j]})")
-            mirrored.append(f"t({there[a]},{there[j]},{there[i]})")          # T^a is hermitian
+        elif tensor.name in ("T_C_10", "f_SU3") and len(bare) == 3:
+            legs = (here[index] if here[index][0] in "ac" else index for index in bare)
+            colours.append(("t" if tensor.name == "T_C_10" else "f", *legs))
         else:
             raise InputError(f"unknown tensor {tensor.name} with {len(bare)} indices")
     lines, used = [], 0
@@ -343,58 +333,4 @@ def structure(term):
         lines.append((leg, finish.pop(index), line))
     if used < len(rows) or finish:
         raise InputError("the Dirac indices do not join all matrices and spinors into lines from a starred to a plain spinor")
-    return lines, rest, mirrored
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# FORM
-
-@functools.lru_cache
-def form_executable():
-    """Path of the `form` program: beside this Python (pip install form-bin) or on PATH."""
-    found = shutil.which("form", path=sysconfig.get_path("scripts")) or shutil.which("form")
-    if not found:
-        raise SystemExit("error: the program 'form' was not found; pip install form-bin==5.0.2")
-    return found
-
-
-def run_form(rows, timeout):
-    """FORM's answer to each row, as lists of lines, from one process. Raises InputError if FORM fails or takes longer than timeout (s)."""
-    legs = max(len(row.legs) for row in rows)
-    pairs = itertools.combinations_with_replacement(range(1, legs + 1), 2)
-    program = PROLOGUE + "".join(f"Local R{k} = {_wrapped(row.expression)};\n" for k, row in enumerate(rows))
-    program += REDUCE.format(traces="".join(f"trace4,{k};\n" for k in range(1, max(row.lines for row in rows) + 1)),
-                             products="".join(f"id p{i}.p{j} = s{i}x{j};\n" for i, j in pairs))
-    with tempfile.TemporaryDirectory(prefix="form-") as folder:
-        path = Path(folder, "square.frm")
-        path.write_text(program)
-        try:
-            done = subprocess.run([form_executable(), "-q", path.name], cwd=folder, capture_output=True, text=True, timeout=timeout)
-        except subprocess.TimeoutExpired:
-            raise InputError(f"FORM took more than {timeout} s") from None
-    if done.returncode:
-        message = next((line for line in done.stdout.splitlines() if "-->" in line or "rror" in line), done.stdout[-200:])
-        raise InputError(f"FORM failed: {' '.join(message.split())}")
-    answers, current = [], None
-    for line in done.stdout.splitlines():
-        line = line.strip()
-        if line.startswith("R") and "=" in line:
-            current = []
-            answers.append(current)
-            line = line.split("=", 1)[1]
-        for_this = line.rstrip(";")
-        if current is not None and for_this and for_this != "0":
-            current.append(for_this)
-    if len(answers) != len(rows):
-        raise InputError(f"FORM answered {len(answers)} of {len(rows)} rows")
-    return answers
-
-
-def _wrapped(expression, width=2000):
-    """FORM reads lines of limited length; break after operators."""
-    lines = []
-    while len(expression) > width:
-        cut = max(expression.rfind("*", 0, width), expression.rfind("+", 0, width)) + 1
-        lines.append(expression[:cut])
-        expression = expression[cut:]
-    return "\n".join([*lines, expression])
+    return lines, factors, mirrored, colour.structure(colours)

@@ -1,0 +1,58 @@
+"""Sums over the colours of all legs, exactly: products of SU(3) generators, structure constants and deltas.
+
+A structure is a tuple of factors ("t", a, i, j), ("f", a, b, c) or ("d", x, y) of one term of an amplitude. Its labels are texts:
+a3 is the colour of gluon leg 3, c1 that of quark leg 1; A0, A1, ... and C0, C1, ... are summed.
+"""
+from fractions import Fraction
+
+from physics import form
+
+DECLARATIONS = """AutoDeclare Indices c=3,d=3,e=3;
+AutoDeclare Indices a=8,b=8;
+CFunction t;
+"""
+# Fierz identity for generators with tr(TaTb) = 1/2 (Peskin & Schroeder, problem 17.2)
+FIERZ = """repeat id t(a1?,c1?,c2?)*t(a1?,c3?,c4?) = 1/2*d_(c1,c4)*d_(c2,c3)-1/6*d_(c1,c2)*d_(c3,c4);
+id t(a1?,c1?,c1?) = 0;
+"""
+_known = {}                  # (structure, structure) -> Fraction; the same few dozen recur in all rows of a data set
+
+
+def structure(factors):
+    """The factors with their summed labels renamed by first appearance, so that equal structures compare equal."""
+    numbers, renamed = {}, []
+    for name, *labels in factors:
+        for position, label in enumerate(labels):
+            if label[0] == "%":
+                kind = "A" if name == "f" or name == "t" and position == 0 else "C"
+                labels[position] = numbers.setdefault(label, f"{kind}{sum(known[0] == kind for known in numbers.values())}")
+        renamed.append((name, *labels))
+    return tuple(renamed)
+
+
+def sums(pairs, timeout=60):
+    """{(left, right): sum over all colours of left * conj(right)} for pairs of structures."""
+    missing = sorted({pair for pair in pairs if pair not in _known})
+    if missing:
+        answers = form.run(DECLARATIONS, [f"{_text(left, False)}*{_text(right, True)}" for left, right in missing], FIERZ, timeout)
+        for pair, terms in zip(missing, answers):
+            _known[pair] = sum((Fraction(term.lstrip("+")) for term in terms), Fraction(0))
+    return {pair: _known[pair] for pair in pairs}
+
+
+def _text(factors, conjugate):
+    """FORM text of a structure or its complex conjugate, which has its own summed labels; f^abc = -2i tr([Ta, Tb] Tc) is real."""
+    summed = {"A": "b1" if conjugate else "a1", "C": "d1" if conjugate else "c1"}
+    pieces = ["1"]
+    for k, (name, *labels) in enumerate(factors):
+        labels = [summed[label[0]] + label[1:].zfill(4) if label[0] in summed else label for label in labels]
+        if name == "t":
+            a, i, j = labels
+            pieces.append(f"t({a},{j},{i})" if conjugate else f"t({a},{i},{j})")            # T^a is hermitian
+        elif name == "f":
+            a, b, c = labels
+            x, y, z = (f"e{k}{letter}{int(conjugate)}" for letter in "xyz")
+            pieces.append(f"(-2*i_)*(t({a},{x},{y})*t({b},{y},{z})-t({b},{x},{y})*t({a},{y},{z}))*t({c},{z},{x})")
+        else:
+            pieces.append(f"d_({labels[0]},{labels[1]})")
+    return "*".join(pieces)
