@@ -33,7 +33,7 @@ from physics.theory import THEORIES, conserved_charges
 from tokenizer import canonical_key, template_key
 from verify import verify
 
-KEYS = ["theory", "processes", "split", "valid_fraction", "test_fraction", "randomise_indices", "data_dir", "seed", "workers"]
+KEYS = ["theory", "processes", "squares", "basis", "split", "valid_fraction", "test_fraction", "randomise_indices", "data_dir", "seed", "workers"]
 COLUMNS = ["process", "diagram", "theory", "template", "amp", "sqamp"]
 CHUNK = 64                   # processes in one piece of work: one FORM program, one file of finished rows
 FORMAT = 1                   # of the data set; raise it when the same settings give other rows
@@ -67,18 +67,20 @@ def enumerate_processes(theory, n_in, n_out):
 # ---------------------------------------------------------------------------------------------------------------------
 # Rows
 
-def make_rows(processes, theory_name, seed):
+def make_rows(processes, theory_name, squares, basis, seed):
     """Rows of some processes with their verdicts, and the seconds spent: {"rows": [...], "wrong": [...], "seconds": {...}}."""
     theory, started = THEORIES[theory_name], time.perf_counter()
     rows = []
     for process in processes:
-        for diagram in physics.amplitude.diagrams(process, theory):
-            propagators = " ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators())
-            rows.append({"process": process_text(process), "diagram": propagators, "theory": theory_name,
-                         "amp": physics.amplitude.amplitude(diagram, process, theory)})
+        drawn = [(" ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators()),
+                  physics.amplitude.amplitude(diagram, process, theory)) for diagram in physics.amplitude.diagrams(process, theory)]
+        if squares == "process" and drawn:                   # one row: the sum of all diagrams
+            names, amps = zip(*drawn)
+            drawn = [(" + ".join(names), " + ".join(amps))]
+        rows += [{"process": process_text(process), "diagram": name, "theory": theory_name, "amp": amp} for name, amp in drawn]
     generated = time.perf_counter()
     wrong = []
-    for row, result in zip(rows, physics.square.square_many([row["amp"] for row in rows])):
+    for row, result in zip(rows, physics.square.square_many([row["amp"] for row in rows], basis)):
         row["sqamp"] = str(result)
         if isinstance(result, InputError):
             wrong.append(f"{row['process']} [{row['diagram']}]: not squared: {result}")
@@ -92,16 +94,15 @@ def make_rows(processes, theory_name, seed):
 
 
 def _make_chunk(task):
-    path, processes, theory_name, seed = task
-    done = make_rows(processes, theory_name, seed)
-    write_json(path, done)
+    path, processes, *arguments = task
+    write_json(path, make_rows(processes, *arguments))
     return len(processes)
 
 
 def generate(processes, settings, folder):
     """Rows of all processes, made in parallel, one file a chunk in `folder`; chunks that are there already are not made again."""
     chunks = [processes[k:k + CHUNK] for k in range(0, len(processes), CHUNK)]
-    tasks = [(folder / f"{k:06d}.json", chunk, settings.theory, settings.seed) for k, chunk in enumerate(chunks)]
+    tasks = [(folder / f"{k:06d}.json", chunk, settings.theory, settings.squares, settings.basis, settings.seed) for k, chunk in enumerate(chunks)]
     todo = [task for task in tasks if not task[0].exists()]
     done = sum(len(task[1]) for task in tasks) - sum(len(task[1]) for task in todo)
     with multiprocessing.Pool(settings.workers or os.cpu_count()) as pool, \
@@ -160,8 +161,9 @@ def split_rows(rows, settings):
 def check(settings):
     if settings.theory not in THEORIES:
         raise InputError(f"theory: got '{settings.theory}', wanted one of {', '.join(THEORIES)}")
-    if settings.split not in ("random", "template"):
-        raise InputError(f"split: got '{settings.split}', wanted 'random' or 'template'")
+    for key, known in (("split", ("random", "template")), ("squares", ("diagram", "process")), ("basis", ("all", "independent"))):
+        if getattr(settings, key) not in known:
+            raise InputError(f"{key}: got '{getattr(settings, key)}', wanted '{known[0]}' or '{known[1]}'")
     if not (settings.valid_fraction >= 0 and settings.test_fraction >= 0 and settings.valid_fraction + settings.test_fraction < 1):
         raise InputError("valid_fraction and test_fraction: wanted at least 0 each and less than 1 together")
 

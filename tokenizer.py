@@ -17,7 +17,7 @@ becomes the tokens
   another joiner, that one is a token. So no text loses a character.
 - A number that the vocabulary lacks is spelled: `-32/81` is `#-  #3  #2  #/  #8  #1`.
 
-`lex` defines the tokens: slow, plain. `amp_tokens` and `sqamp_tokens` give the same 20 times faster: rows differ in their
+`lex` defines the tokens: slow, plain. `amp_tokens` and `sqamp_tokens` give the same four times faster: rows differ in their
 index names but are made of few distinct factors and terms, so each of these is lexed once and remembered.
 """
 import array

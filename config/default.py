@@ -3,7 +3,7 @@
 # data: prepare.py
 theory = "qed"  # theory to generate, a name in physics/theory.py
 processes = "2->2"  # processes to generate: legs in -> legs out
-squares = "diagram"  # "diagram": every diagram with its own square, no interference
+squares = "diagram"  # "diagram": a row a diagram, no interference; "process": a row a process, all diagrams and their interference
 basis = "all"  # "all": the s_ij as the trace gives them; "independent": momentum conservation used
 split = "random"  # "random", or "template": rows equal up to particle names never straddle the splits
 valid_fraction = 0.1  # share of the rows in valid.csv

@@ -25,23 +25,25 @@ AutoDeclare Indices m,n;
 """
 
 
-def square(amp, timeout=60):
+def square(amp, basis="all", timeout=60):
     """Canonical sqamp text of one amplitude's text. Raises InputError with the reason."""
-    result, = square_many([amp], timeout)
+    result, = square_many([amp], basis, timeout)
     if isinstance(result, InputError):
         raise result
     return result
 
 
-def square_many(amps, timeout=60):
+def square_many(amps, basis="all", timeout=60):
     """Canonical sqamp texts of a list of amplitudes; in the place of a row that fails stands the InputError that says why.
 
+    basis: "all" leaves the s_ij as the traces give them; "independent" eliminates by momentum conservation, so that one
+    function over the same propagators has one text.
     timeout: seconds for one FORM process over all rows; when it fails or takes longer the list is halved until the bad row is alone.
     """
     results, rows = [None] * len(amps), []
     for k, amp in enumerate(amps):
         try:
-            rows.append((k, Row(amp)))
+            rows.append((k, Row(amp, basis)))
         except (InputError, ZeroDivisionError) as error:
             results[k] = error if isinstance(error, InputError) else InputError("division by zero")
     todo = [rows] if rows else []
@@ -131,10 +133,11 @@ def conjugated(polynomial):
 class Row:
     """An amplitude ready for FORM: `expression` gives its square in FORM's language, `read` turns FORM's answer into text."""
 
-    def __init__(self, amp):
+    def __init__(self, amp, basis):
         tree = parse(amp)
         terms = expand(tree)
         legs = legs_of(terms)
+        self.legs = {leg.number: leg for leg in legs}
         fields = sorted((t for t in terms[0].tensors if type(t) is Field), key=lambda field: field.leg)
         off_shell = {f"s_{leg.number}{leg.number}" for leg in legs} & names_in(tree)
         self.symbols, self.names = {}, []                    # our symbol -> FORM's x0, x1, ...; and back
@@ -142,11 +145,12 @@ class Row:
         self.on_shell = {f"s{leg.number}x{leg.number}": mass_squared(leg) for leg in legs
                          if f"s_{leg.number}{leg.number}" not in off_shell}
         self.weight = average(legs, fields)
-        self.legs = {leg.number: leg for leg in legs}
+        self.eliminated = conservation(legs, self.on_shell) if basis == "independent" else {}
         groups = {}                                          # (which leg each fermion line joins to which, colour) -> terms
         for term in terms:
             coefficient = functools.reduce(multiply, (reciprocal(rational(node)) if inverse else rational(node)
                                                       for node, inverse in term.scalars), {(): Fraction(1)})
+            coefficient = substitute(coefficient, self.eliminated)
             lines, factors, mirrored, colours = structure(term)
             joins = tuple(sorted((left, right) for left, right, _ in lines))
             groups.setdefault((joins, colours), []).append((coefficient, sorted(lines), factors, mirrored))
@@ -239,7 +243,54 @@ class Row:
             if value:
                 key = monomial(powers)
                 total[key] = total.get(key, 0) + value * self.weight
-        return factored_text({term: value for term, value in total.items() if value})
+        return factored_text(substitute(total, self.eliminated))
+
+
+def conservation(legs, on_shell):
+    """{s_ij: polynomial}: momentum conservation solved for the s_in with the last leg n and for s_(n-2)(n-1)."""
+    n, sign = len(legs), {leg.number: 1 if leg.incoming else -1 for leg in legs}
+
+    def product(i, j):                                       # p_i . p_j
+        i, j = sorted((i, j))
+        if i == j and f"s{i}x{i}" in on_shell:
+            mass = on_shell[f"s{i}x{i}"]
+            return {((mass, 2),): Fraction(1)} if mass else {}
+        return {((f"s_{i}{j}", 1),): Fraction(1)}
+
+    def total(terms):
+        return functools.reduce(lambda left, right: add(left, right[1], right[0]), terms, {})
+
+    solved = {}
+    if n > 2:                                                # (sum over legs k < n of sign p_k)^2 = p_n^2
+        pair = tuple(range(1, n))[-2:]
+        others = [(sign[i] * sign[j] * (1 if i == j else 2), product(i, j))
+                  for i, j in itertools.combinations_with_replacement(range(1, n), 2) if (i, j) != pair]
+        rest = total([(-1, product(n, n)), *others])
+        solved[f"s_{pair[0]}{pair[1]}"] = {term: -value / (2 * sign[pair[0]] * sign[pair[1]]) for term, value in rest.items()}
+    for k in range(1, n):                                    # p_k . (sum over legs j < n of sign p_j) = - sign_n p_k . p_n
+        terms = total((sign[j] * -sign[n], product(k, j)) for j in range(1, n))
+        solved[f"s_{k}{n}"] = substitute(terms, solved)
+    return solved
+
+
+def substitute(polynomial, solved):
+    """The polynomial, and the denominators in it, with the symbols in `solved` replaced."""
+    if not solved:
+        return polynomial
+    result = {}
+    for term, value in polynomial.items():
+        product = {(): value}
+        for symbol, power in term:
+            if symbol.startswith("("):
+                factor, power = reciprocal(substitute(rational(parse(symbol)), solved)), -power
+            else:
+                factor = solved.get(symbol, {((symbol, 1),): Fraction(1)})
+                if power < 0:
+                    factor, power = reciprocal(factor), -power
+            for _ in range(power):
+                product = multiply(product, factor)
+        result = add(result, product)
+    return result
 
 
 def mass_squared(leg):

@@ -111,7 +111,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path, small):
 
 
 @pytest.mark.parametrize("flags, reason", [
-    (["--theory=qet"], "wanted one of qed"), (["--split=half"], "'random' or 'template'"), (["--test_fraction=1.5"], "less than 1"),
+    (["--theory=qet"], "wanted one of qed"), (["--split=half"], "'random' or 'template'"), (["--squares=none"], "'diagram' or 'process'"), (["--test_fraction=1.5"], "less than 1"),
     (["--processes=e e~ -> x x~"], "no particle 'x'"), (["--processes=e e~"], "expected particles"), (["--processes=e -> mu A"], "tree diagram"),
     (["--processes= "], "names no process"), (["--proceses=2->2"], "did you mean processes"), (["--seed=x"], "seed"),
 ])
@@ -138,9 +138,16 @@ def test_foreign_files_are_left_alone(tmp_path):
 
 
 def test_a_wrong_square_is_never_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare.physics.square, "square_many", lambda amps: ["e^4*s_12"] * len(amps))
-    done = prepare.make_rows([(("e", "e~"), ("mu", "mu~"))], "qed", 1)
+    monkeypatch.setattr(prepare.physics.square, "square_many", lambda amps, basis: ["e^4*s_12"] * len(amps))
+    done = prepare.make_rows([(("e", "e~"), ("mu", "mu~"))], "qed", "diagram", "all", 1)
     assert len(done["wrong"]) == 1 and "the amplitude gives" in done["wrong"][0]
+
+
+def test_whole_processes_have_one_row_each_with_their_interference():
+    for basis in ("all", "independent"):
+        done = prepare.make_rows([(("e", "e~"), ("e", "e~")), (("e", "A"), ("e", "A"))], "qed", "process", basis, 1)
+        assert len(done["rows"]) == 2 and not done["wrong"]
+        assert all(row["sqamp"].count("^(-2)") == 2 and row["sqamp"].count("^(-1)") == 2 for row in done["rows"])
 
 
 def test_csv_files_are_read_by_the_standard_library(small):

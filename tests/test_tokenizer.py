@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tokenizer
@@ -163,6 +163,7 @@ def test_fast_tokens_are_the_slow_ones_and_exact(text):
         assert join_tokens(sqamp_tokens(text)) == text
 
 
+@settings(max_examples=500, deadline=None)
 @given(st.sampled_from(AMPS + SQAMPS), st.integers(0, 400), st.sampled_from("*+-/(){}%_^~ ,s9"), st.sampled_from(["insert", "replace", "delete"]))
 def test_fast_and_slow_agree_on_broken_text(text, place, character, how):
     """One character wrong: either both lexers refuse it, or both read it alike and it comes back."""

@@ -1,0 +1,110 @@
+"""
+Checkpoints: written whole or not at all, read without running anything in them, found for decoding and resuming.
+
+A checkpoint is a dictionary: version, model (raw weights), model_config, vocabulary, settings, optimizer, rng, step, epoch,
+batch (position in the epoch), seconds (training time), best (validation figures of best.pt). Files of a run: ckpt_STEP.pt,
+last.pt (the newest) and best.pt (the best on the validation split).
+"""
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+import torch
+
+from files import InputError, atomic_open
+from model import ModelConfig, Transformer
+from tokenizer import Tokenizer
+
+VERSION = 1  # raised when an older program could not read a newer checkpoint
+
+
+def save(path, state):
+    """Write the dictionary `state`; whoever is killed in the middle leaves the file that was there before."""
+    with atomic_open(path, "wb") as file:
+        torch.save({"version": VERSION} | state, file)
+
+
+def save_limited(run_dir, state, save_limit):
+    """Write ckpt_STEP.pt and last.pt, then remove all but the newest `save_limit` ckpt_STEP.pt (0 keeps them all)."""
+    save(Path(run_dir) / f"ckpt_{state['step']}.pt", state)
+    save(Path(run_dir) / "last.pt", state)
+    if save_limit:
+        for path in step_files(run_dir)[save_limit:]:
+            path.unlink()
+
+
+def load(path):
+    """The dictionary that `save` wrote, on the CPU. InputError if it is missing, damaged or of another program."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not look at the checksums
+        if damaged is None:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror or error})") from None
+    except Exception:  # a damaged zip or pickle ends in any of a dozen exceptions
+        damaged = path
+    if damaged is not None:
+        raise InputError(f"{path}: damaged or not a checkpoint; other checkpoints of the run may be whole")
+    if not isinstance(state, dict) or "version" not in state:
+        raise InputError(f"{path}: not a checkpoint of train.py")
+    if state["version"] > VERSION:
+        raise InputError(f"{path}: checkpoint version {state['version']}, this program reads up to {VERSION}")
+    return state
+
+
+def load_newest(run_dir):
+    """
+    The newest checkpoint of a run that can be read; None if there is none at all.
+
+    A damaged one is named on stderr and the one before is taken; InputError if every one is damaged.
+    """
+    run_dir = Path(run_dir)
+    paths = [path for path in [run_dir / "last.pt", *step_files(run_dir), run_dir / "best.pt"] if path.exists()]
+    for path in paths:
+        try:
+            return load(path)
+        except InputError as error:
+            print(f"warning: {error}", file=sys.stderr)
+    if paths:
+        raise InputError(f"{run_dir}: none of its {len(paths)} checkpoints can be read")
+    return None
+
+
+def step_files(run_dir):
+    """The ckpt_STEP.pt of a run, newest first."""
+    steps = {path: re.fullmatch(r"ckpt_(\d+)\.pt", path.name) for path in Path(run_dir).glob("ckpt_*.pt")}
+    return sorted((path for path in steps if steps[path]), key=lambda path: int(steps[path][1]), reverse=True)
+
+
+def holds_run(run_dir):
+    return any(Path(run_dir).glob("*.pt"))
+
+
+def find(settings):
+    """
+    Path of the checkpoint to decode with: `ckpt` if it is set, else best.pt of out_dir.
+
+    Where neither a config file nor an out_dir was named, best.pt of the newest run in out/. InputError if there is none.
+    """
+    if settings.ckpt:
+        return Path(settings.ckpt)
+    path = Path(settings.out_dir) / "best.pt"
+    if settings.config_name == "default" and path == Path("out/default/best.pt"):
+        path = max(Path("out").glob("*/best.pt"), key=lambda path: path.stat().st_mtime, default=path)
+    if not path.exists():
+        raise InputError(f"{path}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
+    return path
+
+
+def load_model(path, device):
+    """(model in eval mode on `device`, its tokenizer, the checkpoint): everything as it was trained, whatever the settings."""
+    state = load(path)
+    try:
+        model = Transformer(ModelConfig(**state["model_config"]))
+        model.load_state_dict(state["model"])
+        tokenizer = Tokenizer(state["vocabulary"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"{path}: not a checkpoint of this model ({str(error).splitlines()[0]})") from None
+    return model.to(device).eval(), tokenizer, state
