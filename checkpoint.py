@@ -21,8 +21,11 @@ VERSION = 1  # raised when an older program could not read a newer checkpoint
 
 def save(path, state):
     """Write the dictionary `state`; whoever is killed in the middle leaves the file that was there before."""
-    with atomic_open(path, "wb") as file:
-        torch.save({"version": VERSION} | state, file)
+    try:
+        with atomic_open(path, "wb") as file:
+            torch.save({"version": VERSION} | state, file)
+    except OSError as error:
+        raise InputError(f"{path}: not written ({error.strerror}); the checkpoints before it are whole") from None
 
 
 def save_limited(run_dir, state, save_limit):
@@ -47,7 +50,7 @@ def load(path):
         damaged = path
     if damaged is not None:
         raise InputError(f"{path}: damaged or not a checkpoint; other checkpoints of the run may be whole")
-    if not isinstance(state, dict) or "version" not in state:
+    if not isinstance(state, dict) or not {"version", "model", "model_config", "vocabulary"} <= state.keys():
         raise InputError(f"{path}: not a checkpoint of train.py")
     if state["version"] > VERSION:
         raise InputError(f"{path}: checkpoint version {state['version']}, this program reads up to {VERSION}")

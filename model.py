@@ -44,6 +44,18 @@ class ModelConfig:
             raise InputError(f"dropout: got {self.dropout}, wanted at least 0 and less than 1")
 
 
+def find_device(name):
+    """torch.device of the setting `device`; "auto" is cuda where there is one. InputError if it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
+        raise InputError(f"device: {name!r} cannot be used here ({str(error).splitlines()[0]})") from None
+    return device
+
+
 def attend(q, k, v, mask=None, causal=False):
     """
     Attention softmax(q k^T / sqrt(h)) v (Vaswani et al. 2017, arXiv 1706.03762, eq. 1).

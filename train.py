@@ -27,7 +27,7 @@ import checkpoint
 from configurator import load_settings, settings_text
 from files import InputError, atomic_open, main_guard
 from model import ModelConfig, Transformer, find_device, greedy
-from tokenizer import EOS, PAD, Tokenizer, build_vocabulary, collate, length_batches, load_split
+from tokenizer import PAD, Tokenizer, build_vocabulary, collate, length_batches, load_split
 
 ARCHITECTURE = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff"]
 SETTINGS = [
@@ -48,20 +48,17 @@ def main(argv=None):
             raise InputError(f"{name}: got {getattr(settings, name)}, wanted at least {least}")
     device = find_device(settings.device)
     out_dir = Path(settings.out_dir)
-    command = f"python train.py {out_dir}/config.py --resume"
-
-    # ---- where to start: the newest checkpoint of this run, the weights of another one, or random weights
-    state = None
-    if settings.resume:
-        state = checkpoint.load_newest(out_dir)
-    elif checkpoint.holds_run(out_dir):
-        raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, or name another folder by --out_dir=")
-    resumed = state is not None
-    if state is None and settings.init_from:
-        state = checkpoint.load(settings.init_from)
     torch.manual_seed(settings.seed)
+
+    # ---- where to start: the newest checkpoint of this run, the weights of another run, or random weights
+    if not settings.resume and checkpoint.holds_run(out_dir):
+        raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, or name another folder by --out_dir=")
+    state = checkpoint.load_newest(out_dir) if settings.resume else None
+    resumed = state is not None
+    if not resumed and settings.init_from:
+        state = checkpoint.load(settings.init_from)
     if resumed and progress(settings, state["step"], state["seconds"]) >= 1:
-        print(f"{out_dir}: complete at step {state['step']}, nothing to do; a larger --max_steps goes on")
+        print(f"{out_dir}: complete at step {state['step']}, after {state['seconds'] / 60:.1f} min; a larger limit would go on")
         report_best(out_dir, state["best"])
         return 0
 
@@ -73,33 +70,38 @@ def main(argv=None):
     valid_batches = validation_batches(valid_rows, settings)
 
     # ---- model and optimizer
-    sizes = {name: getattr(settings, name) for name in ["src_max_len", "tgt_max_len", *ARCHITECTURE, "dropout"]}
+    sizes = {name: getattr(settings, name) for name in [*ARCHITECTURE, "dropout", "src_max_len", "tgt_max_len"]}
     config = ModelConfig(len(tokenizer.vocabulary["src"]), len(tokenizer.vocabulary["tgt"]), **sizes)
     for name in ARCHITECTURE if state else []:
-        if getattr(config, name) != state["model_config"][name]:
-            raise InputError(f"{name}: {getattr(config, name)} in the settings, {state['model_config'][name]} in the checkpoint "
-                             "to start from; leave it as it is there")
+        if sizes[name] != state["model_config"][name]:
+            raise InputError(f"{name}: {sizes[name]} in the settings, {state['model_config'][name]} in the checkpoint to go on from; "
+                             "these must agree")
     model = Transformer(config).to(device)
     matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
     vectors = [weight for weight in model.parameters() if weight.dim() < 2]  # biases and norms: no decay
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     try:
-        optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-            lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True)
+        optimizer = torch.optim.AdamW(groups, betas=(settings.beta1, settings.beta2), fused=True)
     except ValueError as error:
-        raise InputError(f"optimizer: {error}") from None
+        raise InputError(f"beta1, beta2: {error}") from None
 
-    step, epoch, batch, skipped, seconds_before, best = 0, 0, 0, 0, 0.0, None
+    # ---- state of the loop; loop_state and what is read back here list the same things
+    step, epoch, batch, skipped, best, earlier = 0, 0, 0, 0, None, 0.0
     if state:
         model.load_state_dict(state["model"])
     if resumed:
-        optimizer.load_state_dict(state["optimizer"])
+        # the moments are the run's, the hyper-parameters are today's settings
+        optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": optimizer.state_dict()["param_groups"]})
         step, epoch, batch, skipped = state["step"], state["epoch"], state["batch"], state["skipped"]
-        seconds_before, best = state["seconds"], state["best"]
+        best, earlier = state["best"], state["seconds"]
         torch.set_rng_state(state["rng"]["cpu"])
         if device.type == "cuda" and "cuda" in state["rng"]:
             torch.cuda.set_rng_state(state["rng"]["cuda"], device)
-    del state
+    started = time.monotonic() - earlier
+
+    def seconds():
+        """Training time of the run so far, that of its earlier processes included."""
+        return time.monotonic() - started
 
     def loop_state():
         rng = {"cpu": torch.get_rng_state()}
@@ -108,50 +110,176 @@ def main(argv=None):
         return {
             "model": model.state_dict(), "model_config": asdict(config), "vocabulary": tokenizer.vocabulary,
             "settings": vars(settings), "optimizer": optimizer.state_dict(), "rng": rng, "step": step, "epoch": epoch,
-            "batch": batch, "skipped": skipped, "seconds": seconds(), "best": best,
+            "batch": batch, "skipped": skipped, "best": best, "seconds": seconds(),
         }
 
-    # ---- the run's folder: settings and log; a settings file says what the run is, not how it was started
-    with atomic_open(out_dir / "config.py") as file:
-        file.write(settings_text(SimpleNamespace(**vars(settings) | {"resume": False})))
-    log = open_log(out_dir / "log.jsonl", step)
+    # ---- the run's folder
+    log = open_run(settings, step)
+    parameters = sum(weight.numel() for weight in model.parameters())
     print(f"{len(train_rows.src_start) - 1} training rows, {len(valid_rows.src_start) - 1} validation rows, "
-          f"{sum(weight.numel() for weight in model.parameters()) / 1e6:.2f} M parameters, {device}"
-          + (f", from step {step}" if resumed else ""), file=sys.stderr)
+          f"{parameters / 1e6:.2f} M parameters, {device}, from step {step}", file=sys.stderr)
 
     # ---- the loop
-    signals = catch_signals()
-    started = time.monotonic() - seconds_before
-
-    def seconds():
-        return time.monotonic() - started
-
     batches = length_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
-    bar = tqdm(total=1, initial=progress(settings, step, seconds()), disable=None,  # None: only where stderr is a terminal
-               bar_format="{percentage:3.0f}% {bar} {elapsed}, {remaining} left, {postfix}")
-    interval = Interval()
+    bar = tqdm(total=1, initial=progress(settings, step, seconds()), disable=None,  # None: off where stderr is no terminal
+               bar_format="{percentage:3.0f}% {bar} {elapsed}, {remaining} left{postfix}")
+    losses, tokens, clock = [], 0, time.monotonic()  # since the last line of the log
+    signals = catch_signals()
+    done = last_step = False
     model.train()
-    last_step = False
     while not last_step:
         if batch >= len(batches):
             epoch, batch = epoch + 1, 0
             batches = length_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
-        src, tgt = (side.to(device, non_blocking=True) for side in collate(train_rows, batches[batch]))  # (B, S), (B, T)
+        src, tgt = collate(train_rows, batches[batch])  # (B, S), (B, T)
         batch += 1
+        tokens += int((src != PAD).sum() + (tgt != PAD).sum())
+        src, tgt = src.to(device), tgt.to(device)
 
-        learning_rate = settings.learning_rate * schedule(settings, step, seconds())
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-        loss = token_loss(model(src, tgt[:, :-1]), tgt[:, 1:]) / (tgt[:, 1:] != PAD).sum()
+            group["lr"] = learning_rate(settings, step, seconds())
+        loss = loss_sum(model(src, tgt[:, :-1]), tgt[:, 1:]) / (tgt[:, 1:] != PAD).sum()
         optimizer.zero_grad()
         loss.backward()
-        grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip).item()
-        if math.isfinite(grad_norm):  # a loss that is not finite has no finite gradient either
+        grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf).item()
+        if math.isfinite(grad_norm):  # never where the loss is not finite
             optimizer.step()
         else:
             skipped += 1
+        losses.append(loss.detach())
         step += 1
-
         done = progress(settings, step, seconds()) >= 1
         last_step = done or bool(signals)
-        ...
+
+        if step % settings.log_every == 0 or last_step:
+            figures = {"loss": torch.stack(losses).mean().item(), "learning_rate": optimizer.param_groups[0]["lr"],
+                       "grad_norm": grad_norm, "tokens_per_second": tokens / (time.monotonic() - clock), "skipped": skipped}
+            write_log(log, step, seconds(), figures)
+            bar.set_postfix_str(f"step {step}, loss {figures['loss']:.4f}, {figures['tokens_per_second']:,.0f} tokens/s"
+                                + f", {skipped} steps skipped: gradient not finite" * bool(skipped), refresh=False)
+            losses, tokens, clock = [], 0, time.monotonic()
+        bar.update(min(1, progress(settings, step, seconds())) - bar.n)
+
+        if step % settings.eval_every == 0 or done:
+            before = time.monotonic()
+            figures = validate(model, valid_rows, valid_batches, device)
+            clock += time.monotonic() - before  # tokens/s is that of training alone
+            write_log(log, step, seconds(), figures)
+            bar.write(f"step {step}: validation loss {figures['valid_loss']:.4f}, exact match {figures['valid_exact']:.2%}, "
+                      f"{seconds() / 60:.1f} min" + f", {skipped} steps skipped: gradient not finite" * bool(skipped), file=sys.stderr)
+            if best is None or better(figures, best):
+                best = figures | {"step": step}
+                checkpoint.save(out_dir / "best.pt", loop_state())
+        if step % settings.save_every == 0 or last_step:
+            checkpoint.save_limited(out_dir, loop_state(), settings.save_limit)
+    bar.close()
+
+    if done:
+        report_best(out_dir, best)
+        return 0
+    print(f"stopped by {signal.Signals(signals[0]).name} at step {step}, nothing is lost; "
+          f"go on with: python train.py {out_dir}/config.py --resume", file=sys.stderr)
+    return 128 + signals[0]
+
+
+def progress(settings, step, seconds):
+    """How much of the run is done, 0..1: by steps, or by the clock if that is further on."""
+    by_clock = seconds / (60 * settings.max_minutes) if settings.max_minutes else 0.0
+    return max(step / settings.max_steps, by_clock)
+
+
+def learning_rate(settings, step, seconds):
+    """Linear warm-up, times half a cosine over the run: down to 0 however slow the machine is."""
+    warmup = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    return settings.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, progress(settings, step, seconds))))
+
+
+def loss_sum(logits, target):
+    """Cross-entropy summed over the target tokens. logits: (B, T, V); target: (B, T), padded with PAD, which counts nothing."""
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum")
+
+
+def validation_batches(packed, settings):
+    """The same eval_rows random rows each time (0: all of them), in batches of like length."""
+    rows = len(packed.src_start) - 1
+    chosen = np.random.default_rng(settings.seed).permutation(rows)[:settings.eval_rows or rows]
+    batches = [batch[np.isin(batch, chosen)] for batch in length_batches(packed, settings.batch_tokens, None)]
+    return [batch for batch in batches if len(batch)]
+
+
+@torch.inference_mode()
+def validate(model, packed, batches, device):
+    """{"valid_loss": teacher-forced loss per target token, "valid_exact": share of the rows that greedy decoding gets right}."""
+    model.eval()
+    loss, tokens, exact, rows = 0.0, 0, 0, 0
+    for batch in batches:
+        src, tgt = (side.to(device) for side in collate(packed, batch))
+        loss += loss_sum(model(src, tgt[:, :-1]), tgt[:, 1:]).item()
+        tokens += (tgt[:, 1:] != PAD).sum().item()
+        answers, _ = greedy(model, src, max_len=tgt.shape[1] - 1)  # what is longer than the longest target is wrong anyway
+        truths = [packed.tgt[packed.tgt_start[row]:packed.tgt_start[row + 1]].tolist() for row in batch]
+        exact += sum(answer == truth for answer, truth in zip(answers, truths))
+        rows += len(batch)
+    model.train()
+    return {"valid_loss": loss / tokens, "valid_exact": exact / rows}
+
+
+def better(figures, best):
+    """More exact matches; among equals the lower loss."""
+    return (figures["valid_exact"], -figures["valid_loss"]) > (best["valid_exact"], -best["valid_loss"])
+
+
+def report_best(out_dir, best):
+    if best is None:  # stopped before its first validation, then resumed with a limit that it has passed
+        print(f"no validation yet; python train.py {out_dir}/config.py --resume --max_steps=MORE goes on")
+    else:
+        print(f"best on the validation split: exact match {best['valid_exact']:.2%}, loss {best['valid_loss']:.4f} at step {best['step']}, "
+              f"{out_dir}/best.pt; next: python evaluate.py {out_dir}/config.py")
+
+
+def open_run(settings, step):
+    """
+    Make out_dir with config.py and log.jsonl; returns the log, open to append.
+
+    The log keeps its lines up to `step`: a resumed run writes the later ones again.
+    """
+    out_dir = Path(settings.out_dir)
+    path = out_dir / "log.jsonl"
+    kept = []
+    try:
+        for line in path.read_text(errors="replace").splitlines() if step and path.exists() else []:
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except ValueError:
+                pass  # the line that a crash cut off
+        with atomic_open(path) as file:
+            file.writelines(kept)
+        with atomic_open(out_dir / "config.py") as file:  # says what the run is, not how it was started
+            file.write(settings_text(SimpleNamespace(**vars(settings) | {"resume": False})))
+        return open(path, "a", buffering=1)
+    except OSError as error:
+        raise InputError(f"{out_dir}: no run can be written there ({error.strerror})") from None
+
+
+def write_log(log, step, seconds, figures):
+    """One line of JSON; what is not finite becomes null, as JSON has no NaN."""
+    finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    log.write(json.dumps({"step": step, "seconds": round(seconds, 3)} | finite) + "\n")
+
+
+def catch_signals():
+    """A list that SIGINT or SIGTERM is appended to, so that the loop can end between two steps; a second one kills."""
+    caught = []
+
+    def note(number, frame):
+        caught.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    return caught
+
+
+if __name__ == "__main__":
+    main_guard(main)

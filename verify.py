@@ -66,7 +66,7 @@ STRUCTURE = -2j * (STRUCTURE - STRUCTURE.swapaxes(0, 1))
 
 def mass_of(name):
     """Symbol of a particle's mass in MARTY's files; None for massless particles."""
-    return None if name in ("A", "G") or name.startswith("nu") else "m_" + name
+    return None if name in ("A", "G") or name.startswith("nu") else "m_W" if name == "Wm" else "m_" + name
 
 
 def random_point(legs, names, rng, points):

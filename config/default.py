@@ -36,21 +36,22 @@ warmup_steps = 200  # steps of linear warm-up
 weight_decay = 0.01  # AdamW weight decay, on matrices only
 beta1 = 0.9  # AdamW decay rate of the mean gradient
 beta2 = 0.98  # AdamW decay rate of the mean squared gradient
-grad_clip = 1.0  # largest norm of the gradient; a longer one is scaled down to it
+grad_clip = 1.0  # largest norm of the gradient; a longer one is scaled down to it; 0: no limit
 max_steps = 20000  # optimiser steps; the learning rate reaches its end there
 max_minutes = 0.0  # stop (fully annealed) after this training time even if max_steps is not reached; 0: no limit
 eval_every = 1000  # steps between validations
-eval_rows = 512  # validation rows decoded for the exact match; 0: all of them
+eval_rows = 512  # validation rows used, the same ones each time; 0: all of them
 log_every = 50  # steps between lines of log.jsonl
 save_every = 1000  # steps between checkpoints
-save_limit = 2  # how many ckpt_STEP.pt to keep; best.pt and last.pt are kept besides
+save_limit = 2  # how many ckpt_STEP.pt to keep, besides best.pt and last.pt; 0: all of them
 resume = False  # go on from the newest checkpoint in out_dir; a new run where there is none
 init_from = ""  # checkpoint whose weights to start from; empty: random weights
 
 # decode.py, evaluate.py
 ckpt = ""  # checkpoint to use; empty: best.pt of out_dir, or of the newest run where no config is named
-input = ""  # CSV file with a column amp; empty: the test split of data_dir
-output = ""  # file to write; empty: predictions.csv of the run
+input = ""  # CSV file with a column amp (evaluate.py: and sqamp); empty: the test split of data_dir
+output = ""  # file to write; empty: predictions.csv (decode.py), report.json (evaluate.py) beside the checkpoint
 amp = ""  # one amplitude to square, instead of a file
+verify = False  # check every answer against its amplitude: status verified or unverified
 batch_rows = 64  # rows decoded together
 max_rows = 0  # stop after so many rows; 0: all of them

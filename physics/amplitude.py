@@ -2,7 +2,8 @@ r"""Processes -> tree diagrams (feyngraph) -> text of their amplitudes in MARTY'
 
 One diagram gives one text: a prefactor with i, couplings and charges, a sum of products of Dirac matrices, momenta and
 external fields, and the propagators' denominators q^2 - m^2 + reg_prop with their leading coefficient pulled out.
-Feynman rules: Peskin & Schroeder, appendix A.1, in Feynman gauge; fermion signs between diagrams are feyngraph's.
+Feynman rules: Peskin & Schroeder, appendix A.1; photons and gluons in Feynman gauge, W and Z in unitary gauge. Fermion signs
+between diagrams are feyngraph's.
 """
 import functools
 import itertools
@@ -13,7 +14,9 @@ import feyngraph
 
 from files import InputError
 from physics.polynomial import denominator_text, factor_text, monomial, rank, scaled
-from physics.theory import THEORIES
+from physics.theory import ROOT_2, THEORIES
+
+feyngraph.set_threads(1)                                     # parallel work is split by process, one core each
 
 
 def parse_process(text, theory):
@@ -35,11 +38,10 @@ def process_text(process):
 @functools.lru_cache
 def _model(name):
     theory, model = THEORIES[name], feyngraph.Model.empty()
-    feyngraph.set_threads(1)                                 # parallel work is split by process, one core each
     for p in theory.particles.values():
         if p.pdg > 0:
             model.add_particle(p.name, p.antiparticle, p.twice_spin + 1, p.colour, p.pdg, p.name, p.antiparticle,
-                               "straight" if p.twice_spin == 1 else "wavy", p.twice_spin == 1)
+                               ("dashed", "straight", "wavy")[p.twice_spin], p.twice_spin == 1)
     for k, vertex in enumerate(theory.vertices):
         fermions = theory.particles[vertex.particles[0]].twice_spin == 1
         joined = [1, 0] if fermions else [-1, -1]            # which legs a fermion line joins
@@ -75,17 +77,24 @@ def amplitude(diagram, process, theory):
     fresh = itertools.count(1)
     vertices = {v.id(): (theory.vertices[int(v.interaction().name())], v.propagators_ordered()) for v in diagram.vertices()}
     phase += len(vertices)
-    lines, fields = [], []
-    for rule, ends in vertices.values():
-        if _is_fermion(theory, rule.particles[0]) and type(ends[0]) is feyngraph.Leg:      # a fermion line, from its starred end
+    lines, fields = [], []                                   # lines: fermion lines, vertices of bosons, massive vectors' numerators
+    for at, (rule, ends) in vertices.items():
+        if theory.particles[rule.particles[0]].twice_spin != 1:
+            lines.append([(r.factor * c, [*r.couplings, *scalars], tensors) for r in rule.rules
+                          for c, scalars, tensors in STRUCTURES[r.structure](ends, at, theory, n_in, fresh)])
+        elif type(ends[0]) is feyngraph.Leg:                 # a fermion line, from its starred end
             line, spinors = _fermion_line(ends[0], vertices, legs, n_in, theory, fresh)
             lines.append(line)
             fields += spinors
-        elif not _is_fermion(theory, rule.particles[0]):
-            lines.append([(r.factor * c, [*r.couplings, *scalars], tensors) for r in rule.rules
-                          for c, scalars, tensors in STRUCTURES[r.structure](ends, n_in, fresh)])
-    bosons = [(k, ("mu", (feyngraph.Leg, k)), *([("c", (feyngraph.Leg, k))] if leg.colour > 1 else []))
-              for k, leg in enumerate(legs) if leg.twice_spin == 2]
+    for propagator in diagram.propagators():
+        particle = theory.particles[propagator.particle().name()]
+        if particle.twice_spin == 2 and particle.mass:       # g - q q / m^2
+            flow = shortest(propagator.momentum(), n_in)
+            left, right = (_mu(propagator, vertex.id(), theory) for vertex in propagator.vertices())
+            lines.append([(Fraction(1), [], [("g", left, right)])] +
+                         [(Fraction(-flow[j] * flow[k]), [(particle.mass, -2)], [("p", j, left), ("p", k, right)]) for j in flow for k in flow])
+    bosons = [(k, *([("mu", (feyngraph.Leg, k))] if leg.twice_spin == 2 else []), *([("c", (feyngraph.Leg, k))] if leg.colour > 1 else []))
+              for k, leg in enumerate(legs) if leg.twice_spin != 1]
     terms = []
     for choice in itertools.product(*lines):
         coefficient, scalars, tensors = Fraction(1), {}, []
@@ -94,7 +103,7 @@ def amplitude(diagram, process, theory):
             for symbol, power in symbols:
                 scalars[symbol] = scalars.get(symbol, 0) + power
             tensors += more
-        terms.append(_contract_metrics(coefficient, scalars, tensors, bosons, legs))
+        terms.append(_contract(coefficient, scalars, tensors, bosons, fields, legs))
     terms = [term for term in terms if term[0]]
     common = {symbol: min(scalars.get(symbol, 0) for _, scalars, *_ in terms) for symbol in terms[0][1] if rank(symbol)[0] == 0}
     content = Fraction(math.gcd(*(term[0].numerator for term in terms)), math.lcm(*(term[0].denominator for term in terms)))
@@ -102,9 +111,9 @@ def amplitude(diagram, process, theory):
         content = -content
     names = _Names()
     texts = []
-    for coefficient, scalars, tensors, here in terms:
+    for coefficient, scalars, *tensors in terms:
         left = monomial({symbol: power - common.get(symbol, 0) for symbol, power in scalars.items()})
-        texts.append(scaled(coefficient / content, [*(factor_text(*f) for f in left), *names.tensors(tensors, here, fields, legs, n_in)]))
+        texts.append(scaled(coefficient / content, [*(factor_text(*f) for f in left), *names.texts(*tensors, legs, n_in)]))
     phase += common.pop("i", 0)
     body = texts[0] if len(texts) == 1 else f"({' + '.join(texts)})"
     i = ["i"] * (phase % 2)
@@ -112,12 +121,14 @@ def amplitude(diagram, process, theory):
     return scaled(factor * content * (-1) ** (phase % 4 // 2), [*front, body]) + "".join(f"/({text})" for text in denominators)
 
 
-def _is_fermion(theory, name):
-    return theory.particles[name].twice_spin == 1
-
-
 def _key(end):
     return type(end), end.id()
+
+
+def _mu(end, at, theory):
+    """Lorentz index of a vector at a vertex; a massive propagator has one at each of its ends."""
+    massive = type(end) is feyngraph.Propagator and theory.particles[end.particle().name()].mass
+    return ("mu", (*_key(end), at)) if massive else ("mu", _key(end))
 
 
 def _fermion_line(start, vertices, legs, n_in, theory, fresh):
@@ -134,10 +145,17 @@ def _fermion_line(start, vertices, legs, n_in, theory, fresh):
         column, grown = f"%a_{next(fresh)}", []
         for scale, scalars, tensors, row in alternatives:
             for rule in vertex.rules:
-                matrices = [("gamma", ("mu", _key(boson)), row, column)]
-                if rule.structure == "gamma T":
-                    matrices.append(("T_C_10", ("c", _key(boson)), ("c", _key(bar)), ("c", _key(psi))))
-                grown.append((scale * rule.factor, [*scalars, *rule.couplings], tensors + matrices, column))
+                matrices, end = [], row
+                for name in rule.structure.split():          # the last matrix ends in the index `column`
+                    if name == "gamma":
+                        start_row, end = end, column if rule.structure.endswith(("gamma", "T")) else f"%a_{next(fresh)}"
+                        matrices.append(("gamma", _mu(boson, at, theory), start_row, end))
+                    elif name == "P_L":
+                        matrices.append(("P_L", end, column))
+                        end = column
+                    elif name == "T":
+                        matrices.append(("T_C_10", ("c", _key(boson)), ("c", _key(bar)), ("c", _key(psi))))
+                grown.append((scale * rule.factor, [*scalars, *rule.couplings], tensors + matrices, end))
         alternatives = grown
         if type(psi) is feyngraph.Leg:
             break
@@ -145,30 +163,56 @@ def _fermion_line(start, vertices, legs, n_in, theory, fresh):
         rho, after = rf"%\mu_{next(fresh)}", f"%a_{next(fresh)}"
         # the line is walked against the fermion's flow: at this psi the propagator's momentum flows into the vertex
         flow = shortest(psi.momentum(), n_in)
-        slashed = [(scale * sign, scalars, [*tensors, ("p", k, rho), ("gamma", rho, column, after)], after)
-                   for scale, scalars, tensors, _ in alternatives for k, sign in flow.items()]
+        slashed = [(scale * sign, scalars, [*tensors, ("p", k, rho), ("gamma", rho, end, after)], after)
+                   for scale, scalars, tensors, end in alternatives for k, sign in flow.items()]
         massive = [(scale, [*scalars, (mass, 1)], *rest) for scale, scalars, *rest in alternatives if mass]
         alternatives = slashed + massive
         at = next(vertex.id() for vertex in psi.vertices() if vertex.id() != at)
     spinors.append((psi.id(), column, ("c", _key(psi))))
-    return [alternative[:3] for alternative in alternatives], spinors
+    # where a vertex has no Dirac matrix (a scalar's), the two indices around it are one
+    alternatives = [(scale, scalars, [*tensors, ("1", end, column)] if end != column else tensors)
+                    for scale, scalars, tensors, end in alternatives]
+    return alternatives, spinors
 
 
-def _three_gluons(ends, n_in, fresh):
-    """f^abc [g^mu nu (k - p)^rho + g^nu rho (p - q)^mu + g^rho mu (q - k)^nu], momenta k, p, q flowing in (Peskin & Schroeder, fig. A.1)."""
-    mu, colour = [("mu", _key(end)) for end in ends], [("c", _key(end)) for end in ends]
+def _three_vectors(ends, at, theory, n_in, fresh):
+    """g^mu nu (k - p)^rho + g^nu rho (p - q)^mu + g^rho mu (q - k)^nu, momenta k, p, q flowing in (Peskin & Schroeder, appendix A.1)."""
+    mu = [_mu(end, at, theory) for end in ends]
     momenta = [shortest(end.momentum(), n_in) for end in ends]
     terms = []
     for k in range(3):
         first, second, third = k, (k + 1) % 3, (k + 2) % 3
         for which, sign in ((first, 1), (second, -1)):
             for leg, c in momenta[which].items():
-                # the rule has no i: g f [...] = i * (-i) g f [...]
-                terms.append((Fraction(sign * c), [("i", 3)], [("f_SU3", *colour), ("g", mu[first], mu[second]), ("p", leg, mu[third])]))
+                terms.append((Fraction(sign * c), [], [("g", mu[first], mu[second]), ("p", leg, mu[third])]))
     return terms
 
 
-def _four_gluons(ends, n_in, fresh):
+def _three_gluons(ends, at, theory, n_in, fresh):
+    """-i f^abc [g^mu nu (k - p)^rho + ...]: the rule itself is g f^abc [...], without an i (Peskin & Schroeder, appendix A.1)."""
+    colour = [("c", _key(end)) for end in ends]
+    return [(scale, [("i", 3)], [("f_SU3", *colour), *tensors]) for scale, _, tensors in _three_vectors(ends, at, theory, n_in, fresh)]
+
+
+def _four_vectors(ends, at, theory, n_in, fresh):
+    """2 g^mu nu g^rho sigma - g^mu rho g^nu sigma - g^mu sigma g^nu rho (Denner, arXiv 0709.1075, appendix A: VVVV)."""
+    mu, nu, rho, sigma = (_mu(end, at, theory) for end in ends)
+    return [(Fraction(2), [], [("g", mu, nu), ("g", rho, sigma)]), (Fraction(-1), [], [("g", mu, rho), ("g", nu, sigma)]),
+            (Fraction(-1), [], [("g", mu, sigma), ("g", nu, rho)])]
+
+
+def _metric(ends, at, theory, n_in, fresh):
+    """g^mu nu between the two vectors of a vertex, whatever scalars there are."""
+    mu, nu = (_mu(end, at, theory) for end in ends if theory.particles[end.particle().name()].twice_spin == 2)
+    return [(Fraction(1), [], [("g", mu, nu)])]
+
+
+def _number(ends, at, theory, n_in, fresh):
+    """1: scalars alone."""
+    return [(Fraction(1), [], [])]
+
+
+def _four_gluons(ends, at, theory, n_in, fresh):
     """-i g^2 [f^abe f^cde (g^mu rho g^nu sigma - g^mu sigma g^nu rho) + two permutations] (Peskin & Schroeder, fig. A.1)."""
     mu, colour = [("mu", _key(end)) for end in ends], [("c", _key(end)) for end in ends]
     terms = []
@@ -180,11 +224,12 @@ def _four_gluons(ends, n_in, fresh):
     return terms
 
 
-STRUCTURES = {"f": _three_gluons, "ff": _four_gluons}        # vertices without fermions
+# vertices without fermions; those of fermions are products of 'gamma', 'P_L' and 'T', 'unit' is none of them
+STRUCTURES = {"f": _three_gluons, "ff": _four_gluons, "VVV": _three_vectors, "VVVV": _four_vectors, "metric": _metric, "number": _number}
 
 
-def _contract_metrics(coefficient, scalars, tensors, bosons, legs):
-    """Carry out the metrics and products of two momenta in a term; bosons are given the indices that they end up with."""
+def _contract(coefficient, scalars, tensors, bosons, fields, legs):
+    """Carry out the metrics, unit matrices and products of two momenta in a term; legs get the indices that they end up with."""
     renamed = {}
 
     def final(index):
@@ -193,13 +238,13 @@ def _contract_metrics(coefficient, scalars, tensors, bosons, legs):
         return index
 
     for name, *indices in tensors:
-        if name == "g":
+        if name in ("g", "1"):                               # metric of two Lorentz indices, unit matrix of two Dirac indices
             left, right = (final(index) for index in indices)
-            renamed[right] = left
+            renamed[left if name == "1" else right] = right if name == "1" else left
     momenta, rest = {}, []                                   # Lorentz index -> the leg whose momentum has it
     scalars = dict(scalars)
     for name, *indices in tensors:
-        if name == "g":
+        if name in ("g", "1"):
             continue
         if name == "p":
             leg, index = indices[0], final(indices[1])
@@ -217,8 +262,14 @@ def _contract_metrics(coefficient, scalars, tensors, bosons, legs):
     power = scalars.pop("i", 0) % 4
     if power % 2:
         scalars["i"] = 1
+    if ROOT_2 in scalars:                                    # leave at most one root of 2, in the numerator
+        halves, left = divmod(scalars.pop(ROOT_2), 2)
+        coefficient *= Fraction(2) ** halves
+        if left:
+            scalars[ROOT_2] = 1
     tensors = [("p", leg, index) for index, leg in momenta.items()] + rest
-    return coefficient * (-1) ** (power // 2), scalars, tensors, [(k, *(final(index) for index in indices)) for k, *indices in bosons]
+    bosons, fields = ([(k, *(final(index) for index in indices)) for k, *indices in external] for external in (bosons, fields))
+    return coefficient * (-1) ** (power // 2), scalars, tensors, bosons, fields
 
 
 class _Names:
@@ -232,7 +283,7 @@ class _Names:
             self.known[index] = f"{kind}{sum(name.startswith(kind) for name in self.known.values()) + 1}"
         return self.known[index]
 
-    def tensors(self, tensors, bosons, fields, legs, n_in):
+    def texts(self, tensors, bosons, fields, legs, n_in):
         """Texts of a term's tensors and external fields. Of the two ends of a Lorentz index one is marked `+`: of two
         gammas the first, else the last."""
         places = {}
@@ -254,17 +305,24 @@ class _Names:
                 texts.append(f"p_{indices[0] + 1}_{lorentz(indices[1], False)}")
             elif name == "gamma":
                 texts.append(f"gamma_{{{lorentz(indices[0], True)},{self.name(indices[1], '%a_')},{self.name(indices[2], '%a_')}}}")
+            elif name == "P_L":
+                texts.append(f"P_L_{{{self.name(indices[0], '%a_')},{self.name(indices[1], '%a_')}}}")
             elif name == "T_C_10":
                 texts.append(f"T_C_10_{{{self.name(indices[0], '%g_')},{self.name(indices[1], '%C_')},{self.name(indices[2], '%C_')}}}")
             else:
                 texts.append(f"{name}_{{{','.join(self.name(index, '%g_') for index in indices)}}}")
-        for k, mu, *colour in bosons:
-            indices = [f"i_{k + 1}", *(self.name(c, "%g_") for c in colour), lorentz(mu, False)]
-            texts.append(f"{legs[k].name}_{{{','.join(indices)}}}(p_{k + 1}){'' if k < n_in else '^(*)'}")
+        for k, *indices in bosons:
+            star = "" if k < n_in else "^(*)"
+            if indices:
+                mu, *colour = indices
+                indices = [f"i_{k + 1}", *(self.name(c, "%g_") for c in colour), lorentz(mu, False)]
+                texts.append(f"{legs[k].field}_{{{','.join(indices)}}}(p_{k + 1}){star}")
+            else:
+                texts.append(f"{legs[k].field}(p_{k + 1}){star}")
         for k, dirac, colour in fields:
             anti = legs[k].pdg < 0
             indices = [f"i_{k + 1}", *([self.name(colour, "%C_")] if legs[k].colour > 1 else []), self.name(dirac, "%a_")]
-            texts.append(f"{legs[k].name.removesuffix('~')}_{{{','.join(indices)}}}(p_{k + 1})_{'v' if anti else 'u'}"
+            texts.append(f"{legs[k].field}_{{{','.join(indices)}}}(p_{k + 1})_{'v' if anti else 'u'}"
                          f"{'^(*)' if anti == (k < n_in) else ''}")
         return texts
 

@@ -14,10 +14,10 @@ from fractions import Fraction
 
 from files import InputError
 from physics import colour, form
-from physics.expression import (Field, Negative, Number, Power, Product, Sum, Symbol, expand, fold, legs_of, names_in,
-                                parse)
+from physics.expression import (Field, Function, Negative, Number, Power, Product, Sum, Symbol, expand, fold, legs_of, names_in,
+                                parse, to_text)
 from physics.polynomial import add, denominator_text, factored_text, monomial, multiply
-from physics.theory import is_massless
+from physics.theory import ROOT_2, mass_symbol
 
 DECLARATIONS = """AutoDeclare Symbols x,s;
 AutoDeclare Vectors p;
@@ -70,6 +70,8 @@ def _traces(rows, timeout):
     legs = max(len(row.legs) for row in rows)
     colours = colour.sums({pair for row in rows for pair in row.colours}, timeout)
     statements = "".join(f"trace4,{k};\n" for k in range(1, max(row.lines for row in rows) + 1)) + "contract;\n.sort\n"
+    # what is left of a single epsilon tensor comes with an i: it cancels in |amp|^2, which is real
+    statements += "id e_(m1?,m2?,m3?,m4?) = 0;\n"
     statements += "".join(f"id p{i}.p{j} = s{i}x{j};\n" for i, j in itertools.combinations_with_replacement(range(1, legs + 1), 2))
     return form.run(DECLARATIONS, [row.expression(colours) for row in rows], statements, timeout)
 
@@ -101,6 +103,10 @@ def _rational_node(node, values):
         for value, inverse in zip(values[1:], node.inverse[1:]):
             product = multiply(product, reciprocal(value) if inverse else value)
         return product
+    if kind is Function and type(node.argument) is Symbol:
+        return {((f"{node.name}({node.argument.name})", 1),): Fraction(1)}
+    if kind is Power and values == [{(): 2}, {(): Fraction(1, 2)}]:
+        return {((ROOT_2, 1),): Fraction(1)}
     if kind is Power:
         if not (set(values[1]) <= {()} and values[1].get((), Fraction(0)).denominator == 1):
             raise InputError("an exponent that is not an integer")
@@ -109,7 +115,7 @@ def _rational_node(node, values):
             raise InputError("an exponent above 100")
         base = reciprocal(values[0]) if exponent < 0 else values[0]
         return functools.reduce(multiply, [base] * abs(exponent), {(): Fraction(1)})
-    raise InputError(f"{node[0] if node else kind.__name__}: only numbers, symbols and their sums, products and powers can be squared")
+    raise InputError(f"{to_text(node)[:40]}: only numbers, symbols, sin and cos of an angle, their sums, products and powers can be squared")
 
 
 def reciprocal(polynomial):
@@ -142,7 +148,7 @@ class Row:
         off_shell = {f"s_{leg.number}{leg.number}" for leg in legs} & names_in(tree)
         self.symbols, self.names = {}, []                    # our symbol -> FORM's x0, x1, ...; and back
         self.lines = 0                                       # spin lines in use
-        self.on_shell = {f"s{leg.number}x{leg.number}": mass_squared(leg) for leg in legs
+        self.on_shell = {f"s{leg.number}x{leg.number}": mass_symbol(leg.name) for leg in legs
                          if f"s_{leg.number}{leg.number}" not in off_shell}
         self.weight = average(legs, fields)
         self.eliminated = conservation(legs, self.on_shell) if basis == "independent" else {}
@@ -181,14 +187,16 @@ class Row:
     def spin_sum(self, number, line):
         """pslash +- m at a fermion's leg, on a spin line."""
         leg = self.legs[number]
-        if is_massless(leg.name):
+        mass = mass_symbol(leg.name)
+        if not mass:
             return f"g_({line},p{number})"
-        return f"(g_({line},p{number}){'+' if leg.kind == 'u' else '-'}{self.name('m_' + leg.name)}*gi_({line}))"
+        return f"(g_({line},p{number}){'+' if leg.kind == 'u' else '-'}{self.name(mass)}*gi_({line}))"
 
     def vector_sum(self, leg, field):
         """Minus the metric in the indices m (amplitude) and n (conjugate) of a vector leg; massive ones have + p p / m^2."""
         k = leg.number
-        massive = "" if is_massless(leg.name) else f"+p{k}(m{k})*p{k}(n{k})*{self.name('m_' + leg.name)}^(-2)"
+        mass = mass_symbol(leg.name)
+        massive = f"+p{k}(m{k})*p{k}(n{k})*{self.name(mass)}^(-2)" if mass else ""
         return f"(-d_(m{k},n{k}){massive})"
 
     def interference(self, left, right, same_joins):
@@ -237,13 +245,16 @@ class Row:
                     symbol = "s_" + symbol[1:].replace("x", "")
                 elif symbol[0] == "x" and symbol[1:].isdigit():
                     symbol = self.names[int(symbol[1:])]
+                    if symbol == ROOT_2 and power % 2 == 0:
+                        value *= Fraction(2) ** (power // 2)
+                        continue
                 else:
                     raise InputError(f"the square is not a real polynomial of scalar products: {line.strip()}")
                 powers[symbol] = powers.get(symbol, 0) + power
             if value:
                 key = monomial(powers)
                 total[key] = total.get(key, 0) + value * self.weight
-        return factored_text(substitute(total, self.eliminated))
+        return factored_text(substitute({term: value for term, value in total.items() if value}, self.eliminated))
 
 
 def conservation(legs, on_shell):
@@ -293,11 +304,6 @@ def substitute(polynomial, solved):
     return result
 
 
-def mass_squared(leg):
-    """The mass symbol m_X of a leg, '' if massless."""
-    return "" if is_massless(leg.name) else "m_" + leg.name
-
-
 def average(legs, fields):
     """1 / (number of initial states * permutations of identical final particles)."""
     states = 1
@@ -306,7 +312,7 @@ def average(legs, fields):
             if leg.kind:
                 states *= 2
             elif len(field.indices) > 1:
-                states *= 2 if is_massless(leg.name) else 3
+                states *= 3 if mass_symbol(leg.name) else 2
             if len(field.indices) > 2:
                 states *= 3 if leg.kind else 8
     final = [(leg.name, leg.kind) for leg in legs if not leg.incoming]

@@ -2,7 +2,7 @@
 
 A vertex lists its particles as fields flowing in, a fermion line first as (psibar, psi): `("e~", "e", "A")` is
 psibar_e gamma psi_e A. Its Feynman rule is i * the sum over its rules of factor * couplings * structure; signs follow
-Peskin & Schroeder, appendix A.1 (a fermion of charge Q has -i e Q gamma^mu, a quark i g gamma^mu T^a).
+Peskin & Schroeder, appendix A.1 and chapter 20 (D = d - i e Q A - i g A^a T^a ..., so i e Q gamma^mu for a fermion of charge Q).
 """
 from fractions import Fraction
 from typing import NamedTuple
@@ -18,12 +18,13 @@ class Particle(NamedTuple):
     charge: Fraction            # in units of the positron's charge
     colour: int                 # dimension of its SU(3) representation; 1 where the theory has no strong interaction
     pdg: int                    # Particle Data Group number
+    field: str                  # its name in an amplitude's text, where fermions and antifermions share one
 
 
 class Rule(NamedTuple):
     factor: Fraction
     couplings: tuple            # of (symbol, power)
-    structure: str              # a name in physics/amplitude.py: 'gamma', 'gamma T', 'f', 'ff'
+    structure: str              # 'gamma', 'gamma T', 'gamma P_L', 'unit' for fermions, else a name in amplitude.py's STRUCTURES
 
 
 class Vertex(NamedTuple):
@@ -37,12 +38,25 @@ class Theory(NamedTuple):
     vertices: tuple
 
 
+ROOT_2 = "2^(1/2)"              # as MARTY writes the square root of two
+
+
 def _fermion(name, charge, pdg, colour=1):
-    return Particle(name, name + "~", 1, "m_" + name, Fraction(charge), colour, pdg)
+    return Particle(name, name + "~", 1, "" if is_massless(name) else "m_" + name, Fraction(charge), colour, pdg, name)
 
 
-PHOTON = Particle("A", "A", 2, "", Fraction(0), 1, 22)
-GLUON = Particle("G", "G", 2, "", Fraction(0), 8, 21)
+def is_massless(name):
+    """Whether legs of this name have no mass symbol in the files; every other particle X has the mass m_X, both W the mass m_W."""
+    return name in ("A", "G") or name.startswith("nu")
+
+
+def mass_symbol(name):
+    """Mass symbol of the field of that name in an amplitude's text, '' if massless."""
+    return "" if is_massless(name) else "m_W" if name == "Wm" else "m_" + name
+
+
+PHOTON = Particle("A", "A", 2, "", Fraction(0), 1, 22, "A")
+GLUON = Particle("G", "G", 2, "", Fraction(0), 8, 21, "G")
 QED_FERMIONS = (                # MARTY's names: in its QED files t is the tau and tt the top
     _fermion("e", "-1", 11), _fermion("mu", "-1", 13), _fermion("t", "-1", 15),
     _fermion("u", "2/3", 2), _fermion("c", "2/3", 4), _fermion("tt", "2/3", 6),
@@ -60,7 +74,8 @@ def _theory(name, particles, vertices):
         table[particle.name] = particle
         if particle.antiparticle != particle.name:
             table[particle.antiparticle] = particle._replace(
-                name=particle.antiparticle, antiparticle=particle.name, charge=-particle.charge, pdg=-particle.pdg)
+                name=particle.antiparticle, antiparticle=particle.name, charge=-particle.charge, pdg=-particle.pdg,
+                field="Wm" if particle.name == "W" else particle.field)
     return Theory(name, table, tuple(vertices))
 
 
@@ -68,19 +83,58 @@ def _rule(factor, couplings, structure):
     return (Rule(Fraction(factor), couplings, structure),)
 
 
+def _electroweak():
+    """The electroweak standard model in unitary gauge, without colour and with a diagonal CKM matrix.
+
+    Rules from Peskin & Schroeder, sections 20.2 and 21.1 and appendix A.1; Denner, arXiv 0709.1075, appendix A, gives the same ones up to
+    the signs of the fields. g = e / sin(theta_W), v = 2 m_W / g.
+    """
+    sin, cos, e = "sin(theta_W)", "cos(theta_W)", "e"
+    doublets = [(_fermion(nu, 0, nu_pdg), _fermion(lepton, -1, pdg)) for nu, nu_pdg, lepton, pdg in
+                (("nu_e", 12, "e", 11), ("nu_mu", 14, "mu", 13), ("nu_tau", 16, "tau", 15))]
+    doublets += [(_fermion(up, "2/3", up_pdg), _fermion(down, "-1/3", pdg)) for up, up_pdg, down, pdg in
+                 (("u", 2, "d", 1), ("c", 4, "s", 3), ("t", 6, "b", 5))]
+    vertices = []
+    for up, down in doublets:
+        for f, isospin in ((up, Fraction(1, 2)), (down, Fraction(-1, 2))):
+            if f.charge:
+                vertices.append(Vertex((f.antiparticle, f.name, "A"), _rule(f.charge, ((e, 1),), "gamma")))
+            neutral = _rule(isospin, ((e, 1), (sin, -1), (cos, -1)), "gamma P_L")
+            if f.charge:                                     # g/cos (T3 P_L - Q sin^2)
+                neutral += _rule(-f.charge, ((e, 1), (sin, 1), (cos, -1)), "gamma")
+            vertices.append(Vertex((f.antiparticle, f.name, "Z"), neutral))
+            if f.mass:
+                vertices.append(Vertex((f.antiparticle, f.name, "h"), _rule("-1/2", ((e, 1), (f.mass, 1), (sin, -1), ("m_W", -1)), "unit")))
+        charged = _rule(1, ((e, 1), (sin, -1), (ROOT_2, -1)), "gamma P_L")
+        vertices += [Vertex((up.antiparticle, down.name, "W"), charged), Vertex((down.antiparticle, up.name, "W~"), charged)]
+    for neutral, weight in (("A", ()), ("Z", ((cos, 1), (sin, -1)))):
+        vertices.append(Vertex(("W", "W~", neutral), _rule(-1, ((e, 1), *weight), "VVV")))
+    vertices += [
+        Vertex(("W", "W", "W~", "W~"), _rule(1, ((e, 2), (sin, -2)), "VVVV")),
+        Vertex(("W", "W~", "A", "A"), _rule(-1, ((e, 2),), "VVVV")),
+        Vertex(("W", "W~", "A", "Z"), _rule(-1, ((e, 2), (cos, 1), (sin, -1)), "VVVV")),
+        Vertex(("W", "W~", "Z", "Z"), _rule(-1, ((e, 2), (cos, 2), (sin, -2)), "VVVV")),
+        Vertex(("W", "W~", "h"), _rule(1, ((e, 1), ("m_W", 1), (sin, -1)), "metric")),
+        Vertex(("Z", "Z", "h"), _rule(1, ((e, 1), ("m_Z", 1), (sin, -1), (cos, -1)), "metric")),
+        Vertex(("W", "W~", "h", "h"), _rule("1/2", ((e, 2), (sin, -2)), "metric")),
+        Vertex(("Z", "Z", "h", "h"), _rule("1/2", ((e, 2), (sin, -2), (cos, -2)), "metric")),
+        Vertex(("h", "h", "h"), _rule("-3/2", ((e, 1), ("m_h", 2), (sin, -1), ("m_W", -1)), "number")),
+        Vertex(("h", "h", "h", "h"), _rule("-3/4", ((e, 2), ("m_h", 2), (sin, -2), ("m_W", -2)), "number")),
+    ]
+    bosons = (PHOTON, Particle("Z", "Z", 2, "m_Z", Fraction(0), 1, 23, "Z"), Particle("W", "W~", 2, "m_W", Fraction(1), 1, 24, "W"),
+              Particle("h", "h", 0, "m_h", Fraction(0), 1, 25, "h"))
+    return _theory("ew", (*(f for doublet in doublets for f in doublet), *bosons), vertices)
+
+
 THEORIES = {theory.name: theory for theory in (
     _theory("qed", (*QED_FERMIONS, PHOTON),
-            [Vertex((f.antiparticle, f.name, "A"), _rule(-f.charge, (("e", 1),), "gamma")) for f in QED_FERMIONS]),
+            [Vertex((f.antiparticle, f.name, "A"), _rule(f.charge, (("e", 1),), "gamma")) for f in QED_FERMIONS]),
     _theory("qcd", (*QCD_QUARKS, GLUON),
             [*(Vertex((q.antiparticle, q.name, "G"), _rule(1, (("g", 1),), "gamma T")) for q in QCD_QUARKS),
              Vertex(("G", "G", "G"), _rule(1, (("g", 1),), "f")),
              Vertex(("G", "G", "G", "G"), _rule(1, (("g", 2),), "ff"))]),
+    _electroweak(),
 )}
-
-
-def is_massless(name):
-    """Whether legs of this name have no mass symbol in MARTY's files; every other particle X has the mass m_X."""
-    return name in ("A", "G") or name.startswith("nu")
 
 
 def conserved_charges(theory):

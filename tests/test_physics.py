@@ -223,7 +223,7 @@ def test_canonical_text_has_one_prefactor_one_polynomial_and_the_propagators():
 
 BAD = [("2*s_12", "no external legs"), ("e_{i_1,%a}(p_1)_u*(", "column"),
        (r"e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)/(s_12 - s_12)", "division by zero"),
-       (r"sin(theta_W)*e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "sin"), (r"e^theta_W*e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "exponent"),
+       (r"sin(theta_W + e)*e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "of an angle"), (r"e^theta_W*e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "exponent"),
        (r"gamma_{%\m,%a,%b}*gamma_{%\m,%b,%a}*e_{i_1,%c}(p_1)_u*e_{i_2,%c}(p_2)_u^(*)", "do not join"),
        (r"x_{%a,%b}*e_{i_1,%b}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "unknown tensor")]
 

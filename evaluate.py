@@ -1,0 +1,245 @@
+"""How good is a model: exact answers, right physics, and what a lookup table would have scored.
+
+    python evaluate.py [config/file.py] [--key=value ...]       the test split, by the best checkpoint of the newest run
+    python evaluate.py config/qed.py --input=predictions.csv    a file with amp, sqamp and prediction: no model needed
+
+Prints a table and some answers beside the truth; writes report.json (or --output=FILE.json) and, where it decoded,
+predictions.csv beside it. In the report, each a share of the rows:
+    sequence_accuracy   the answer is the row's sqamp, character for character
+    right_physics       it is, or verify.py finds it equal to the square of the amplitude
+    token_accuracy      positions with the right token, over the longer of answer and truth; mean of the rows (the figure
+                        of the SYMBA blog of 2022; one of our tokens is worth two of theirs)
+    lookup_accuracy     what a lookup table of the training rows gets right, up to the order of terms; the better of "exact"
+                        (its keys are amplitudes up to index names) and "renamed" (up to particle names as well)
+    ceiling             what exact match can hope for: one amplitude may stand with several right texts of its square; for each
+                        row, the share of the most frequent text among the rows of its amplitude in all splits
+An answer that is not finished, or to an amplitude that the model cannot read, is wrong.
+"""
+import collections
+import itertools
+import json
+import math
+import re
+import shutil
+import statistics
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+import checkpoint
+from configurator import load_settings
+from decode import COLUMNS, check_settings, data_folder, decode, device_of, load, prediction_row, read_input
+from files import InputError, main_guard, write_json, write_rows
+from lookup import lookup_scores
+from tokenizer import canonical_key, sqamp_tokens
+from verify import verify
+
+KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "batch_rows", "max_rows", "device"]
+RIGHT, OTHERWISE, WRONG, UNFINISHED, UNREADABLE = "right", "right but spelled otherwise", "wrong", "unfinished", "unreadable"
+SHOWN = {RIGHT: 2, OTHERWISE: 2, WRONG: 3, UNFINISHED: 1, UNREADABLE: 1}                # answers of each kind at the end
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scores. A row is a dictionary with amp, sqamp, prediction, logprob (NaN if none), status; then also verdict
+
+def verdict_of(row):
+    """One of the keys of SHOWN."""
+    if row["status"] in (UNFINISHED, UNREADABLE):
+        return row["status"]
+    if row["prediction"] == row["sqamp"]:
+        return RIGHT
+    if row["status"] == "unchecked":
+        return OTHERWISE if verify(row["amp"], row["prediction"]).status == "right" else WRONG
+    return OTHERWISE if row["status"] == "verified" else WRONG
+
+
+def accuracies(rows):
+    right, otherwise = (sum(row["verdict"] == verdict for row in rows) for verdict in (RIGHT, OTHERWISE))
+    return {"rows": len(rows), "sequence_accuracy": right / len(rows), "right_physics": (right + otherwise) / len(rows)}
+
+
+def accuracies_by(group_of, rows):
+    """{group: accuracies}, in natural order: 8-15 before 16-31."""
+    groups = collections.defaultdict(list)
+    for row in rows:
+        groups[group_of(row)].append(row)
+    order = sorted(groups, key=lambda name: [part.zfill(9) for part in re.split(r"(\d+)", name)])
+    return {name: accuracies(groups[name]) for name in order}
+
+
+def length_of(row):
+    """Bin of the truth's length in tokens: "32-63"."""
+    low = 1 << len(sqamp_tokens(row["sqamp"])).bit_length() - 1
+    return f"{low}-{2 * low - 1}"
+
+
+def process_of(row):
+    """Kind of process: "f f~ -> A A" is a fermion and an antifermion that go to two photons."""
+    sides = {True: [], False: []}
+    for name, _, spinor, star in set(re.findall(r"(\w+?)(?:_\{[^{}]*\})?\((p_\d+)\)(?:_([uv]))?(\^\(\*\))?", row["amp"])):
+        incoming = bool(star) == (spinor == "v")                        # u, vbar and bosons without a star come in
+        sides[incoming].append({"u": "f", "v": "f~", "": name}[spinor])
+    return " -> ".join(" ".join(sorted(sides[incoming], key=lambda name: (name[0] != "f", name))) for incoming in (True, False))
+
+
+def token_accuracy(row):
+    answer, truth = readable_tokens(row["prediction"]), sqamp_tokens(row["sqamp"])
+    return sum(a == b for a, b in zip(answer, truth)) / max(len(answer), len(truth))
+
+
+def readable_tokens(text):
+    """Tokens of a square; of a text that is none, the tokens of its longest beginning that is one up to parentheses."""
+    ends = [len(text)] + [match.start() for match in re.finditer(r"[*/)]| \+ ", text)][::-1]
+    for end in ends:
+        try:
+            return sqamp_tokens(text[:end])
+        except InputError:
+            pass
+    return []
+
+
+def ceiling(rows, known):
+    """(mean share of the most frequent text of a row's amplitude, number of rows whose amplitude has several texts).
+
+    known: all rows that there are; one that comes twice, index names and all, counts once.
+    """
+    texts = collections.defaultdict(collections.Counter)
+    for amp, sqamp in {(row["amp"], row["sqamp"]) for row in known}:
+        texts[canonical_key(amp)][sqamp] += 1
+    counts = [texts[canonical_key(row["amp"])] for row in rows]
+    return statistics.fmean(max(count.values()) / count.total() for count in counts), sum(len(count) > 1 for count in counts)
+
+
+def report_of(rows, train, others):
+    """All figures of judged rows; train: the rows of the training split, others: those of the splits besides."""
+    lookup = lookup_scores(train, rows)
+    highest, ambiguous = ceiling(rows, rows + train + others)
+    trained = {canonical_key(row["amp"]) for row in train}
+    logprobs = {True: [], False: []}
+    for row in rows:
+        if not math.isnan(row["logprob"]):
+            logprobs[row["verdict"] in (RIGHT, OTHERWISE)].append(row["logprob"])
+    return {
+        **accuracies(rows),
+        "token_accuracy": statistics.fmean(map(token_accuracy, rows)),
+        "lookup_accuracy": max(lookup.values()),
+        "ceiling": highest,
+        "lookup": lookup,
+        "rows_with_several_texts": ambiguous,
+        "rows_in_training_set": sum(canonical_key(row["amp"]) in trained for row in rows),         # up to index names
+        "verdicts": {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in SHOWN},
+        "mean_logprob": {name: statistics.fmean(logprobs[right]) if logprobs[right] else None for name, right in (("right", True), ("wrong", False))},
+        "by_length": accuracies_by(length_of, rows),
+        "by_process": accuracies_by(process_of, rows),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rows
+
+def read_split(path, max_rows=0, required=("amp", "sqamp")):
+    """Rows of a CSV file; InputError as FILE:LINE where amp or sqamp has no tokens or a logprob is no number."""
+    rows = []
+    for line, row in read_input(path, required, max_rows):
+        try:
+            column = "amp"
+            canonical_key(row["amp"])
+            column = "sqamp"
+            sqamp_tokens(row["sqamp"])
+            column = "logprob"
+            row["logprob"] = float(row.get("logprob") or "nan")
+        except (InputError, ValueError) as error:
+            raise InputError(f"{path}:{line}: {column}: {error}") from None
+        row["status"] = row.get("status") or "unchecked"
+        rows.append(row)
+    return rows
+
+
+def add_answers(rows, loaded, batch_rows):
+    """Decode the rows, so that each gets prediction, logprob and status; returns the seconds it took, verification included."""
+    started = time.monotonic()
+    answers = decode(loaded, (row["amp"] for row in rows), batch_rows, check=True)
+    for row, answer in zip(rows, tqdm(answers, total=len(rows), unit=" rows", desc="decoding", disable=None)):
+        row |= {"prediction": answer.prediction, "logprob": answer.logprob, "status": answer.status}
+    return time.monotonic() - started
+
+
+def split_of(data_dir):
+    """"random" or "template", from the manifest that prepare.py wrote; None where there is none."""
+    try:
+        return json.loads((data_dir / "manifest.json").read_text(encoding="utf-8"))["settings"]["split"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the terminal shows
+
+def table(report):
+    lookup = report["lookup"]
+    lines = [f"{report['rows']} rows",
+             f"sequence accuracy  {report['sequence_accuracy']:7.2%}   the exact text; at most {report['ceiling']:.2%} can be expected",
+             f"right physics      {report['right_physics']:7.2%}   the exact text, or verified as the square though spelled otherwise",
+             f"token accuracy     {report['token_accuracy']:7.2%}",
+             f"lookup table       {report['lookup_accuracy']:7.2%}   up to index names {lookup['exact']:.2%}, particle names too {lookup['renamed']:.2%}; "
+             f"{report['rows_in_training_set']} rows stand in the training set"]
+    for title, groups in (("process", report["by_process"]), ("target tokens", report["by_length"])):
+        width = max(map(len, (title, *groups)))
+        lines += ["", f"{title:{width}}  {'rows':>6} {'exact':>8} {'physics':>8}"]
+        lines += [f"{name:{width}}  {group['rows']:6} {group['sequence_accuracy']:8.1%} {group['right_physics']:8.1%}" for name, group in groups.items()]
+    return "\n".join(lines)
+
+
+def examples(rows, width):
+    """Some answers of each kind beside the truth, each line at most `width` characters; long ones around the first difference."""
+    lines = []
+    for verdict, count in SHOWN.items():
+        for row in [row for row in rows if row["verdict"] == verdict][:count]:
+            truth, answer = row["sqamp"], row["prediction"]
+            same = next((k for k, (a, b) in enumerate(zip(truth, answer)) if a != b), min(len(truth), len(answer)))
+            middle = same if truth != answer else 0
+            lines += ["", f"{verdict}: {process_of(row)}", *(f"  {name:6} {shorten(text, width - 9, at)}" for name, text, at in (
+                ("amp", row["amp"], 0), ("truth", truth, middle), ("answer", answer, middle)))]
+    return "\n".join(lines)
+
+
+def shorten(text, width, middle):
+    """At most `width` characters of the text, those around `middle`; ... where something is left out."""
+    if len(text) <= width:
+        return text
+    first = max(0, min(middle - width // 2, len(text) - width))
+    piece = text[first:first + width]
+    return ("..." + piece[3:] if first else piece[:-3] + "...") if first + width >= len(text) or not first else "..." + piece[3:-3] + "..."
+
+
+def main(argv=None):
+    settings = load_settings(__doc__, KEYS, argv)
+    check_settings(settings)
+    answered = settings.input and "prediction" in next(read_input(settings.input, ("amp", "sqamp"), 1))[1]
+    ckpt = None if answered else checkpoint.find(settings)
+    loaded = None if answered else load(ckpt, settings.device)
+    data_dir = data_folder(settings, loaded)
+    path = Path(settings.input or data_dir / "test.csv")
+    output = Path(settings.output or (ckpt or path).with_name("report.json"))
+
+    rows = read_split(path, settings.max_rows)
+    train, *others = (read_split(data_dir / f"{name}.csv") for name in ("train", "valid", "test"))
+    run = {"input": str(path), "data_dir": str(data_dir), "split": split_of(data_dir)}
+    if loaded:
+        seconds = add_answers(rows, loaded, settings.batch_rows)
+        write_rows(output.with_name("predictions.csv"), COLUMNS + ["sqamp"], map(prediction_row, itertools.count(1), rows))
+        run |= {"checkpoint": str(ckpt), "step": loaded.state["step"], "seed": loaded.state["settings"]["seed"],
+                "device": str(device_of(loaded.model)), "seconds": seconds, "seconds_per_row": seconds / len(rows)}
+    for row in tqdm(rows, unit=" rows", desc="judging", disable=None, leave=False):
+        row["verdict"] = verdict_of(row)
+    report = report_of(rows, train, [row for split in others for row in split])
+    write_json(output, report | run)
+
+    print(table(report))
+    print(examples(rows, shutil.get_terminal_size((120, 24)).columns))
+    print(f"\n{output}")
+
+
+if __name__ == "__main__":
+    main_guard(main)

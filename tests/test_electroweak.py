@@ -1,0 +1,120 @@
+"""The electroweak rules: relative signs and couplings against decay widths, Ward identities and the good behaviour at high energy
+that gauge invariance demands, none of which shares anything with the rules themselves."""
+import math
+
+import numpy as np
+import pytest
+
+import verify as judge
+from physics.amplitude import amplitudes, parse_process
+from physics.expression import expand, legs_of, names_in, parse
+from physics.square import square, square_many
+from physics.theory import THEORIES
+from verify import evaluate, verify
+
+EW = THEORIES["ew"]
+PROCESSES = ["mu -> e nu_e~ nu_mu", "Z -> e e~", "W -> u d~", "h -> b b~", "h -> W W~", "t -> b W", "e e~ -> mu mu~", "e nu_mu -> e nu_mu", "e e~ -> Z h",
+             "e e~ -> nu_e nu_e~", "nu_e e~ -> W A", "u d~ -> W h", "h h -> h h", "W A -> W A", "u u~ -> c c~"]
+
+
+def process_amplitudes(text):
+    return amplitudes(parse_process(text, EW), EW)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_square_of_every_diagram_is_right(process):
+    amps = process_amplitudes(process)
+    assert amps
+    for amp, sqamp in zip(amps, square_many(amps)):
+        assert verify(amp, str(sqamp)), (amp, sqamp)
+
+
+# -- widths: averaged |M|^2 of two-body decays into massless fermions (Peskin & Schroeder, problem 20.2, and (21.?)): 16 pi m Gamma
+
+@pytest.mark.parametrize("process, expected", [
+    ("W -> nu_e e~", lambda g, sin, m: g**2 * m**2 / 3),
+    ("Z -> nu_e nu_e~", lambda g, sin, m: g**2 / (1 - sin**2) * m**2 / 6 * 2 * (1 / 4) * 2),
+    ("Z -> e e~", lambda g, sin, m: g**2 / (1 - sin**2) * m**2 / 3 * 2 * ((-1 / 2 + sin**2)**2 + sin**4)),
+    ("Z -> u u~", lambda g, sin, m: g**2 / (1 - sin**2) * m**2 / 3 * 2 * ((1 / 2 - 2 / 3 * sin**2)**2 + (2 / 3 * sin**2)**2)),
+    ("Z -> d d~", lambda g, sin, m: g**2 / (1 - sin**2) * m**2 / 3 * 2 * ((-1 / 2 + sin**2 / 3)**2 + (sin**2 / 3)**2)),
+])
+def test_decay_of_massive_vectors(process, expected):
+    sqamp, m, theta, e = square(process_amplitudes(process)[0]), 3.0, 0.5, 0.3
+    values = {"m_W": m, "m_Z": m, "m_e": 0.0, "m_u": 0.0, "m_d": 0.0, "theta_W": theta, "e": e, "s_12": m**2 / 2, "s_13": m**2 / 2, "s_23": m**2 / 2}
+    assert evaluate(parse(sqamp), values) == pytest.approx(expected(e / math.sin(theta), math.sin(theta), m), rel=1e-12)
+
+
+def test_decay_of_the_higgs():
+    """h -> f fbar: (g m_f / 2 m_W)^2 * 2 (m_h^2 - 4 m_f^2); h -> W W: g^2 m_W^2 (2 + (p.k)^2 / m_W^4) (Peskin & Schroeder, problem 21.?; Gunion et al.)."""
+    mh, mb, mw, e, theta = 5.0, 0.7, 1.3, 0.3, 0.5
+    g = e / math.sin(theta)
+    values = {"m_h": mh, "m_b": mb, "m_W": mw, "theta_W": theta, "e": e, "s_12": mh**2 / 2, "s_13": mh**2 / 2}
+    assert evaluate(parse(square(process_amplitudes("h -> b b~")[0])), values | {"s_23": mh**2 / 2 - mb**2}) == \
+        pytest.approx((g * mb / (2 * mw))**2 * 2 * (mh**2 - 4 * mb**2), rel=1e-12)
+    dot = mh**2 / 2 - mw**2
+    assert evaluate(parse(square(process_amplitudes("h -> W W~")[0])), values | {"s_23": dot}) == pytest.approx(g**2 * mw**2 * (2 + dot**2 / mw**4), rel=1e-12)
+
+
+def test_muon_decay_goes_over_into_fermi_theory():
+    """m_W -> infinity: averaged |M|^2 = 64 G_F^2 p_mu.p_nubar_e p_e.p_nu_mu, G_F / sqrt 2 = g^2 / 8 m_W^2."""
+    sqamp, mw, e, theta = square(process_amplitudes("mu -> e nu_e~ nu_mu")[0]), 1e4, 0.3, 0.5
+    values = {"m_W": mw, "m_mu": 1.0, "m_e": 0.01, "theta_W": theta, "e": e, "reg_prop": 0.0,
+              "s_12": 0.3, "s_13": 0.25, "s_14": 0.45, "s_23": 0.1, "s_24": 0.2, "s_34": 0.15}
+    fermi = math.sqrt(2) * (e / math.sin(theta))**2 / (8 * mw**2)
+    assert evaluate(parse(sqamp), values) == pytest.approx(64 * fermi**2 * values["s_13"] * values["s_24"], rel=1e-6)
+
+
+def averaged(text, energy=0.0, angle=1.0, masses=None):
+    """Averaged |M|^2 of a 2 -> 2 process in the centre of mass at one energy and angle, from the judge's explicit matrices."""
+    terms = expand(parse(text))
+    legs = legs_of(terms)
+    theta, mz = 0.5, 1.0
+    values = {"theta_W": theta, "m_Z": mz, "m_W": mz * math.cos(theta), "m_h": 1.4, "e": 0.3, "reg_prop": 0.0, "m_e": 0.0, "m_u": 0.0, "m_d": 0.0,
+              "m_t": 1.9, "m_b": 0.4, "m_mu": 0.0} | (masses or {})
+    shell = [values[judge.mass_of(leg.name)] if judge.mass_of(leg.name) else 0.0 for leg in legs]
+    momenta = []
+    for (m, other), direction, sign in (((shell[0], shell[1]), (0, 0, 1), 1), ((shell[1], shell[0]), (0, 0, 1), -1),
+                                        ((shell[2], shell[3]), (math.sin(angle), 0, math.cos(angle)), 1), ((shell[3], shell[2]), (math.sin(angle), 0, math.cos(angle)), -1)):
+        size = math.sqrt((energy**2 - (m + other)**2) * (energy**2 - (m - other)**2)) / (2 * energy)
+        momenta.append([math.sqrt(m**2 + size**2), *(sign * size * x for x in direction)])
+    momenta = np.array(momenta)[:, None]
+    values = {name: np.full(1, value) for name, value in values.items()} | {"i": 1j, None: np.zeros(1)}
+    for i in range(4):
+        for j in range(i, 4):
+            values[f"s_{i + 1}{j + 1}"] = np.einsum("pm,m,pm->p", momenta[i], judge.METRIC.diagonal(), momenta[j])
+    return judge.averaged_square(terms, legs, values, momenta).real[0]
+
+
+@pytest.mark.parametrize("process", ["nu_e e~ -> W A", "u d~ -> W A", "W A -> W A"])
+def test_photon_ward_identity_fixes_the_sign_of_the_photons_coupling_to_w(process, monkeypatch):
+    leg_matrix = judge.leg_matrix
+
+    def momentum_for_polarisation(leg, field, momentum, values):
+        if (leg.name, leg.number) not in (("A", 4), ("A", 2)) or (leg.name, leg.number) == ("A", 2) and process != "W A -> W A":
+            return leg_matrix(leg, field, momentum, values)
+        lower = momentum * judge.METRIC.diagonal()
+        return lower[:, :, None] * lower[:, None, :]
+
+    monkeypatch.setattr(judge, "leg_matrix", momentum_for_polarisation)
+    diagrams = process_amplitudes(process)
+    single = max(abs(averaged(amp, energy=4.0)) for amp in diagrams)
+    assert single > 1e-4 and abs(averaged(" + ".join(diagrams), energy=4.0)) < 1e-11 * single
+
+
+@pytest.mark.parametrize("process", ["e e~ -> W W~", "u u~ -> W W~", "e e~ -> Z h", "t t~ -> W W~", "t t~ -> Z Z", "W W~ -> Z Z", "W W -> W W", "W W~ -> h h", "Z Z -> h h", "t t~ -> Z h"])
+def test_gauge_cancellations_at_high_energy(process):
+    """Longitudinal W and Z make single diagrams grow with the energy; in the sum with the right signs and couplings |M|^2 stays bounded."""
+    diagrams = process_amplitudes(process)
+    low, high = (averaged(" + ".join(diagrams), energy=energy) for energy in (15.0, 60.0))
+    growth = max(averaged(amp, energy=60.0) / averaged(amp, energy=15.0) for amp in diagrams if averaged(amp, energy=15.0))
+    assert low > 0 and high > 0
+    assert high < 3 * low
+    if process != "e e~ -> Z h":                             # whose one diagram for a massless electron is well behaved by itself
+        assert growth > 10
+
+
+def test_averaged_squares_of_whole_processes_are_positive():
+    for process in ("e e~ -> W W~", "e e~ -> mu mu~", "e e~ -> Z h", "nu_e e~ -> W A", "t t~ -> Z Z"):
+        amp = " + ".join(process_amplitudes(process))
+        for angle in (0.3, 1.0, 2.0, 2.8):
+            assert averaged(amp, energy=6.0, angle=angle) > 0
