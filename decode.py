@@ -136,10 +136,10 @@ def prediction_row(number, row):
 
 def decode_file(loaded, path, output, settings):
     """Write the answers to a CSV file's amplitudes; returns how many have each status."""
-    if output.exists() and output.samefile(path):
-        raise InputError(f"{output}: is the input itself; name another --output")
     rows = read_input(path, ("amp",), settings.max_rows)
     first = next(rows)
+    if output.exists() and output.samefile(path):
+        raise InputError(f"{output}: is the input itself; name another --output")
     rows, questions = itertools.tee(itertools.chain([first], rows))     # decode reads ahead, by a window of rows
     answers = decode(loaded, (row["amp"] for _, row in questions), settings.batch_rows, settings.verify)
     total, counts = count_lines(path), collections.Counter()

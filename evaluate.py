@@ -223,6 +223,8 @@ def main(argv=None):
     path = Path(settings.input or data_dir / "test.csv")
     output = Path(settings.output or (ckpt or path).with_name("report.json"))
 
+    if not (data_dir / "train.csv").exists():
+        raise InputError(f"{data_dir}/train.csv: no such file; the config or --data_dir names the data that the model was trained on")
     rows = read_split(path, settings.max_rows)
     train, *others = (read_split(data_dir / f"{name}.csv") for name in ("train", "valid", "test"))
     run = {"input": str(path), "data_dir": str(data_dir), "split": split_of(data_dir)}

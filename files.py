@@ -44,15 +44,26 @@ def open_text(path):
 
 
 def read_rows(path, required=("amp", "sqamp")):
-    """Stream a CSV file (plain or .gz) with a header as (line number, row dictionary) pairs.
+    """Stream a CSV file with a header, or MARTY's raw text (plain or .gz both), as (line number, row dictionary) pairs.
 
-    The line number is that of the row's first line in the file, counted from 1. Raises InputError, as FILE:LINE, for a
-    missing or empty file, a missing required column, a row with too few or too many cells and undecodable bytes.
+    A raw line is `Interaction: IN to OUT : DIAGRAM : AMP : SQAMP`. The line number is that of the row's first line in the file,
+    counted from 1. Raises InputError, as FILE:LINE, for a missing or empty file, a missing required column, a row with
+    too few or too many cells and undecodable bytes.
     """
     with open_text(path) as file:
         try:
             reader = csv.reader(file, strict=True)
             header = next(reader, None)
+            if header and header[0].startswith("Interaction:"):
+                file.seek(0)
+                for start, line in enumerate(file, 1):
+                    cells = [cell.strip() for cell in line.split(" : ")]
+                    if line.strip():
+                        if len(cells) != 4 or not cells[0].startswith("Interaction:"):
+                            raise InputError(f"{path}:{start}: not 'Interaction: IN to OUT : DIAGRAM : AMP : SQAMP'")
+                        yield start, {"process": cells[0].removeprefix("Interaction:").strip(), "diagram": cells[1],
+                                      "amp": cells[2], "sqamp": cells[3]}
+                return
             if not header:
                 raise InputError(f"{path}:1: the file is empty, a header with the columns {', '.join(required)} is expected")
             for column in required:

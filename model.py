@@ -67,10 +67,10 @@ def attend(q, k, v, mask=None, causal=False):
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
 
 
-def rotary_table(length, width, device):
-    """Cosine and sine of the angle position / 10000^(2i / width): (2, length, width / 2)."""
-    frequency = 10000.0 ** (-torch.arange(0, width, 2, device=device) / width)
-    angle = torch.arange(length, device=device)[:, None] * frequency
+def rotary_table(positions, width):
+    """Cosine and sine of the angle position / 10000^(2i / width). positions: (T,) -> (2, T, width / 2), in double precision."""
+    frequency = 10000.0 ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.double) / width)
+    angle = positions[:, None] * frequency
     return torch.stack((angle.cos(), angle.sin()))
 
 
@@ -180,13 +180,14 @@ class Transformer(nn.Module):
         self.head = nn.Linear(config.d_model, config.tgt_vocab, bias=False)
         self.apply(initialise)
 
-    def rotary(self, length):
-        return rotary_table(length, self.config.d_model // self.config.heads, self.head.weight.device)
+    def rotary(self, start, end):
+        weight = self.head.weight
+        return rotary_table(torch.arange(start, end, device=weight.device), self.config.d_model // self.config.heads).to(weight.dtype)
 
     def encode(self, src):
         """src (B, S), padded with PAD -> memory (B, S, d) and its mask (B, 1, 1, S), True at tokens."""
         mask = (src != PAD)[:, None, None, :]
-        rotary = self.rotary(src.shape[1])
+        rotary = self.rotary(0, src.shape[1])
         x = self.dropout(self.src_embedding(src))  # (B, S, d)
         for layer in self.encoder:
             x = layer(x, rotary, mask)
@@ -195,12 +196,13 @@ class Transformer(nn.Module):
     def forward(self, src, tgt):
         """src (B, S), tgt (B, T) that begins with BOS -> logits (B, T, V) of the token after each."""
         memory, mask = self.encode(src)
-        rotary = self.rotary(tgt.shape[1])
+        rotary = self.rotary(0, tgt.shape[1])
         x = self.dropout(self.tgt_embedding(tgt))  # (B, T, d); padding comes last, so that causality hides it
         for layer in self.decoder:
             x = layer(x, rotary, layer.cross.keys_values(memory), mask)
         return self.head(self.decoder_norm(x))
 
+    @torch.no_grad()
     def start(self, src):
         """src (B, S) -> a Cache from which `step` decodes, with no target token in it yet."""
         memory, mask = self.encode(src)
@@ -208,10 +210,11 @@ class Transformer(nn.Module):
         past = cross.new_zeros(*cross.shape[:4], 0, cross.shape[5])
         return Cache(cross, past, mask, position=0)
 
+    @torch.no_grad()
     def step(self, token, cache):
         """token (B,), BOS first -> logits (B, V) of the next token; the cache moves on by one position."""
         cache.make_room()
-        rotary = self.rotary(cache.position + 1)[:, cache.position:]  # (2, 1, h / 2)
+        rotary = self.rotary(cache.position, cache.position + 1)  # (2, 1, h / 2)
         x = self.tgt_embedding(token[:, None])  # (B, 1, d)
         for layer, keys_values, past in zip(self.decoder, cache.cross, cache.past):
             x = layer(x, rotary, keys_values, cache.mask, past, cache.position)
@@ -262,7 +265,7 @@ def greedy(model, src, max_len):
     token = torch.full_like(rows, BOS)
     ids = torch.full((B, max_len), PAD, device=src.device)
     length = torch.zeros_like(rows)
-    logprob = torch.zeros(B, device=src.device)
+    logprob = cache.cross.new_zeros(B)
     for position in range(max_len):
         best, token = model.step(token, cache).log_softmax(dim=-1).max(dim=-1)
         ids[rows, position] = token

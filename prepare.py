@@ -2,8 +2,10 @@ r"""Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, e
 
     python prepare.py [config/file.py] [--key=value ...]
     python prepare.py config/qed.py --processes="e e~ -> mu mu~; e A -> e A"
+    python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty
 
 `processes` is "2->2" for every process with so many legs, in every crossing and order of the legs, or a list of processes.
+With `input` the rows come from files instead, CSV or MARTY's raw text: checked, those that are wrong named and kept out.
 Writes train.csv, valid.csv, test.csv and manifest.json into data_dir. Work that was interrupted goes on where it stopped;
 the same settings give the same CSV files, byte for byte, whatever the number of workers.
 """
@@ -26,16 +28,17 @@ from tqdm import tqdm
 import physics.amplitude
 import physics.square
 from configurator import load_settings
-from files import InputError, main_guard, write_json, write_rows
+from files import InputError, main_guard, read_rows, write_json, write_rows
 from lookup import lookup_scores
 from physics.amplitude import parse_process, process_text
 from physics.theory import THEORIES, conserved_charges
 from tokenizer import canonical_key, template_key
 from verify import verify
 
-KEYS = ["theory", "processes", "squares", "basis", "split", "valid_fraction", "test_fraction", "randomise_indices", "data_dir", "seed", "workers"]
+KEYS = ["theory", "processes", "squares", "basis", "split", "valid_fraction", "test_fraction", "randomise_indices", "input", "data_dir", "seed", "workers"]
 COLUMNS = ["process", "diagram", "theory", "template", "amp", "sqamp"]
-CHUNK = 64                   # processes in one piece of work: one FORM program, one file of finished rows
+CHUNK = 64                   # processes, or rows of a file, in one piece of work: one FORM program, one file of finished rows
+SHOWN = 20                   # wrong rows named at the end
 FORMAT = 1                   # of the data set; raise it when the same settings give other rows
 
 
@@ -68,8 +71,8 @@ def enumerate_processes(theory, n_in, n_out):
 # Rows
 
 def make_rows(processes, theory_name, squares, basis, seed):
-    """Rows of some processes with their verdicts, and the seconds spent: {"rows": [...], "wrong": [...], "seconds": {...}}."""
-    theory, started = THEORIES[theory_name], time.perf_counter()
+    """Rows of some processes, the reasons why any is not right, CPU seconds spent: {"rows": [...], "wrong": [...], "seconds": {...}}."""
+    theory, clock = THEORIES[theory_name], [cpu_seconds()]
     rows = []
     for process in processes:
         drawn = [(" ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators()),
@@ -78,45 +81,77 @@ def make_rows(processes, theory_name, squares, basis, seed):
             names, amps = zip(*drawn)
             drawn = [(" + ".join(names), " + ".join(amps))]
         rows += [{"process": process_text(process), "diagram": name, "theory": theory_name, "amp": amp} for name, amp in drawn]
-    generated = time.perf_counter()
+    clock.append(cpu_seconds())
+    squared = physics.square.square_many([row["amp"] for row in rows], basis)
+    clock.append(cpu_seconds())
     wrong = []
-    for row, result in zip(rows, physics.square.square_many([row["amp"] for row in rows], basis)):
+    for row, result in zip(rows, squared):
         row["sqamp"] = str(result)
-        if isinstance(result, InputError):
-            wrong.append(f"{row['process']} [{row['diagram']}]: not squared: {result}")
-    squared = time.perf_counter()
-    for row in rows:
         verdict = verify(row["amp"], row["sqamp"], seed)
-        if verdict.status == "wrong":
-            wrong.append(f"{row['process']} [{row['diagram']}]: {verdict.reason}")
-    seconds = {"amplitudes": generated - started, "squares": squared - generated, "verification": time.perf_counter() - squared}
+        if not verdict:
+            wrong.append(f"{row['process']} [{row['diagram']}]: {result if isinstance(result, InputError) else verdict.reason}")
+    clock.append(cpu_seconds())
+    seconds = dict(zip(("amplitudes", "squares", "verification"), (after - before for before, after in itertools.pairwise(clock))))
     return {"rows": rows, "wrong": wrong, "seconds": seconds}
 
 
-def _make_chunk(task):
-    path, processes, *arguments = task
-    write_json(path, make_rows(processes, *arguments))
-    return len(processes)
+def check_rows(rows, seed):
+    """The same of rows (FILE:LINE, row) that were read from files: only the right ones are kept."""
+    before, kept, wrong = cpu_seconds(), [], []
+    for place, row in rows:
+        verdict = verify(row["amp"], row["sqamp"], seed)
+        if verdict:
+            kept.append({column: row.get(column, "") for column in COLUMNS})
+        else:
+            wrong.append(f"{place}: {verdict.status}: {verdict.reason}")
+    return {"rows": kept, "wrong": wrong, "seconds": {"verification": cpu_seconds() - before}}
 
 
-def generate(processes, settings, folder):
-    """Rows of all processes, made in parallel, one file a chunk in `folder`; chunks that are there already are not made again."""
-    chunks = [processes[k:k + CHUNK] for k in range(0, len(processes), CHUNK)]
-    tasks = [(folder / f"{k:06d}.json", chunk, settings.theory, settings.squares, settings.basis, settings.seed) for k, chunk in enumerate(chunks)]
-    todo = [task for task in tasks if not task[0].exists()]
-    done = sum(len(task[1]) for task in tasks) - sum(len(task[1]) for task in todo)
-    with multiprocessing.Pool(settings.workers or os.cpu_count()) as pool, \
-            tqdm(total=len(processes), initial=done, unit=" processes", desc="generating", disable=None) as progress:
-        for count in pool.imap_unordered(_make_chunk, todo):
-            progress.update(count)
-    for path, *_ in tasks:
-        yield json.loads(path.read_text(encoding="utf-8"))
+def cpu_seconds():
+    """CPU time of this process and of the FORM processes that it has waited for."""
+    return sum(os.times()[:4])
 
 
-_INDEX = re.compile(r"(%\\?[A-Za-z]+_|(?<=\{)[a-z]_)(\d+)")
-GREEK = (r"%\mu_", r"%\nu_", r"%\rho_", r"%\sigma_", r"%\tau_", r"%\lambda_")
-DIRAC = ("%alpha_", "%beta_", "%gam_", "%del_", "%eps_", "%eta_")
-LABELS = ("i_", "j_", "k_", "l_")
+def read_inputs(text):
+    for path in text.split():
+        for line, row in read_rows(path):
+            yield f"{path}:{line}", row
+
+
+def _work(task):
+    path, function, *arguments = task
+    if not path.exists():
+        write_json(path, function(*arguments))
+    return len(arguments[0])
+
+
+def work(items, function, arguments, workers, folder):
+    """function(chunk, *arguments) for every chunk of the items, in parallel; each answer is a file in `folder`, and chunks that are
+    there already are not made again. Yields the answers in the order of the items."""
+    def tasks():
+        for k in itertools.count():
+            chunk = list(itertools.islice(items, CHUNK))
+            if not chunk:
+                return
+            yield folder / f"{k:06d}.json", function, chunk, *arguments
+
+    items, count = iter(items), 0
+    with multiprocessing.Pool(workers or os.cpu_count()) as pool, tqdm(unit=" items", disable=None) as progress:
+        for done in pool.imap(_work, tasks()):
+            progress.update(done)
+            count += 1
+    for k in range(count):
+        yield json.loads((folder / f"{k:06d}.json").read_text(encoding="utf-8"))
+
+
+LABELS = {                   # what amplitude.py writes -> what MARTY draws from
+    r"%\mu_": (r"%\mu_", r"%\nu_", r"%\rho_", r"%\sigma_", r"%\tau_", r"%\lambda_"),
+    "%a_": ("%alpha_", "%beta_", "%gam_", "%del_", "%eps_", "%eta_"),
+    "%C_": ("%A_", "%B_", "%C_", "%D_", "%E_", "%F_", "%G_", "%H_"),
+    "%g_": ("%a_", "%b_", "%c_", "%d_", "%e_", "%f_", "%g_", "%h_"),
+    "i_": ("i_", "j_", "k_", "l_"),
+}
+_INDEX = re.compile(r"(%\\?[A-Za-z]+_|(?<=\{)i_)(\d+)")
 
 
 def randomise_indices(amp, seed):
@@ -125,8 +160,7 @@ def randomise_indices(amp, seed):
 
     def rename(match):
         if match[0] not in names:
-            kind = GREEK if match[1].startswith("%\\") else DIRAC if match[1] == "%a_" else LABELS
-            while (name := f"{rng.choice(kind)}{rng.randint(1, 99999)}") in names.values():
+            while (name := f"{rng.choice(LABELS[match[1]])}{rng.randint(1, 99999)}") in names.values():
                 pass
             names[match[0]] = name
         return names[match[0]]
@@ -140,12 +174,12 @@ def randomise_indices(amp, seed):
 def split_rows(rows, settings):
     """{"train": rows, "valid": rows, "test": rows}, drawn with the seed.
 
-    "random": row by row. "template": rows that are equal up to particle and index names stay together, so that nothing
-    like a test row was seen in training; whole templates are drawn until a split has its share.
+    "random": amplitude by amplitude. "template": rows that are equal up to particle and index names stay together, so that
+    nothing like a test row was seen in training; whole templates are drawn until a split has its share.
     """
     groups = collections.defaultdict(list)
-    for k, row in enumerate(rows):
-        groups[row["template"] if settings.split == "template" else k].append(row)
+    for row in rows:
+        groups[row["template"] if settings.split == "template" else canonical_key(row["amp"])].append(row)
     order = list(groups.values())
     random.Random(settings.seed).shuffle(order)
     splits = {"test": [], "valid": [], "train": []}
@@ -191,30 +225,36 @@ def main():
     if not parts.exists() and any((folder / f"{name}.csv").exists() for name in ("train", "valid", "test")):
         raise InputError(f"{folder} holds CSV files that this program did not finish; name another --data_dir or delete them")
 
-    theory = THEORIES[settings.theory]
-    processes = list_processes(settings.processes, theory)
-    if not processes:
-        raise InputError(f"processes: '{settings.processes}' names no process of {settings.theory}")
+    if settings.input:
+        items, function, arguments = read_inputs(settings.input), check_rows, (settings.seed,)
+    else:
+        items = list_processes(settings.processes, THEORIES[settings.theory])
+        if not items:
+            raise InputError(f"processes: '{settings.processes}' names no process of {settings.theory}")
+        function, arguments = make_rows, (settings.theory, settings.squares, settings.basis, settings.seed)
     parts.mkdir(parents=True, exist_ok=True)
     rows, wrong, seconds, seen = [], [], collections.Counter(), set()
     made = 0
-    for chunk in generate(processes, settings, parts):
+    for chunk in work(items, function, arguments, settings.workers, parts):
         wrong += chunk["wrong"]
         seconds.update(chunk["seconds"])
         made += len(chunk["rows"])
         for row in chunk["rows"]:
-            same = canonical_key(row["amp"])
+            same = canonical_key(row["amp"]), settings.input and row["sqamp"]
             if same not in seen:                             # equal up to index names
                 seen.add(same)
                 row["template"] = hashlib.sha256(template_key(row["amp"]).encode()).hexdigest()[:12]
-                if settings.randomise_indices:
+                if settings.randomise_indices and not settings.input:
                     row["amp"] = randomise_indices(row["amp"], settings.seed)
                 rows.append(row)
-    if wrong:
-        print(*wrong[:20], sep="\n")
+    print(*wrong[:SHOWN], sep="\n", end="\n" if wrong else "")
+    if wrong and not settings.input:
         raise InputError(f"{len(wrong)} of {made} rows are not verified; nothing was written")
+    if wrong:
+        print(f"{len(wrong)} rows are wrong or unreadable and were kept out")
     if not rows:
-        raise InputError(f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory}")
+        raise InputError(f"{settings.input}: no row is right" if settings.input else
+                         f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory}")
 
     splits = split_rows(rows, settings)
     for name, part in splits.items():
@@ -224,7 +264,7 @@ def main():
         "fingerprint": key, "summary": summary, "settings": facts,
         "rows": {name: len(part) for name, part in splits.items()}, "verified": len(rows),
         "processes": len({row["process"] for row in rows}), "templates": len({row["template"] for row in rows}),
-        "duplicates_removed": made - len(rows),
+        "duplicates_removed": made - len(rows), "wrong": len(wrong),
         "lookup_accuracy": lookup_scores(splits["train"], splits["test"]),
         "ms_per_row_per_core": {name: round(1000 * value / made, 4) for name, value in seconds.items()},
         "wall_seconds": round(time.time() - started, 2), "workers": settings.workers or os.cpu_count(),
@@ -232,8 +272,7 @@ def main():
         "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in ("feyngraph", "form-bin", "numpy")}},
     })
     shutil.rmtree(folder / ".parts")
-    amp_square = 1000 * (seconds["amplitudes"] + seconds["squares"]) / made
-    print(f"{folder}: {amp_square:.2f} ms a row for amplitude and square, {1000 * seconds['verification'] / made:.2f} ms for its verification, on one core")
+    print(f"{folder}: CPU time a row: {', '.join(f'{name} {1000 * value / made:.2f} ms' for name, value in seconds.items())}")
     print(summary)
 
 

@@ -15,7 +15,8 @@ becomes the tokens
   what decode_amp needs to write the text back: each index name where it is new and every label, in the order of the text.
 - What joins two factors is implied: ` + ` before a number or a minus sign, `*` before anything else. Where the text has
   another joiner, that one is a token. So no text loses a character.
-- A number that the vocabulary lacks is spelled: `-32/81` is `#-  #3  #2  #/  #8  #1`.
+- What the vocabulary lacks is spelled, if it is a number, a sign or a power: `-32/81` is `#-  #3  #2  #/  #8  #1`, and
+  `-m_W^6` is `-  m_W  #^  #6`. Only a symbol, tensor or field that no training row has is an error.
 
 `lex` defines the tokens: slow, plain. `amp_tokens` and `sqamp_tokens` give the same four times faster: rows differ in their
 index names but are made of few distinct factors and terms, so each of these is lexed once and remembered.
@@ -37,8 +38,8 @@ from files import InputError, atomic_open, read_rows
 
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ["<pad>", "<bos>", "<eos>"]
-SPELLING = ["#", "#-", "#(-", "#/", "#)", *(f"#{digit}" for digit in range(10))]
-RARE = 5                # a number in fewer training rows than this is spelled: a token of its own would hardly be learned
+SPELLING = ["-", "#", "#-", "#(-", "#^", "#^(", "#^(-", "#/", "#)", *(f"#{digit}" for digit in range(10))]
+RARE = 5                # what stands in fewer training rows is spelled: a token of its own would hardly be learned
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The slow lexer: what the tokens of a text are
@@ -53,17 +54,30 @@ OPERAND = re.compile(rf"""
     | (?P<symbol>   -?[A-Za-z]\w* (?:\(\w+\))? (?:{POWER})? (?!\w*\+?[{{(%]) )  # also cos(theta_W)^2, a scalar leg h(p_3)
     | (?P<opening>  [(-] )""", re.VERBOSE)
 OPERATOR = re.compile(rf"\)(?:{POWER})? | /\(? | \* | [ ][+-][ ]", re.VERBOSE)
-TENSORS = {"gamma": "LDD", "P_L": "DD", "P_R": "DD", "T_C_10": "ACC", "f_SU3": "AAA"}           # the kinds of their indices
+TENSORS = {"gamma": "LDD", "P_L": "DD", "P_R": "DD", "T_C_10": "ACC", "f_SU3": "AAA"}    # kinds of their indices
 KINDS = {"L": "Lorentz", "D": "Dirac", "C": "quark colour", "A": "gluon colour"}
 
 
+class Memo(dict):
+    """What `make` gives for a key, made once; forgotten now and then, so that no data set can fill the memory."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def __missing__(self, key):
+        if len(self) == 2**16:
+            self.clear()
+        value = self[key] = self.make(key)
+        return value
+
+
 class Slot(NamedTuple):
-    """A token that holds an index: `before` and the index's number."""
+    """A token that holds an index."""
     kind: str               # L, D, C or A
-    before: str             # `%D`, `+%L`, `gamma_{+%L`, `p_1_%L`
+    tokens: Memo            # number of the index -> token
 
 
-LABEL = Slot("", "")        # the polarisation label of a field: takes a name and makes no token
+LABEL = Slot("", None)      # the polarisation label of a field: takes a name and makes no token
 
 
 def lex(text, joiner=""):
@@ -81,7 +95,7 @@ def lex(text, joiner=""):
         if joiner and joiner != implied_joiner(operand):
             parts.append(joiner)
         if kind == "momentum":
-            parts.append(Slot("L", operand[:operand.index("%")] + "%L"))
+            parts.append(_slot("L", operand[:operand.index("%")]))
         elif kind == "field":
             parts += _lex_field(text, position, operand)
         elif kind == "tensor":
@@ -117,7 +131,7 @@ def _lex_field(text, position, operand):
     parts = [f"{head}{{}}{tail}", LABEL]
     column = position + len(head) + 1 + len(label)
     for index, kind in zip(indices, kinds):
-        parts.append(_slot(text, column + 1, index, kind, ""))
+        parts.append(_lex_index(text, column + 1, index, kind, ""))
         column += 1 + len(index)
     return parts
 
@@ -132,15 +146,20 @@ def _lex_tensor(text, position, operand):
         raise _error(text, column, f"the {len(kinds)} indices of {head}: {', '.join(KINDS[kind] for kind in kinds)}")
     parts, before = [], head + "_{"
     for index, kind in zip(indices, kinds):
-        parts.append(_slot(text, column, index, kind, before))
+        parts.append(_lex_index(text, column, index, kind, before))
         column, before = column + len(index) + 1, ""
     return parts
 
 
-def _slot(text, column, index, kind, before):
+def _lex_index(text, column, index, kind, before):
     if not re.fullmatch(INDEX, index):
         raise _error(text, column, f"a {KINDS[kind]} index such as %gam_1")
-    return Slot(kind, f"{before}{'+' if index[0] == '+' else ''}%{kind}")
+    return _slot(kind, before + "+" if index[0] == "+" else before)
+
+
+def _slot(kind, before):
+    """The Slot for `%D3`, `+%L0`, `gamma_{+%L0`, `p_1_%L0`, whatever the number."""
+    return Slot(kind, Memo(functools.partial("{}%{}{}".format, before, kind)))
 
 
 def _error(text, position, expected):
@@ -163,77 +182,89 @@ NAMELESS = {"%": "%x", "{": "{x"}
 
 def amp_tokens(text):
     """Tokens of an amplitude and the names for amp_text: (list of str, list of str). Raises InputError."""
-    cut = NAME.split(text.replace("^(*)", "^~"))            # ~, so that every * left is a product
-    names = cut[1::2]
-    cut[1::2] = [NAMELESS[name[0]] for name in names]
-    parts = []
     try:
-        if "~" in text:
-            raise _error(text, text.index("~"), "no such character")
-        for factor in "".join(cut).split("*"):
-            parts += _lex_factor(factor)
-        if parts[0] == "*":                                 # nothing stands before the first factor
-            del parts[0]
+        parts, names = amp_parts(text, FACTORS)
     except InputError:
-        parts = lex(text)                                   # raises too, with the column in the whole text
+        parts, names = lex(text), NAME.findall(text)        # raises too, with the column in the whole text
     return number_indices(parts, names)
 
 
-@functools.lru_cache(maxsize=2**16)                         # some 1,500 factors make up all of QED 2->2
-def _lex_factor(factor):
-    """lex() of what stands between two `*`, every name in it x, every `^(*)` written `^~`."""
-    return tuple(lex(factor.replace("^~", "^(*)"), "*"))
+def sqamp_tokens(text):
+    """Tokens of a squared amplitude, a list of str. Raises InputError."""
+    try:
+        return sqamp_parts(text, TERMS)
+    except InputError:
+        lex(text)                                           # raises with the column in the whole text
+        raise
+
+
+def amp_parts(text, factors):
+    """Parts of an amplitude and the name for each Slot. factors: the parts of what stands between two `*`, as FACTORS."""
+    if "~" in text:
+        raise _error(text, text.index("~"), "no such character")
+    cut = NAME.split(text.replace("^(*)", "^~"))            # so that every * left is a product
+    names = cut[1::2]
+    cut[1::2] = [NAMELESS[name[0]] for name in names]
+    first, *others = "".join(cut).split("*")
+    parts, parts_of = [*factors[""][first]], factors["*"]
+    for factor in others:
+        parts += parts_of[factor]
+    return parts, names
+
+
+def sqamp_parts(text, terms):
+    """Parts of a square. terms: the parts of what stands between two ` + `, as TERMS."""
+    first, *others = text.split(" + ")
+    parts, parts_of = [*terms[""][first]], terms[" + "]
+    for term in others:
+        parts += parts_of[term]
+    return parts
+
+
+def _lex_factor(joiner, factor):
+    return lex(factor.replace("^~", "^(*)"), joiner)
+
+
+def _lex_term(joiner, term):
+    parts = lex(term, joiner)
+    if any(part.__class__ is Slot for part in parts):
+        raise InputError(f"found '{term}': a tensor or a field, expected a square, which has neither")
+    return parts
+
+
+# Some 1,500 factors and 1,400 terms make up all of QED 2->2. They are kept by the joiner before them: "" for the first
+FACTORS = {joiner: Memo(functools.partial(_lex_factor, joiner)) for joiner in ("", "*")}
+TERMS = {joiner: Memo(functools.partial(_lex_term, joiner)) for joiner in ("", " + ")}
 
 
 def number_indices(parts, names):
-    """Parts and the index names and labels in their order, one for each Slot -> tokens, names for amp_text."""
+    """Parts and the name for each Slot in their order -> (tokens, names for amp_text)."""
     tokens, kept, every_name = [], [], iter(names)
-    numbers = {"L": {}, "D": {}, "C": {}, "A": {}}          # kind -> name -> number, as text
+    numbers = {"L": {}, "D": {}, "C": {}, "A": {}}          # kind -> name -> number
     for part in parts:
-        if part.__class__ is str:
+        if part.__class__ is not Slot:
             tokens.append(part)
             continue
-        kind, before = part
+        kind, tokens_of = part
         name = next(every_name)
         if not kind:
             kept.append(name[1:])
             continue
         known = numbers[kind]
-        if name not in known:
-            known[name] = str(len(known))
+        number = known.get(name)
+        if number is None:
+            number = known[name] = len(known)
             kept.append(name)
-        tokens.append(before + known[name])
+        tokens.append(tokens_of[number])
     return tokens, kept
-
-
-def sqamp_tokens(text):
-    """Tokens of a squared amplitude, a list of str. Raises InputError."""
-    tokens = []
-    try:
-        for term in text.split(" + "):
-            tokens += _lex_term(term)
-        if tokens[0] == " + ":
-            del tokens[0]
-    except InputError:
-        lex(text)                                           # raises with the column in the whole text
-        raise
-    return tokens
-
-
-@functools.lru_cache(maxsize=2**16)
-def _lex_term(term):
-    """lex() of what stands between two ` + `."""
-    parts = lex(term, " + ")
-    if not all(part.__class__ is str for part in parts):
-        raise InputError(f"found {term!r}: a tensor or a field, expected a square, which has neither")
-    return tuple(parts)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Tokens -> text
 
-OPENING = {"(", "-", "/", "/(", "*", " + ", " - "}         # nothing joins these to what follows
-INDEXED = re.compile(r"(.*)%([LDCA]\d+)")
+JOINERS = {"*", " + ", " - "}
+OPENING = {"(", "-", "/", "/(", *JOINERS}                   # nothing joins these to what follows
+INDEXED = re.compile(r"(.*)%([LDCA])(\d+)")
 
 
 def join_tokens(tokens):
@@ -241,7 +272,7 @@ def join_tokens(tokens):
     pieces, opened = [], True
     for token in tokens:
         spelled = token[0] == "#"
-        glued = token[0] in ")/" or token in OPENING and token not in "(-" or spelled and token not in ("#", "#-", "#(-")
+        glued = token[0] in ")/" or token in JOINERS or spelled and token not in ("#", "#-", "#(-")
         if not opened and not glued:
             pieces.append(implied_joiner(token))
         pieces.append(token[1:] if spelled else token)
@@ -257,7 +288,7 @@ def amp_text(tokens, names):
         for token in tokens:
             indexed = INDEXED.fullmatch(token)
             if indexed:
-                before, index = indexed.groups()
+                before, index = indexed[1], indexed[2] + indexed[3]
                 if index not in known:
                     known[index] = next(names)
                 if before in ("", "+"):
@@ -324,40 +355,63 @@ class Tokenizer:
         for side in ("src", "tgt"):
             if vocabulary[side][:3] != SPECIALS or len(vocabulary[side]) > 2**16:
                 raise InputError(f"not a vocabulary of this program: its {side} tokens begin with {vocabulary[side][:3]}, "
-                                 f"expected {SPECIALS} and fewer than {2**16} tokens")
+                                 f"expected {SPECIALS} and at most {2**16} tokens")
         self.vocabulary = vocabulary
         self.src_ids = {token: id for id, token in enumerate(vocabulary["src"])}
         self.tgt_ids = {token: id for id, token in enumerate(vocabulary["tgt"])}
+        # The fast way once more, with ids for tokens
+        self.factors = {joiner: Memo(functools.partial(_parts_to_ids, known, self.src_ids)) for joiner, known in FACTORS.items()}
+        self.terms = {joiner: Memo(functools.partial(_parts_to_ids, known, self.tgt_ids)) for joiner, known in TERMS.items()}
 
     def encode_amp(self, text):
         """(ids with EOS at the end, names for decode_amp). InputError for what is no amplitude or an unknown token."""
-        tokens, names = amp_tokens(text)
-        return _to_ids(tokens, self.src_ids), names
+        try:
+            ids, names = number_indices(*amp_parts(text, self.factors))
+        except InputError:
+            tokens, names = amp_tokens(text)                # raises with the column in the whole text
+            ids = [id for token in tokens for id in _ids_of(token, self.src_ids)]
+        ids.append(EOS)
+        return ids, names
 
     def decode_amp(self, ids, names):
         return amp_text(_to_tokens(ids, self.vocabulary["src"]), names)
 
     def encode_sqamp(self, text):
         """Ids with EOS at the end, without BOS. InputError for what is no square or an unknown token."""
-        return _to_ids(sqamp_tokens(text), self.tgt_ids)
+        try:
+            ids = sqamp_parts(text, self.terms)
+        except InputError:
+            ids = [id for token in sqamp_tokens(text) for id in _ids_of(token, self.tgt_ids)]
+        ids.append(EOS)
+        return ids
 
     def decode_sqamp(self, ids):
         """Text of the ids up to EOS or the end."""
         return join_tokens(_to_tokens(ids, self.vocabulary["tgt"]))
 
 
-def _to_ids(tokens, ids_of):
-    try:
-        ids = [ids_of[token] for token in tokens]
-    except KeyError:
-        ids = []
-        for token in tokens:
-            for piece in (token,) if token in ids_of else spell(token):
-                if piece not in ids_of:
-                    raise InputError(f"the token {token!r} is not in the vocabulary: no training row has it") from None
-                ids.append(ids_of[piece])
-    ids.append(EOS)
-    return ids
+def _parts_to_ids(known, ids_of, piece):
+    """known[piece] with ids for tokens."""
+    parts = []
+    for part in known[piece]:
+        if part.__class__ is str:
+            parts += _ids_of(part, ids_of)
+        else:
+            parts.append(part if part is LABEL else Slot(part.kind, Memo(functools.partial(_index_id, part.tokens, ids_of))))
+    return parts
+
+
+def _index_id(tokens, ids_of, number):
+    (id,) = _ids_of(tokens[number], ids_of)
+    return id
+
+
+def _ids_of(token, ids_of):
+    """Ids of the token, several if it is spelled."""
+    pieces = spell(token, ids_of)
+    if not all(piece in ids_of for piece in pieces):
+        raise InputError(f"the token '{token}' is not in the vocabulary: no training row has it")
+    return [ids_of[piece] for piece in pieces]
 
 
 def _to_tokens(ids, vocabulary):
@@ -369,14 +423,28 @@ def _to_tokens(ids, vocabulary):
     return tokens
 
 
-def spell(token):
-    """Tokens of a number's sign, digits, fraction line: `(-32/81)` -> `#(- #3 #2 #/ #8 #1 #)`. Other tokens stay whole."""
-    number = re.fullmatch(r"(\(-|-|)(\d+(?:/\d+)?\)?)", token)
-    return [f"#{number[1]}", *(f"#{character}" for character in number[2])] if number else [token]
+NUMBER = re.compile(r"(\(-|-|)(\d+(?:/\d+)?\)?)")
+POWERED = re.compile(r"(.+)(\^\(-|\^\(|\^)(\d+(?:/\d+)?\)?)")
+
+
+def spell(token, known):
+    """The token itself where it is in `known`; else smaller ones with the same text, as far as it can be taken apart."""
+    if token in known:
+        return [token]
+    if number := NUMBER.fullmatch(token):
+        return [f"#{number[1]}", *(f"#{character}" for character in number[2])]
+    if token[0] == "-" and len(token) > 1:
+        return ["-", *spell(token[1:], known)]
+    if powered := POWERED.fullmatch(token):
+        return [*spell(powered[1], known), f"#{powered[2]}", *(f"#{character}" for character in powered[3])]
+    return [token]
 
 
 def build_vocabulary(path):
-    """Vocabulary of a training file, a CSV with amp and sqamp: every token in it, but of the numbers only the frequent."""
+    """Vocabulary of a training file, a CSV with amp and sqamp: its tokens, the rare ones spelled, and what spelling takes.
+
+    Indices are filled up: where %D7 is the highest, every token with a Dirac index is there with %D0 to %D7.
+    """
     counts = {"src": collections.Counter(), "tgt": collections.Counter()}
     for line, row in read_rows(path):
         for side, column, tokens_of in (("src", "amp", lambda text: amp_tokens(text)[0]), ("tgt", "sqamp", sqamp_tokens)):
@@ -384,8 +452,15 @@ def build_vocabulary(path):
                 counts[side].update(set(tokens_of(row[column])))
             except InputError as error:
                 raise InputError(f"{path}:{line}: {column}: {error}") from None
-    return {side: SPECIALS + SPELLING + sorted(token for token, rows in count.items() if rows >= RARE or spell(token) == [token])
-            for side, count in counts.items()}
+    vocabulary = {}
+    for side, count in counts.items():
+        frequent = {token for token, rows in count.items() if rows >= RARE}.union(SPELLING)
+        tokens = {piece for token in count for piece in spell(token, frequent)}
+        indexed = {match.groups() for token in tokens if (match := INDEXED.fullmatch(token))}
+        highest = {kind: max(int(number) for _, other, number in indexed if other == kind) for _, kind, _ in indexed}
+        tokens.update(f"{before}%{kind}{number}" for before, kind, _ in indexed for number in range(highest[kind] + 1))
+        vocabulary[side] = SPECIALS + SPELLING + sorted(tokens.difference(SPELLING))
+    return vocabulary
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,12 +11,17 @@ max_minutes ties its schedule to the clock.
 """
 import json
 import math
+import os
 import signal
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
+
+# Before torch loads OpenMP: its threads spin for milliseconds at each barrier, and when another program wants a core, a
+# step takes 10 times as long as it should. Spinning for microseconds costs nothing on an idle machine.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np
 import torch
@@ -247,6 +252,8 @@ def open_run(settings, step):
     path = out_dir / "log.jsonl"
     kept = []
     try:
+        for leftover in out_dir.glob(".*.pt.*"):  # of a process that was killed while it wrote
+            leftover.unlink()
         for line in path.read_text(errors="replace").splitlines() if step and path.exists() else []:
             try:
                 if json.loads(line)["step"] <= step:

@@ -16,7 +16,10 @@ from files import InputError
 from physics.polynomial import denominator_text, factor_text, monomial, rank, scaled
 from physics.theory import ROOT_2, THEORIES
 
-feyngraph.set_threads(1)                                     # parallel work is split by process, one core each
+@functools.lru_cache
+def _one_thread():
+    """feyngraph on one core: parallel work is split by process. Not at import, for its thread pool does not survive a fork."""
+    feyngraph.set_threads(1)
 
 
 def parse_process(text, theory):
@@ -37,6 +40,7 @@ def process_text(process):
 
 @functools.lru_cache
 def _model(name):
+    _one_thread()
     theory, model = THEORIES[name], feyngraph.Model.empty()
     for p in theory.particles.values():
         if p.pdg > 0:

@@ -35,7 +35,7 @@ def run(declarations, expressions, statements, timeout):
     with tempfile.TemporaryDirectory(prefix="form-") as folder:
         Path(folder, "program.frm").write_text(program)
         try:
-            done = subprocess.run([executable(), "-q", "program.frm"], cwd=folder, capture_output=True, text=True, timeout=timeout)
+            done = subprocess.run([executable(), "-q", "-t", folder, "program.frm"], cwd=folder, capture_output=True, text=True, timeout=timeout)
         except subprocess.TimeoutExpired:
             raise InputError(f"FORM took more than {timeout} s") from None
     if done.returncode:

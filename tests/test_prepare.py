@@ -150,6 +150,25 @@ def test_whole_processes_have_one_row_each_with_their_interference():
         assert all(row["sqamp"].count("^(-2)") == 2 and row["sqamp"].count("^(-1)") == 2 for row in done["rows"])
 
 
+def test_files_are_checked_deduplicated_and_split(small, tmp_path):
+    rows = rows_of(small[0])
+    rows.append(rows[0] | {"amp": re.sub(r"_(\d{3,})", r"_9\1", rows[0]["amp"])})         # the same row under other index names
+    rows[2] = rows[2] | {"sqamp": rows[2]["sqamp"] + " + s_12"}
+    source = tmp_path / "source.csv"
+    prepare.write_rows(source, ["amp", "sqamp"], ({"amp": row["amp"], "sqamp": row["sqamp"]} for row in rows))
+    done = run(tmp_path / "data", f"--input={source}", "--workers=2")
+    assert done.returncode == 0, done.stderr
+    assert f"{source}:4: wrong: the amplitude gives" in done.stdout and "1 rows are wrong" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("11 rows: ") and done.stdout.strip().endswith("all verified")
+    assert {row["amp"] for row in rows_of(tmp_path / "data")} <= {row["amp"] for row in rows}
+
+
+def test_raw_marty_text_is_read(marty, tmp_path):
+    done = run(tmp_path / "data", f"--input={marty / 'raw-example.txt'}")
+    assert done.returncode == 0 and re.match(r"\d+ rows: .* all verified", done.stdout.splitlines()[-1])
+    assert all(" to " in row["process"] and row["diagram"] for row in rows_of(tmp_path / "data"))
+
+
 def test_csv_files_are_read_by_the_standard_library(small):
     with open(small[0] / "train.csv", newline="") as file:
         assert csv.DictReader(file).fieldnames == prepare.COLUMNS

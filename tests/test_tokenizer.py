@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import tokenizer
 from files import InputError
-from tokenizer import (BOS, EOS, NAME, PAD, SPECIALS, SPELLING, Tokenizer, amp_text, amp_tokens, build_vocabulary, canonical_key,
+from tokenizer import (BOS, EOS, NAME, PAD, SPECIALS, SPELLING, Memo, Tokenizer, amp_text, amp_tokens, build_vocabulary, canonical_key,
                        collate, join_tokens, length_batches, lex, load_split, number_indices, spell, sqamp_tokens, template,
                        template_key)
 
@@ -181,6 +181,20 @@ def test_fast_and_slow_agree_on_broken_text(text, place, character, how):
         assert amp_text(*amp_tokens(text)) == text
 
 
+def test_an_amplitude_that_differs_in_its_names_is_not_lexed_again(vocabulary, monkeypatch):
+    tokens = Tokenizer(vocabulary)
+    ids, names = tokens.encode_amp(COMPTON)
+    monkeypatch.setattr(tokenizer, "lex", None)
+    assert tokens.encode_amp(COMPTON.replace("_50", "_7").replace("%b", r"%\b")) == (ids, [name.replace("_50", "_7").replace("%b", r"%\b") for name in names])
+
+
+def test_the_memory_of_factors_is_bounded():
+    made = []
+    memo = Memo(lambda key: made.append(key) or -key)
+    assert [memo[key] for key in (1, 2, 1, 2)] == [-1, -2, -1, -2] and made == [1, 2]
+    assert all(memo[key] == -key and len(memo) <= 2**16 for key in range(2**16 + 100))
+
+
 @given(st.lists(st.sampled_from(SPECIALS + SPELLING + sqamp_tokens(SQAMPS[1]) + sqamp_tokens(SQAMPS[2]))))
 def test_any_tokens_have_a_text(tokens):
     """A model may write anything; what it writes must at least be shown."""
@@ -190,19 +204,42 @@ def test_any_tokens_have_a_text(tokens):
 # ---------------------------------------------------------------------------------------------------------------------
 # Numbers, vocabulary, keys
 
-def test_a_number_that_the_vocabulary_lacks_is_spelled(vocabulary):
+def test_what_the_vocabulary_lacks_is_spelled(vocabulary):
     tokens = Tokenizer(vocabulary)
-    assert spell("(-32/81)") == ["#(-", "#3", "#2", "#/", "#8", "#1", "#)"] and spell("12") == ["#", "#1", "#2"]
-    for text in ("-12345/678*e^4", "(-99)*i + 77 + -5/7*e", "e^4*19*23 + e*31/(31 + (-31)*s_12)"):
+    for text in ("-12345/678*e^4", "(-99)*i + 77 + -5/7*e", "e^4*19*23 + e*31/(31 + (-31)*s_12)", "m_e^18*19^(1/2) + -m_e^(-12)*(s_12 + -e^3)^(-40)"):
         assert tokens.decode_sqamp(tokens.encode_sqamp(text)) == text
-    assert tokens.encode_sqamp("-12345/678") == [tokens.tgt_ids[t] for t in spell("-12345/678")] + [EOS]
+    assert tokens.encode_sqamp("-12345/678") == [tokens.tgt_ids[t] for t in "#- #1 #2 #3 #4 #5 #/ #6 #7 #8".split()] + [EOS]
 
 
-def test_rare_numbers_get_no_token_of_their_own(tmp_path):
-    rows = [(MOLLER, "16*s_12")] * tokenizer.RARE + [(MOLLER, "17*s_12*17")] * (tokenizer.RARE - 1) + [(MOLLER, "m_e^6")]
+@pytest.mark.parametrize("token, pieces", [
+    ("(-32/81)", "#(- #3 #2 #/ #8 #1 #)"), ("12", "# #1 #2"), ("-m_W^6", "- m_W #^ #6"), ("m_W^(-12)", "m_W #^(- #1 #2 #)"),
+    (")^(-4)", ") #^(- #4 #)"), ("2^(1/2)", "# #2 #^( #1 #/ #2 #)"), ("-", "-"), ("e_{}(p_1)_u", "e_{}(p_1)_u"), ("V^(*)", "V^(*)"),
+])
+def test_spelling(token, pieces):
+    assert spell(token, {}) == pieces.split()
+    assert spell(token, {token}) == [token]
+
+
+def test_a_known_symbol_stays_whole_in_a_spelled_token():
+    assert spell("-m_W^6", {"m_W^6"}) == ["-", "m_W^6"]
+
+
+@given(grammar())
+def test_spelling_loses_nothing(text):
+    if "%" not in text and "{" not in text:
+        assert join_tokens(piece for token in sqamp_tokens(text) for piece in spell(token, {})) == text
+
+
+def test_rare_tokens_are_spelled(tmp_path):
+    rows = [(MOLLER, "16*s_12")] * tokenizer.RARE + [(MOLLER, "17*s_12*17")] * (tokenizer.RARE - 1) + [(MOLLER, "-m_e^6")]
     tgt = build_vocabulary(write_csv(tmp_path / "train.csv", rows))["tgt"]
-    assert "16" in tgt and "17" not in tgt and "m_e^6" in tgt
-    assert tgt[:3] == SPECIALS and set(SPELLING) < set(tgt) and len(set(tgt)) == len(tgt)
+    assert tgt == SPECIALS + SPELLING + ["*", "16", "m_e", "s_12"]
+
+
+def test_a_vocabulary_has_every_index_up_to_the_highest(tmp_path):
+    src = build_vocabulary(write_csv(tmp_path / "train.csv", [(GLUON, "2")]))["src"]
+    assert {"%D0", "%D1", "gamma_{%L0", "gamma_{%L1", "p_1_%L0", "p_1_%L1", "T_C_10_{%A0", "T_C_10_{%A1", "%C2"} < set(src)
+    assert not {"%D2", "gamma_{%L2", "gamma_{+%L0"} & set(src)
 
 
 def test_vocabulary_survives_json_and_a_stranger_is_refused(vocabulary):
@@ -243,6 +280,7 @@ def test_reference_counts_of_the_benchmark_set(marty):
     ("", 1, "the end of the text"),
     ("m_e^x", 4, "'^x'"),
     ("s_12+s_13", 5, "'+s_13'"),
+    ("m_e^~*2", 4, "'^~*2'"),
     (r"i*gamma_{%\mu_1,%a}*e", 10, r"'%\mu_1,%a}*e'"),
     ("i*sigma_{%a,%b}", 3, "'sigma_{%a,%b'"),
     ("i*e_{%a}(p_1)_u", 6, "'%a}"),
@@ -397,6 +435,8 @@ def test_batches_follow_the_seed(data):
     runs = [[rows.tolist() for rows in length_batches(packed, 300, seed)] for seed in (1, 1, 2, None)]
     assert runs[0] == runs[1] != runs[2]
     lengths = np.diff(packed.src_start) + np.diff(packed.tgt_start)
+    shuffled = [lengths[rows].mean() for rows in runs[0]]
+    assert max(a - b for a, b in zip(shuffled, shuffled[1:])) > 0.3 * max(shuffled)          # long batches before short ones too
     assert (np.diff(lengths[np.concatenate(length_batches(packed, 300, None))]) >= 0).all()
 
 

@@ -1,0 +1,219 @@
+"""Every figure of the report is computed by hand here for a small set of predictions."""
+import csv
+import json
+import math
+
+import pytest
+from tiny import make_run, qed_rows, write_csv
+
+import evaluate as script
+from evaluate import ceiling, examples, main, process_of, readable_tokens, report_of, shorten, token_accuracy, verdict_of
+from files import InputError
+from tokenizer import sqamp_tokens
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """Rows of QED: e mu -> e mu, e mu~ -> e mu~, e e~ -> mu mu~, e t -> e t, mu t -> mu t, t e -> t e, e e -> e e twice."""
+    return qed_rows()
+
+
+def answered(row, prediction=None, status="unchecked", logprob=-0.5):
+    return row | {"prediction": row["sqamp"] if prediction is None else prediction, "status": status, "logprob": logprob}
+
+
+def judged(*rows):
+    return [row | {"verdict": verdict_of(row)} for row in rows]
+
+
+def reordered(sqamp):
+    """The same polynomial with its first two terms swapped."""
+    head, rest = sqamp.split("(", 1)
+    first, second, others = rest.split(" + ", 2)
+    return f"{head}({second} + {first} + {others}"
+
+
+@pytest.fixture
+def predictions(truth):
+    """One answer of each kind: right, spelled otherwise, wrong, right text but unfinished, unreadable."""
+    wrong = truth[2]["sqamp"].replace("s_13", "s_14")
+    return judged(answered(truth[0]), answered(truth[1], reordered(truth[1]["sqamp"]), logprob=-1.5), answered(truth[2], wrong, logprob=-3),
+                  answered(truth[3], status="unfinished", logprob=-5), answered(truth[4], "", status="unreadable", logprob=math.nan))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Figures
+
+def test_verdicts(predictions):
+    assert [row["verdict"] for row in predictions] == ["right", "right but spelled otherwise", "wrong", "unfinished", "unreadable"]
+
+
+def test_a_status_that_decode_found_is_not_found_again(truth, monkeypatch):
+    monkeypatch.setattr(script, "verify", None)
+    other = reordered(truth[0]["sqamp"])
+    assert verdict_of(answered(truth[0], other, "verified")) == "right but spelled otherwise"
+    assert verdict_of(answered(truth[0], other, "unverified")) == "wrong"
+
+
+def test_shares_counts_and_logprobs(predictions):
+    report = report_of(predictions, [], [])
+    assert report["rows"] == 5
+    assert report["sequence_accuracy"] == 1 / 5
+    assert report["right_physics"] == 2 / 5
+    assert report["verdicts"] == {"right": 1, "right but spelled otherwise": 1, "wrong": 1, "unfinished": 1, "unreadable": 1}
+    assert report["mean_logprob"] == {"right": -1.0, "wrong": -4.0}
+    assert report["lookup_accuracy"] == 0 and report["rows_in_training_set"] == 0 and report["ceiling"] == 1
+    assert list(report)[:6] == ["rows", "sequence_accuracy", "right_physics", "token_accuracy", "lookup_accuracy", "ceiling"]
+    json.dumps(report, allow_nan=False)
+
+
+def test_token_accuracy_is_over_the_longer_length():
+    def accuracy(prediction, sqamp):
+        return token_accuracy({"prediction": prediction, "sqamp": sqamp})
+
+    assert len(sqamp_tokens("8*s_12 + 4*s_13")) == 4
+    assert accuracy("8*s_12 + 4*s_13", "8*s_12 + 4*s_13") == 1
+    assert accuracy("8*s_14 + 4*s_13", "8*s_12 + 4*s_13") == 3 / 4
+    assert accuracy("8*s_12", "8*s_12 + 4*s_13") == 2 / 4
+    assert accuracy("8*s_12 + 4*s_13*m_e", "8*s_12 + 4*s_13") == 4 / 5
+    assert accuracy("8*s_12 + 4*", "8*s_12 + 4*s_13") == 3 / 4               # no formula: its readable beginning counts
+    assert accuracy("", "8*s_12 + 4*s_13") == accuracy("<bos>", "m_e") == 0
+
+
+def test_readable_tokens_of_broken_answers():
+    assert readable_tokens("2*e^4*(m_e + )") == ["2", "e^4", "(", "m_e"]
+    assert readable_tokens("2*e^4)*<pad>*s_12") == ["2", "e^4", ")"]
+
+
+def test_lookup_counts_rows_known_up_to_names(truth):
+    """e mu -> e mu is in the table; e t -> e t, mu t -> mu t and t e -> t e are the same up to particle names; e e~ -> mu mu~ is not there."""
+    rows = judged(answered(truth[0]), answered(truth[3]), answered(truth[4]), answered(truth[5]), answered(truth[2]))
+    report = report_of(rows, truth[:1], [])
+    assert report["lookup"] == {"exact": 1 / 5, "renamed": 4 / 5} and report["lookup_accuracy"] == 4 / 5
+    assert report["rows_in_training_set"] == 1
+
+
+def test_ceiling_is_the_share_of_the_most_frequent_text(truth):
+    """One amplitude under five index names: text x three times, y twice. Another has one text, under one name only."""
+    amps = [truth[0]["amp"].replace("%a_1", f"%a_{n}") for n in range(10, 15)]
+    rows = [{"amp": amp, "sqamp": text} for amp, text in zip(amps, "xxxyy")]
+    assert len(set(amps)) == 5
+    assert ceiling([rows[4], truth[2]], rows + truth[2:3] * 7) == ((3 / 5 + 1) / 2, 1)
+    assert ceiling(rows[:1], rows[:1] * 9 + rows[3:4]) == (1 / 2, 1)           # the same row again is no new evidence
+
+
+def test_ceiling_of_the_benchmark_set(marty):
+    """98.26% is the published set's limit (254 ambiguous amplitudes)."""
+    import gzip
+    with gzip.open(marty / "qed-2to2-offshell.csv.gz", "rt") as lines:
+        rows = list(csv.DictReader(lines))
+    assert round(ceiling(rows, rows)[0], 4) == 0.9826
+
+
+def test_by_process_and_length(predictions):
+    report = report_of(predictions, [], [])
+    assert report["by_process"] == {
+        "f f -> f f": {"rows": 3, "sequence_accuracy": 1 / 3, "right_physics": 1 / 3},
+        "f f~ -> f f~": {"rows": 2, "sequence_accuracy": 0, "right_physics": 1 / 2}}
+    assert list(report["by_length"]) == ["16-31"] and report["by_length"]["16-31"]["rows"] == 5
+
+
+def test_lengths_come_in_natural_order(truth):
+    rows = judged(*(answered(truth[0] | {"sqamp": " + ".join(["s_12"] * n)}, "") for n in (60, 1, 9, 4, 5)))
+    assert list(report_of(rows, [], [])["by_length"]) == ["1-1", "4-7", "8-15", "16-31", "64-127"]
+
+
+@pytest.mark.parametrize("legs, process", [
+    ("A_{i,+%a}(p_2)*e_{j,%b}(p_1)_u*e_{k,%c}(p_4)_u^(*)*A_{l,+%d}(p_3)^(*)", "f A -> f A"),
+    ("mu_{j,%b}(p_1)_u*e_{k,%c}(p_3)_u^(*)*nu_{j,%b}(p_2)_u^(*)*x_{k,%c}(p_4)_v", "f -> f f f~"),
+    ("u_{i,%C,%a}(p_1)_v^(*)*G_{i,%g,+%m}(p_2)*h(p_3)^(*)*u_{i,%C,%a}(p_4)_v", "f~ G -> f~ h"),
+])
+def test_process_of(legs, process):
+    assert process_of({"amp": f"i*e*({legs} + 2*{legs})"}) == process
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is shown
+
+def test_examples_show_both_texts_and_the_kind(predictions):
+    shown = examples(predictions, 200)
+    for row in predictions:
+        assert f"{row['verdict']}: {process_of(row)}" in shown and f"truth  {row['sqamp']}" in shown
+    assert all(len(line) <= 80 for line in examples(predictions, 80).splitlines())
+
+
+def test_a_long_answer_is_cut_around_the_first_difference():
+    text = "".join(map(chr, range(200, 400)))
+    assert shorten(text, 300, 5) == text
+    for middle in (0, 100, 199):
+        piece = shorten(text, 31, middle)
+        assert len(piece) == 31 and piece.strip(".") in text and text[middle] in piece
+    assert shorten(text, 31, 0) == text[:28] + "..." and shorten(text, 31, 199) == "..." + text[-28:]
+    assert shorten(text, 31, 100) == "..." + text[88:113] + "..."
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The script
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    return folder, make_run(folder)
+
+
+def test_a_model_that_knows_its_test_rows_by_heart(run, capsys):
+    folder, rows = run
+    (folder / "data" / "manifest.json").write_text('{"settings": {"split": "template"}}')
+    main([f"--ckpt={folder / 'run' / 'best.pt'}", "--device=cpu"])
+    report = json.loads((folder / "run" / "report.json").read_text())
+    assert report["rows"] == len(rows) and report["rows_in_training_set"] == len(rows)
+    assert report["sequence_accuracy"] == report["right_physics"] == report["token_accuracy"] == report["lookup_accuracy"] == report["ceiling"] == 1
+    assert (report["split"], report["step"], report["seed"], report["device"]) == ("template", 150, 0, "cpu") and report["seconds_per_row"] > 0
+    out = capsys.readouterr().out
+    assert "sequence accuracy  100.00%" in out and "right: f f -> f f" in out and rows[0]["sqamp"] in out
+    with open(folder / "run" / "predictions.csv", newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["verified"] * len(rows)
+
+
+def test_a_file_of_predictions_is_judged_without_a_model(run, tmp_path, predictions, capsys):
+    path = write_csv(tmp_path / "answers.csv", [{name: row[name] for name in ("amp", "sqamp", "prediction", "status")} for row in predictions])
+    main([f"--input={path}", f"--data_dir={run[0] / 'data'}", f"--output={tmp_path / 'sub' / 'r.json'}"])
+    report = json.loads((tmp_path / "sub" / "r.json").read_text())
+    assert report["sequence_accuracy"] == 1 / 5 and report["right_physics"] == 2 / 5 and report["lookup_accuracy"] == 1
+    assert "checkpoint" not in report and report["mean_logprob"] == {"right": None, "wrong": None}
+    assert not (tmp_path / "sub" / "predictions.csv").exists()
+
+
+def test_decode_and_evaluate_agree(run, tmp_path):
+    """Judging decode's predictions.csv gives the report that evaluate makes itself."""
+    import decode
+    flags = [f"--ckpt={run[0] / 'run' / 'best.pt'}", "--device=cpu"]
+    decode.main(flags + [f"--output={tmp_path / 'p.csv'}"])
+    main([f"--input={tmp_path / 'p.csv'}", f"--data_dir={run[0] / 'data'}", f"--output={tmp_path / 'a.json'}"])
+    main(flags + [f"--output={tmp_path / 'b.json'}"])
+    a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    for name in ("mean_logprob", "input", "checkpoint", "step", "seed", "device", "seconds", "seconds_per_row"):
+        a.pop(name, None), b.pop(name, None)
+    assert a == b
+
+
+@pytest.mark.parametrize("text, message", [
+    (b"", "in.csv:1: the file is empty"),
+    (b"amp,sqamp\n", "in.csv:2: no rows"),
+    (b"amp,answer\n1,2\n", "no column 'sqamp'"),
+    (b"amp,sqamp\nm_e,2*&\n", "in.csv:2: sqamp: column 3: found '&'"),
+    (b"amp,sqamp,prediction\nm_e,2,3\nm_e*,2,3\n", "in.csv:3: amp: column 5"),
+    (b"amp,sqamp,prediction,logprob\nm_e,2,3,x\n", "in.csv:2: logprob"),
+])
+def test_a_bad_file_is_one_line_and_overwrites_nothing(run, tmp_path, text, message):
+    (tmp_path / "in.csv").write_bytes(text)
+    (tmp_path / "r.json").write_text("kept")
+    with pytest.raises(InputError) as error:
+        main([f"--ckpt={run[0] / 'run' / 'best.pt'}", f"--input={tmp_path / 'in.csv'}", f"--data_dir={run[0] / 'data'}", f"--output={tmp_path / 'r.json'}"])
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert (tmp_path / "r.json").read_text() == "kept" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_without_training_data_there_is_no_lookup_table(run, tmp_path):
+    with pytest.raises(InputError, match="train.csv: no such file; the config or --data_dir"):
+        main([f"--ckpt={run[0] / 'run' / 'best.pt'}", f"--data_dir={tmp_path}"])

@@ -1,0 +1,210 @@
+"""The model: attention, masks and positions against plain formulas; decoding with the cache is decoding without it."""
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from files import InputError
+from model import ModelConfig, Transformer, attend, find_device, greedy, rotary_table, rotate
+from tokenizer import BOS, EOS, PAD
+
+SIZES = dict(src_vocab=20, tgt_vocab=15, src_max_len=64, tgt_max_len=64, d_model=32, heads=4, encoder_layers=2,
+             decoder_layers=2, d_ff=48, dropout=0.1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """In double precision, so that equal means equal up to 1e-12; large embeddings, so that the answers vary."""
+    torch.manual_seed(0)
+    model = Transformer(ModelConfig(**SIZES)).double().eval()
+    for embedding in (model.src_embedding, model.tgt_embedding):
+        torch.nn.init.normal_(embedding.weight)
+    return model
+
+
+def random_ids(rows, length, vocabulary, seed=0):
+    return torch.randint(3, vocabulary, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def close(a, b):
+    return torch.allclose(a, b, rtol=0, atol=1e-10)
+
+
+@given(rows=st.integers(1, 3), heads=st.integers(1, 3), T=st.integers(1, 6), S=st.integers(1, 6), width=st.integers(1, 8),
+       masked=st.booleans(), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_attention_is_softmax_of_scaled_products(rows, heads, T, S, width, masked, seed):
+    torch.manual_seed(seed)
+    q = torch.randn(rows, heads, T, width, dtype=torch.double)
+    k, v = (torch.randn(rows, heads, S, width, dtype=torch.double) for _ in "kv")
+    mask = torch.rand(rows, 1, 1, S) < 0.6 if masked else None
+    if masked:
+        mask[..., 0] = True
+    score = q @ k.transpose(-1, -2) / math.sqrt(width)
+    if masked:
+        score = score.masked_fill(~mask, -torch.inf)
+    assert close(attend(q, k, v, mask), score.softmax(-1) @ v)
+
+
+def test_causal_attention_sees_no_later_key():
+    q, k, v = (torch.randn(2, 3, 5, 4, dtype=torch.double) for _ in "qkv")
+    score = q @ k.transpose(-1, -2) / 2
+    later = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    assert close(attend(q, k, v, causal=True), score.masked_fill(later, -torch.inf).softmax(-1) @ v)
+
+
+def test_rotation_is_a_complex_phase_and_products_depend_on_the_distance_only():
+    length, width = 12, 8
+    table = rotary_table(torch.arange(length), width)
+    x, y = torch.randn(2, width, dtype=torch.double)
+    turned = rotate(x.expand(length, width), table)
+    for position in range(length):
+        for pair in range(width // 2):
+            phase = torch.exp(1j * torch.tensor(position * 10000.0 ** (-2 * pair / width), dtype=torch.double))
+            expected = torch.complex(x[pair], x[pair + width // 2]) * phase
+            assert abs(torch.complex(turned[position, pair], turned[position, pair + width // 2]) - expected) < 1e-10
+    products = turned @ rotate(y.expand(length, width), table).T
+    for distance in range(length):
+        along = products.diagonal(distance)
+        assert (along - along[0]).abs().max() < 1e-10
+
+
+def test_the_order_of_the_tokens_matters(model):
+    src, tgt = random_ids(1, 6, SIZES["src_vocab"]), random_ids(1, 4, SIZES["tgt_vocab"])
+    assert not close(model(src, tgt), model(src.flip(1), tgt))
+    assert not close(model(src, tgt)[:, -1], model(src, tgt[:, [1, 0, 2, 3]])[:, -1])
+
+
+@given(T=st.integers(2, 10), changed=st.integers(1, 9), seed=st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_a_target_token_changes_no_earlier_logits(model, T, changed, seed):
+    changed = min(changed, T - 1)
+    src, tgt = random_ids(2, 7, SIZES["src_vocab"], seed), random_ids(2, T, SIZES["tgt_vocab"], seed)
+    other = tgt.clone()
+    other[:, changed] = (other[:, changed] - 2) % (SIZES["tgt_vocab"] - 3) + 3
+    before, after = model(src, tgt), model(src, other)
+    assert close(before[:, :changed], after[:, :changed])
+    assert not close(before[:, changed:], after[:, changed:])
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=2, max_size=5), st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_a_row_alone_is_the_row_in_a_padded_batch(model, lengths, seed):
+    S, T = (max(side) for side in zip(*lengths))
+    src, tgt = random_ids(len(lengths), S, SIZES["src_vocab"], seed), random_ids(len(lengths), T, SIZES["tgt_vocab"], seed)
+    for row, (s, t) in enumerate(lengths):
+        src[row, s:], tgt[row, t:] = PAD, PAD
+    together = model(src, tgt)
+    for row, (s, t) in enumerate(lengths):
+        assert close(together[row, :t], model(src[row:row + 1, :s], tgt[row:row + 1, :t])[0])
+
+
+def test_step_by_step_logits_are_those_of_the_whole_target(model):
+    lengths, T = [9, 3, 6], 40  # more than the cache's first room
+    src, tgt = random_ids(3, 9, SIZES["src_vocab"]), random_ids(3, T, SIZES["tgt_vocab"])
+    for row, length in enumerate(lengths):
+        src[row, length:] = PAD
+    tgt[:, 0] = BOS
+    whole = model(src, tgt)
+    cache = model.start(src)
+    for position in range(T):
+        assert close(model.step(tgt[:, position], cache), whole[:, position])
+        assert cache.position == position + 1
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(0, 34))
+@settings(max_examples=25, deadline=None)
+def test_rows_of_the_cache_can_leave_and_come_twice(model, rows, when):
+    src, tgt = random_ids(4, 8, SIZES["src_vocab"]), random_ids(4, 36, SIZES["tgt_vocab"])
+    whole = model(src, tgt)
+    cache = model.start(src)
+    for position in range(when):
+        model.step(tgt[:, position], cache)
+    cache.select(torch.tensor(rows))
+    for position in range(when, min(when + 2, 36)):
+        assert close(model.step(tgt[rows, position], cache), whole[rows, position])
+
+
+def slow_greedy(model, src, max_len):
+    """One row, the whole target anew for every token: no cache, no batch."""
+    ids, logprob = [BOS], 0.0
+    while len(ids) <= max_len:
+        best, token = model(src[None], torch.tensor([ids]))[0, -1].log_softmax(-1).max(-1)
+        ids.append(token.item())
+        logprob += best.item()
+        if token == EOS:
+            break
+    return ids[1:], logprob
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_greedy_is_greedy_without_a_cache(model, seed):
+    lengths, max_len = [7, 2, 5, 7, 1, 6, 3, 4], 40
+    src = random_ids(len(lengths), 7, SIZES["src_vocab"], seed)
+    for row, length in enumerate(lengths):
+        src[row, length:] = PAD
+    with torch.no_grad():
+        model.head.weight[EOS] = torch.randn(SIZES["d_model"], generator=torch.Generator().manual_seed(seed)) * 0.4
+        answers, logprobs = greedy(model, src, max_len)
+        for row, length in enumerate(lengths):
+            ids, logprob = slow_greedy(model, src[row, :length], max_len)
+            assert answers[row] == ids
+            assert logprobs[row] == pytest.approx(logprob, abs=1e-9)
+
+
+def test_greedy_marks_what_is_not_finished_by_a_missing_end(model):
+    with torch.no_grad():
+        never, always = model.head.weight.clone(), model.head.weight
+        always[EOS] = 0
+        src = random_ids(3, 5, SIZES["src_vocab"])
+        answers, _ = greedy(model, src, max_len=6)
+        assert [len(answer) for answer in answers] == [6, 6, 6] and EOS not in sum(answers, [])
+        model.head.weight.copy_(never)
+
+
+def test_greedy_stops_at_the_end_token():
+    model = Transformer(ModelConfig(**SIZES)).eval()
+    with torch.no_grad():
+        model.decoder_norm.weight.zero_()
+        model.decoder_norm.bias.copy_(model.head.weight[EOS] * 100)
+    answers, logprobs = greedy(model, random_ids(3, 5, SIZES["src_vocab"]), max_len=6)
+    assert answers == [[EOS]] * 3
+    assert logprobs == pytest.approx([0, 0, 0], abs=1e-3)
+
+
+def test_dropout_acts_in_training_only():
+    model = Transformer(ModelConfig(**SIZES))
+    src, tgt = random_ids(2, 5, SIZES["src_vocab"]), random_ids(2, 5, SIZES["tgt_vocab"])
+    assert not torch.equal(model(src, tgt), model(src, tgt))
+    model.eval()
+    assert torch.equal(model(src, tgt), model(src, tgt))
+
+
+def test_every_weight_is_trained():
+    model = Transformer(ModelConfig(**SIZES))
+    model(random_ids(2, 40, SIZES["src_vocab"]), random_ids(2, 40, SIZES["tgt_vocab"])).logsumexp(-1).sum().backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"heads": 5}, "d_model: 32 does not divide into 5 heads"),
+    ({"heads": 32}, "does not divide into 32 heads of an even width"),
+    ({"encoder_layers": 0}, "encoder_layers: got 0, wanted at least 1"),
+    ({"dropout": 1.0}, "dropout: got 1.0"),
+])
+def test_an_impossible_architecture_is_one_clear_line(change, message):
+    with pytest.raises(InputError) as error:
+        ModelConfig(**SIZES | change)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu:x", ""])
+def test_an_impossible_device_is_one_clear_line(name):
+    with pytest.raises(InputError, match="device: ") as error:
+        find_device(name)
+    assert "\n" not in str(error.value)
+
+
+def test_auto_is_a_device_that_works():
+    assert find_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")

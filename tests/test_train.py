@@ -1,0 +1,355 @@
+"""Training: a run that is killed, stopped or resumed is the run that was not; broken input is one line; nothing is overwritten."""
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import checkpoint
+import train
+from configurator import load_settings
+from files import InputError, write_rows
+from model import ModelConfig, Transformer, greedy
+from tokenizer import PAD, collate, load_split
+
+TRAIN = Path(train.__file__)
+SMALL = ["--d_model=16", "--heads=2", "--encoder_layers=1", "--decoder_layers=1", "--d_ff=16", "--batch_tokens=256", "--device=cpu",
+         "--learning_rate=0.01", "--warmup_steps=5", "--log_every=1", "--eval_every=10", "--save_every=5", "--eval_rows=8"]
+
+
+def qed_rows():
+    """Rows of several lengths, made from one form; the tests below do not ask whether they are right physics."""
+    for a in "e", "mu", "t":
+        for b in "u", "d", "s", "c", "b":
+            for s, terms in ("s_12", 1), ("s_13", 2), ("s_14", 3):
+                amp = (rf"-1/2*i*e^2*gamma_{{+%\sigma_1,%x_1,%x_2}}*gamma_{{%\sigma_1,%x_3,%x_4}}"
+                       rf"*{a}_{{i_3,%x_2}}(p_1)_u*{a}_{{k_3,%x_1}}(p_2)_v^(*)*{b}_{{l_3,%x_3}}(p_3)_u^(*)*{b}_{{i_5,%x_4}}(p_4)_v/(m_{a}^2 + {s} + 1/2*reg_prop)")
+                polynomial = " + ".join([f"m_{a}^2*m_{b}^2", f"m_{b}^2*{s}", "s_14*s_23"][:terms])
+                yield {"amp": amp, "sqamp": f"2*e^4*({polynomial})*(m_{a}^2 + {s} + 1/2*reg_prop)^(-2)"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    rows = list(qed_rows())
+    write_rows(folder / "train.csv", ["amp", "sqamp"], rows)
+    write_rows(folder / "valid.csv", ["amp", "sqamp"], rows[::4])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_the_usual_signals():
+    torch.set_num_threads(1)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def run(data, out_dir, *flags):
+    return train.main([f"--data_dir={data}", f"--out_dir={out_dir}", *SMALL, *flags])
+
+
+def log_of(out_dir):
+    """Lines of the log without what depends on the clock."""
+    lines = [json.loads(line) for line in (out_dir / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in ("seconds", "tokens_per_second")} for line in lines]
+
+
+def assert_same_run(a, b):
+    first, second = checkpoint.load(a / "last.pt"), checkpoint.load(b / "last.pt")
+    for name in ("step", "epoch", "batch", "skipped", "best"):
+        assert first[name] == second[name]
+    assert all(torch.equal(first["model"][name], second["model"][name]) for name in first["model"])
+    for ours, theirs in zip(first["optimizer"]["state"].values(), second["optimizer"]["state"].values(), strict=True):
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert torch.equal(first["rng"]["cpu"], second["rng"]["cpu"])
+    assert log_of(a) == log_of(b)
+
+
+@pytest.fixture(scope="module")
+def straight(data, tmp_path_factory):
+    """A run of 40 steps that nothing disturbed."""
+    torch.set_num_threads(1)
+    out_dir = tmp_path_factory.mktemp("straight") / "run"
+    assert run(data, out_dir, "--max_steps=40") == 0
+    return out_dir
+
+
+def test_a_run_leaves_its_files_and_learns(straight):
+    assert sorted(path.name for path in straight.iterdir()) == ["best.pt", "ckpt_35.pt", "ckpt_40.pt", "config.py", "last.pt", "log.jsonl"]
+    log = log_of(straight)
+    steps = [line for line in log if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 41))
+    assert [line["step"] for line in log if "valid_loss" in line] == [10, 20, 30, 40]
+    assert steps[-1]["loss"] < steps[0]["loss"] / 1.5
+    assert checkpoint.load(straight / "last.pt")["epoch"] >= 2  # so that the resumes below cross epochs
+
+
+def test_the_settings_of_a_run_give_the_same_run(straight, tmp_path):
+    assert train.main([str(straight / "config.py"), f"--out_dir={tmp_path}"]) == 0
+    assert_same_run(straight, tmp_path)
+
+
+@pytest.mark.parametrize("number, code, at", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 13), (signal.SIGTERM, 143, 38)])
+def test_a_stopped_run_says_how_to_go_on_and_resumes_bit_for_bit(data, straight, tmp_path, monkeypatch, capsys, number, code, at):
+    batches = 0
+
+    def collate_and_stop(packed, rows):
+        nonlocal batches
+        if len(packed.src_start) == len(list(qed_rows())) + 1:  # a batch of the training split
+            batches += 1
+            if batches == at:
+                os.kill(os.getpid(), number)
+        return collate(packed, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "collate", collate_and_stop)
+        assert run(data, tmp_path, "--max_steps=40") == code
+    error = capsys.readouterr().err
+    assert f"stopped by {signal.Signals(number).name} at step " in error and f"python train.py {tmp_path}/config.py --resume" in error
+    assert checkpoint.load(tmp_path / "last.pt")["step"] == at
+    assert train.main([str(tmp_path / "config.py"), "--resume"]) == 0
+    assert_same_run(straight, tmp_path)
+    assert "resume = False" in (tmp_path / "config.py").read_text()  # what the run is, not how it was started
+
+
+def test_a_run_killed_at_random_moments_is_bit_for_bit_the_straight_run(data, straight, tmp_path):
+    command = [sys.executable, str(TRAIN), f"--data_dir={data}", f"--out_dir={tmp_path}", *SMALL, "--max_steps=40", "--resume"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    seed = random.randrange(10**6)
+    print("seed", seed)  # shown if the test fails
+    moments = random.Random(seed)
+    for _ in range(2):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for line in process.stderr:
+            if "parameters" in line:  # the loop begins
+                break
+        time.sleep(moments.uniform(0.05, 0.4))
+        process.kill()
+        process.stderr.close()
+        process.wait()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(straight, tmp_path)
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_damaged_last_checkpoint_costs_only_the_steps_since_the_one_before(straight, tmp_path, capsys):
+    shutil.copytree(straight, tmp_path / "run")
+    for name in ("last.pt", "ckpt_40.pt"):
+        whole = (straight / name).read_bytes()
+        (tmp_path / "run" / name).write_bytes(whole[:len(whole) // 2])
+    assert train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/run", "--resume"]) == 0
+    error = capsys.readouterr().err
+    assert "last.pt: damaged" in error and "ckpt_40.pt: damaged" in error and "from step 35" in error
+    assert_same_run(straight, tmp_path / "run")
+
+
+def test_a_run_with_no_whole_checkpoint_is_left_alone(straight, tmp_path):
+    (tmp_path / "last.pt").write_bytes((straight / "last.pt").read_bytes()[:1000])
+    (tmp_path / "log.jsonl").write_text("mine")
+    with pytest.raises(InputError, match="none of its 1 checkpoints can be read"):
+        train.main([str(straight / "config.py"), f"--out_dir={tmp_path}", "--resume"])
+    assert (tmp_path / "log.jsonl").read_text() == "mine"
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(data, straight):
+    before = {path: path.read_bytes() for path in straight.iterdir()}
+    with pytest.raises(InputError, match="holds a run already; go on with it by --resume"):
+        run(data, straight, "--max_steps=40")
+    assert {path: path.read_bytes() for path in straight.iterdir()} == before
+
+
+def test_resuming_a_complete_run_says_so_and_touches_nothing(straight, capsys):
+    before = {path: path.read_bytes() for path in straight.iterdir()}
+    assert train.main([str(straight / "config.py"), "--resume"]) == 0
+    output = capsys.readouterr().out
+    assert "complete at step 40" in output and f"{straight}/best.pt" in output
+    assert {path: path.read_bytes() for path in straight.iterdir()} == before
+
+
+def test_a_larger_limit_goes_on_and_the_log_keeps_its_past(straight, tmp_path):
+    shutil.copytree(straight, tmp_path / "run")
+    with open(tmp_path / "run" / "log.jsonl", "a") as log:
+        log.write('{"step": 41, "loss": 9.9}\n{"step": 4')  # of a process that was killed after its last checkpoint
+    (tmp_path / "run" / ".last.pt.x1y2").write_text("half")
+    assert train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/run", "--resume", "--max_steps=45"]) == 0
+    log = log_of(tmp_path / "run")
+    assert log[:44] == log_of(straight)
+    assert [line["step"] for line in log[44:]] == [41, 42, 43, 44, 45, 45]
+    assert not (tmp_path / "run" / ".last.pt.x1y2").exists()
+
+
+def test_a_resumed_run_does_not_overwrite_a_better_best(straight, tmp_path):
+    shutil.copytree(straight, tmp_path / "run")
+    state = checkpoint.load(straight / "last.pt")
+    checkpoint.save(tmp_path / "run" / "last.pt", state | {"best": {"valid_exact": 1.0, "valid_loss": 0.0, "step": 30}})
+    train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/run", "--resume", "--max_steps=50"])
+    assert (tmp_path / "run" / "best.pt").read_bytes() == (straight / "best.pt").read_bytes()
+
+
+def test_the_last_line_gives_the_best_figures_and_the_next_command(straight, capsys):
+    train.main([str(straight / "config.py"), "--resume"])
+    last = capsys.readouterr().out.splitlines()[-1]
+    best = checkpoint.load(straight / "best.pt")
+    assert f"at step {best['step']}, {straight}/best.pt" in last
+    assert last.endswith(f"python evaluate.py {straight}/config.py")
+
+
+def test_init_from_starts_from_the_weights_alone(data, straight, tmp_path, capsys):
+    assert run(data, tmp_path, f"--init_from={straight}/last.pt", "--max_steps=1", "--learning_rate=0", "--weight_decay=0") == 0
+    assert "from step 0" in capsys.readouterr().err
+    ours, theirs = checkpoint.load(tmp_path / "last.pt"), checkpoint.load(straight / "last.pt")
+    assert all(torch.equal(ours["model"][name], theirs["model"][name]) for name in theirs["model"])
+    assert ours["step"] == 1
+
+
+def test_the_clock_ends_and_anneals_a_run_that_the_steps_would_not(data, tmp_path, capsys):
+    assert run(data, tmp_path, "--max_steps=2000", "--max_minutes=0.02", "--save_every=1000", "--eval_every=1000") == 0
+    log = [line for line in log_of(tmp_path) if "loss" in line]
+    rates = [line["learning_rate"] for line in log]
+    assert rates[-1] < max(rates) / 20
+    assert log_of(tmp_path)[-1]["valid_loss"] > 0
+    assert train.main([str(tmp_path / "config.py"), "--resume"]) == 0
+    assert "complete" in capsys.readouterr().out
+
+
+def settings(**values):
+    given = load_settings("", ["seed"], [])
+    vars(given).update(values)
+    return given
+
+
+def test_the_schedule_warms_up_and_follows_a_cosine_to_zero():
+    by_steps = settings(max_steps=100, warmup_steps=10, learning_rate=2.0)
+    rates = [train.learning_rate(by_steps, step, seconds=0) for step in range(101)]
+    assert rates[0] == pytest.approx(0.2) and rates[4] == pytest.approx(1.0, rel=0.01)
+    assert rates[50] == pytest.approx(1.0) and rates[100] == 0
+    assert max(rates) == rates[9] or max(rates) == rates[10]
+    both = settings(max_steps=100, warmup_steps=0, learning_rate=2.0, max_minutes=1.0)
+    assert train.learning_rate(both, 10, seconds=30) == pytest.approx(1.0)  # the clock is further on
+    assert train.learning_rate(both, 50, seconds=3) == pytest.approx(1.0)  # the steps are
+    assert train.learning_rate(both, 10, seconds=90) == 0
+
+
+def test_the_loss_counts_target_tokens_only():
+    logits, target = torch.randn(2, 3, 5), torch.tensor([[3, 4, PAD], [2, PAD, PAD]])
+    by_hand = -sum(logits[row, column].log_softmax(-1)[target[row, column]] for row, column in [(0, 0), (0, 1), (1, 0)])
+    assert train.loss_sum(logits, target).item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_validation_counts_rows_that_greedy_decoding_gets_wholly_right(data, straight):
+    model, tokenizer, _ = checkpoint.load_model(straight / "best.pt", torch.device("cpu"))
+    rows = load_split(data, "valid", tokenizer, 64, 64)
+    count = len(rows.src_start) - 1
+    batches = train.validation_batches(rows, settings(eval_rows=0, batch_tokens=300, seed=1))
+    assert sorted(row for batch in batches for row in batch) == list(range(count))
+    answers = {}
+    for row in range(count):  # teach the "truth" of every third row to be what the model says
+        (answer,), _ = greedy(model, collate(rows, [row])[0], 20)
+        answers[row] = answer if row % 3 == 0 else [3, 2]
+    flat = [token for row in range(count) for token in answers[row]]
+    starts = torch.tensor([0] + [len(answers[row]) for row in range(count)]).cumsum(0).numpy()
+    figures = train.validate(model, rows._replace(tgt=np.array(flat, np.uint16), tgt_start=starts), batches, torch.device("cpu"))
+    assert figures["valid_exact"] == len(range(0, count, 3)) / count
+
+
+def test_eval_rows_are_a_fixed_sample_of_the_validation_split(data, straight):
+    _, tokenizer, _ = checkpoint.load_model(straight / "best.pt", torch.device("cpu"))
+    rows = load_split(data, "train", tokenizer, 64, 64)
+    chosen = [sorted(np.concatenate(train.validation_batches(rows, settings(eval_rows=10, seed=seed)))) for seed in (1, 1, 2)]
+    assert len(set(chosen[0])) == 10 and chosen[0] == chosen[1] != chosen[2]
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_and_counted(data, tmp_path, monkeypatch, capsys):
+    calls = 0
+
+    def broken_third(logits, target, loss_sum=train.loss_sum):
+        nonlocal calls
+        calls += 1
+        return loss_sum(logits, target) * (torch.nan if calls == 3 else 1)
+
+    monkeypatch.setattr(train, "loss_sum", broken_third)
+    assert run(data, tmp_path, "--max_steps=6") == 0
+    log = [line for line in log_of(tmp_path) if "loss" in line]
+    assert [line["skipped"] for line in log] == [0, 0, 1, 1, 1, 1]
+    assert log[2]["loss"] is None and all(line["loss"] > 0 for line in log[3:])
+    assert all(weight.isfinite().all() for weight in checkpoint.load(tmp_path / "last.pt")["model"].values())
+    assert "1 steps skipped" in capsys.readouterr().err
+
+
+def test_long_gradients_are_clipped_and_zero_clips_none(data, tmp_path):
+    moved = {}
+    for clip in ("0", "1e-15"):  # so short that AdamW's eps outweighs it
+        assert run(data, tmp_path / clip, f"--grad_clip={clip}", "--max_steps=1", "--weight_decay=0") == 0
+        weights = checkpoint.load(tmp_path / clip / "last.pt")["model"]
+        torch.manual_seed(1337)
+        start = Transformer(ModelConfig(**checkpoint.load(tmp_path / clip / "last.pt")["model_config"])).state_dict()
+        moved[clip] = max((weights[name] - start[name]).abs().max().item() for name in weights)
+    assert moved["1e-15"] < 1e-6 < 1e-4 < moved["0"]
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--batch_tokens=0"], "batch_tokens: got 0, wanted at least 1"),
+    (["--seed=-1"], "seed: got -1"),
+    (["--beta1=1.5"], "beta1, beta2: "),
+    (["--heads=3"], "d_model: 16 does not divide into 3 heads"),
+    (["--device=tpu9"], "device: 'tpu9'"),
+    (["--data_dir=gone"], "gone/train.csv"),
+    (["--init_from=gone.pt"], "gone.pt: not readable"),
+    (["--src_max_len=5"], "train.csv:2: amp: "),
+    (["--tgt_max_len=5"], "train.csv:2: sqamp: "),
+])
+def test_wrong_settings_are_one_line_and_write_nothing(data, tmp_path, flags, message):
+    with pytest.raises(InputError) as error:
+        run(data, tmp_path / "run", *flags)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_architecture_than_the_checkpoints_is_one_clear_line(data, straight, tmp_path):
+    for flags in (["--resume"], [f"--init_from={straight}/best.pt", f"--out_dir={tmp_path}"]):
+        with pytest.raises(InputError, match="d_ff: 32 in the settings, 16 in the checkpoint"):
+            run(data, straight, "--max_steps=99", "--d_ff=32", *flags)
+
+
+@pytest.mark.parametrize("text, line, message", [
+    ("", 1, "empty"),
+    ("amp\nx\n", 1, "no column 'sqamp'"),
+    ("amp,sqamp\n", 2, "no rows"),
+    ("amp,sqamp\ni*e,e^2,9\n", 2, "3 cells"),
+    ("amp,sqamp\n?,e^2\n", 2, "amp: "),
+])
+def test_broken_data_are_named_by_file_and_line(data, tmp_path, text, line, message):
+    for split in ("train", "valid"):
+        broken = tmp_path / split
+        shutil.copytree(data, broken)
+        (broken / f"{split}.csv").write_text(text)
+        with pytest.raises(InputError) as error:
+            run(broken, tmp_path / "run")
+        assert f"{split}.csv:{line}: " in str(error.value) and message in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_line_ends_in_one_line_and_exit_code_2(tmp_path):
+    done = subprocess.run([sys.executable, str(TRAIN), "--data_dir=gone"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("error: gone/train.csv") and "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_little_is_printed_where_there_is_no_terminal(data, tmp_path, capsys):
+    assert run(data, tmp_path, "--max_steps=20") == 0
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 1
+    after_the_table = captured.err[captured.err.index("training rows"):].splitlines()
+    assert len(after_the_table) == 3 and "\r" not in captured.err  # the size of it all, two validations
