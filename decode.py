@@ -111,6 +111,8 @@ def check_settings(settings):
     for name, least in (("batch_rows", 1), ("max_rows", 0)):
         if getattr(settings, name) < least:
             raise InputError(f"{name}: got {getattr(settings, name)}, wanted at least {least}")
+    if settings.output and Path(settings.output).is_dir():
+        raise InputError(f"output: {settings.output} is a folder, a file is expected")
 
 
 def data_folder(settings, loaded):

@@ -3,6 +3,7 @@ r"""Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, e
     python prepare.py [config/file.py] [--key=value ...]
     python prepare.py config/qed.py --processes="e e~ -> mu mu~; e A -> e A"
     python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty
+    python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams
 
 `processes` is "2->2" for every process with so many legs, in every crossing and order of the legs, or a list of processes.
 With `input` the rows come from files instead, CSV or MARTY's raw text: checked, those that are wrong named and kept out.
@@ -28,14 +29,14 @@ from tqdm import tqdm
 import physics.amplitude
 import physics.square
 from configurator import load_settings
-from files import InputError, main_guard, read_rows, write_json, write_rows
+from files import InputError, atomic_open, main_guard, read_rows, write_json, write_rows
 from lookup import lookup_scores
 from physics.amplitude import parse_process, process_text
 from physics.theory import THEORIES, conserved_charges
 from tokenizer import canonical_key, template_key
 from verify import verify
 
-KEYS = ["theory", "processes", "squares", "basis", "split", "valid_fraction", "test_fraction", "randomise_indices", "input", "data_dir", "seed", "workers"]
+KEYS = ["theory", "processes", "squares", "basis", "split", "valid_fraction", "test_fraction", "randomise_indices", "input", "draw", "data_dir", "seed", "workers"]
 COLUMNS = ["process", "diagram", "theory", "template", "amp", "sqamp"]
 CHUNK = 64                   # processes, or rows of a file, in one piece of work: one FORM program, one file of finished rows
 SHOWN = 20                   # wrong rows named at the end
@@ -192,6 +193,18 @@ def split_rows(rows, settings):
 
 # ---------------------------------------------------------------------------------------------------------------------
 
+def draw(text, theory, folder):
+    """One SVG sheet with all tree diagrams of each process of a list; prints the files."""
+    for process in list_processes(text, theory):
+        drawn = physics.amplitude.diagrams(process, theory)
+        if not len(drawn):
+            raise InputError(f"draw: '{process_text(process)}' has no tree diagram in {theory.name}")
+        path = folder / "diagrams" / f"{process_text(process).replace(' -> ', '_to_').replace(' ', '_')}.svg"
+        with atomic_open(path) as file:
+            file.write(drawn.draw(list(range(len(drawn)))))
+        print(f"{path}: {len(drawn)} diagram{'s' * (len(drawn) > 1)}")
+
+
 def check(settings):
     if settings.theory not in THEORIES:
         raise InputError(f"theory: got '{settings.theory}', wanted one of {', '.join(THEORIES)}")
@@ -204,7 +217,7 @@ def check(settings):
 
 def fingerprint(settings):
     """What the rows depend on, as a dictionary, and its hash."""
-    facts = {key: getattr(settings, key) for key in KEYS if key not in ("data_dir", "workers")} | {"format": FORMAT}
+    facts = {key: getattr(settings, key) for key in KEYS if key not in ("data_dir", "workers", "draw")} | {"format": FORMAT}
     return facts, hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -212,6 +225,8 @@ def main():
     settings = load_settings(__doc__, KEYS)
     check(settings)
     started, folder = time.time(), Path(settings.data_dir)
+    if settings.draw:
+        return draw(settings.draw, THEORIES[settings.theory], folder)
     facts, key = fingerprint(settings)
     manifest_path = folder / "manifest.json"
     if manifest_path.exists():

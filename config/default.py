@@ -9,6 +9,7 @@ split = "random"  # "random", or "template": rows equal up to particle names nev
 valid_fraction = 0.1  # share of the rows in valid.csv
 test_fraction = 0.1  # share of the rows in test.csv
 randomise_indices = True  # draw the numbers of the index labels per row, as MARTY's are
+draw = ""  # process whose diagrams to draw, such as "e A -> e A", instead of making a data set
 data_dir = ""  # folder with train.csv, valid.csv, test.csv; empty: data/<config name>
 
 # every script

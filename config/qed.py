@@ -2,9 +2,6 @@
 theory = "qed"
 processes = "2->2"
 
-src_max_len = 128
-tgt_max_len = 128
-
 d_model = 512
 heads = 8
 encoder_layers = 3

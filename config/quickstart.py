@@ -2,9 +2,6 @@
 theory = "qed"
 processes = "2->2"
 
-src_max_len = 128
-tgt_max_len = 128
-
 # about 1 M parameters: more do not learn these few rows better, and take longer
 d_model = 128
 heads = 4

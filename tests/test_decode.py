@@ -219,9 +219,10 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(run, tmp_path):
         main([f"--ckpt={tmp_path / 'other.pt'}"])
 
 
-def test_batch_rows_must_be_positive(run):
-    with pytest.raises(InputError, match="batch_rows: got 0, wanted at least 1"):
-        call(run, "--batch_rows=0")
+@pytest.mark.parametrize("flag, message", [("--batch_rows=0", "batch_rows: got 0, wanted at least 1"), ("--output=/", "output: / is a folder")])
+def test_settings_that_cannot_work(run, flag, message):
+    with pytest.raises(InputError, match=message):
+        call(run, flag)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -169,6 +169,14 @@ def test_raw_marty_text_is_read(marty, tmp_path):
     assert all(" to " in row["process"] and row["diagram"] for row in rows_of(tmp_path / "data"))
 
 
+def test_diagrams_are_drawn(tmp_path):
+    done = run(tmp_path, "--draw=e A -> e A; e e~ -> mu mu~ A")
+    assert done.returncode == 0 and "2 diagrams" in done.stdout and "4 diagrams" in done.stdout
+    assert (tmp_path / "diagrams" / "e_A_to_e_A.svg").read_text().count("<svg") >= 1
+    done = run(tmp_path, "--draw=A A -> A A")
+    assert done.returncode == 2 and "no tree diagram" in done.stderr
+
+
 def test_csv_files_are_read_by_the_standard_library(small):
     with open(small[0] / "train.csv", newline="") as file:
         assert csv.DictReader(file).fieldnames == prepare.COLUMNS
