@@ -29,6 +29,9 @@ def main_guard(main):
     except BrokenPipeError:          # `python verify.py FILE | head`: the reader has gone, which is no error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:         # a folder that cannot be written, a full disk
+        sys.stderr.write(f"error: {error.filename or 'file'}: {error.strerror or error}\n")
+        sys.exit(2)
 
 
 def open_text(path):

@@ -1,4 +1,4 @@
-r"""Text of amplitudes and squares <-> compact token ids; vocabulary; the packed cache that training reads.
+r"""Text of amplitudes and squares <-> compact token ids, and the vocabulary.
 
 The amplitude
 
@@ -6,10 +6,10 @@ The amplitude
 
 becomes the tokens
 
-    -1/2  i  e^2  gamma_{+%L0  %D0  %D1  ...  e_{}(p_1)_u  %D1  ...  /(  m_e^2  -s_13  1/2  reg_prop  )
+    -1/2  i  e^2  gamma_{+%L0  %D0  %D1  ...  e_{  }(p_1)_u  %D1  ...  /(  m_e^2  -s_13  1/2  reg_prop  )
 
-- A number with its sign, a symbol with its sign and power, a tensor with its first index, a field without its indices
-  are one token each; further indices follow their tensor or field one by one.
+- A number with its sign, a symbol with its sign and power, a tensor with its first index
+  are one token each, a field two; further indices follow their tensor or field one by one.
 - Index names are arbitrary, so they are numbered by first appearance within their kind: %L Lorentz, %D Dirac, %C colour
   of quarks, %A colour of gluons. The label of a field's polarisation (i_3) says nothing and has no token. `names` keeps
   what decode_amp needs to write the text back: each index name where it is new and every label, in the order of the text.
@@ -21,20 +21,12 @@ becomes the tokens
 `lex` defines the tokens: slow, plain. `amp_tokens` and `sqamp_tokens` give the same four times faster: rows differ in their
 index names but are made of few distinct factors and terms, so each of these is lexed once and remembered.
 """
-import array
 import collections
 import functools
-import hashlib
-import json
-import pathlib
 import re
-import sys
 from typing import NamedTuple
 
-import numpy as np
-import torch
-
-from files import InputError, atomic_open, read_rows
+from files import InputError, read_rows
 
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ["<pad>", "<bos>", "<eos>"]
@@ -121,14 +113,17 @@ def lex(text, joiner=""):
 
 
 def _lex_field(text, position, operand):
-    """Particle, momentum and spinor kind in one token; then the label, [colour,] [Dirac or Lorentz]."""
+    """The particle; the label; momentum and spinor kind; [colour,] [Dirac or Lorentz].
+
+    Particle and momentum are two tokens, so that a model sees that two legs have the same flavour, and so that no pair of them is unknown.
+    """
     head, indices, tail = re.split("[{}]", operand)
     label, *indices = indices.split(",")
     spinor = tail.removesuffix("^(*)")[-2:] in ("_u", "_v")
     kinds = ("CD" if spinor else "AL")[-len(indices):] if indices else ""
     if not re.fullmatch(r"\w+", label) or len(kinds) < len(indices):
         raise _error(text, position + len(head) + 1, r"the indices of a field: its label, [colour,] Dirac or Lorentz")
-    parts = [f"{head}{{}}{tail}", LABEL]
+    parts = [f"{head}{{", LABEL, f"}}{tail}"]
     column = position + len(head) + 1 + len(label)
     for index, kind in zip(indices, kinds):
         parts.append(_lex_index(text, column + 1, index, kind, ""))
@@ -294,22 +289,26 @@ def amp_text(tokens, names):
                 if before in ("", "+"):
                     factors[-1] += ("," if factors[-1][-1] != "{" else "") + before + known[index]
                     continue
+            if token[0] == "}":
+                tail = token
+                continue
             if tail:
                 factors[-1] += tail
             if indexed:
                 factors.append(before + known[index])
                 tail = "}" if "{" in before else ""
-            elif "{}" in token:
-                head, tail = token.split("}")
-                tail = "}" + tail
-                factors.append(head + next(names))
+            elif token[-1] == "{":
+                factors.append(token + next(names))
+                tail = ""
             else:
                 factors.append(token)
                 tail = ""
+        if tail:
+            factors[-1] += tail
     except StopIteration:
         raise ValueError("fewer names than the tokens have indices and fields") from None
-    if tail:
-        factors[-1] += tail
+    except IndexError:
+        raise ValueError("the tokens begin with an index or the end of a field") from None
     if next(names, None) is not None:
         raise ValueError("more names than the tokens have indices and fields")
     return join_tokens(factors)
@@ -318,7 +317,7 @@ def amp_text(tokens, names):
 # ---------------------------------------------------------------------------------------------------------------------
 # Keys under which rows count as the same
 
-MASS_OR_LEG = re.compile(r"(?<!\w)m_([A-Za-z]\w*)|(?<!\w)([A-Za-z]\w*?)(?=(?:_\{\})?\(p_)")
+MASS_OR_LEG = re.compile(r"(?<!\w)m_([A-Za-z]\w*)|(?<!\w)([A-Za-z]\w*?)(?=(?:_\{ \})?\(p_)")
 
 
 def canonical_key(amp):
@@ -329,7 +328,7 @@ def canonical_key(amp):
 def template(amp):
     """The amplitude up to index and particle names, and the particles in order of first appearance, as field or in a mass.
 
-    `m_e` becomes `m_P0`, `e_{}(p_1)_u` becomes `P0_{}(p_1)_u`; numbers, so charges, stay.
+    `m_e` becomes `m_P0`, `e_{ }(p_1)_u` becomes `P0_{ }(p_1)_u`; numbers, so charges, stay.
     """
     particles = {}
 
@@ -461,128 +460,3 @@ def build_vocabulary(path):
         tokens.update(f"{before}%{kind}{number}" for before, kind, _ in indexed for number in range(highest[kind] + 1))
         vocabulary[side] = SPECIALS + SPELLING + sorted(tokens.difference(SPELLING))
     return vocabulary
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Packed splits: all rows end to end, memory-mapped
-
-FORMAT = 1                  # of the cache; a change of the tokens or of the layout makes old caches invalid
-JITTER = 0.1                # of a row's length where batches are drawn: 96% of the positions of a batch are real tokens
-
-
-class Packed(NamedTuple):
-    """Row r is src[src_start[r]:src_start[r + 1]] and tgt likewise, each ending in EOS."""
-    src: np.ndarray         # uint16, all rows end to end
-    src_start: np.ndarray   # int64, rows + 1
-    tgt: np.ndarray
-    tgt_start: np.ndarray
-
-
-def load_split(data_dir, split, tokenizer, src_max_len, tgt_max_len):
-    """Packed form of data_dir/SPLIT.csv, from the cache beside it where that was made of the same data and vocabulary.
-
-    Raises InputError as FILE:LINE for a row that is unreadable, has an unknown token or is longer than src_max_len
-    (with EOS) or tgt_max_len (with BOS and EOS).
-    """
-    path = pathlib.Path(data_dir) / f"{split}.csv"
-    key = _cache_key(path, tokenizer.vocabulary, src_max_len, tgt_max_len)
-    stem = path.parent / ".cache" / f"{split}-{key}"
-    packed = _read_cache(stem, tokenizer.vocabulary)
-    if packed is None:
-        packed = _pack(path, tokenizer, src_max_len, tgt_max_len)
-        try:
-            for name, values in packed._asdict().items():
-                with atomic_open(f"{stem}.{name}.npy", "wb") as file:
-                    np.save(file, values, allow_pickle=False)
-        except OSError as error:                            # a read-only data set is packed anew by every run
-            print(f"{path}: not cached ({error})", file=sys.stderr)
-    return packed
-
-
-def _cache_key(path, vocabulary, *limits):
-    try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-    except OSError as error:
-        raise InputError(f"{path}: not readable ({error.strerror}); python prepare.py makes the data") from None
-    digest.update(json.dumps([FORMAT, vocabulary, limits]).encode())
-    return digest.hexdigest()[:24]
-
-
-def _read_cache(stem, vocabulary):
-    """The cached arrays, memory-mapped; None where they are missing, cut short or not what they should be."""
-    try:
-        packed = Packed(*(np.load(f"{stem}.{name}.npy", mmap_mode="r", allow_pickle=False) for name in Packed._fields))
-    except (OSError, ValueError, EOFError):
-        return None
-    for flat, start, tokens in ((packed.src, packed.src_start, vocabulary["src"]), (packed.tgt, packed.tgt_start, vocabulary["tgt"])):
-        sound = (flat.dtype == np.uint16 and start.dtype == np.int64 and flat.ndim == start.ndim == 1
-                 and len(start) == len(packed.src_start) > 1 and start[0] == 0 and start[-1] == len(flat)
-                 and (np.diff(start) > 0).all() and (flat[start[1:] - 1] == EOS).all() and flat.max() < len(tokens))
-        if not sound:
-            return None
-    return packed
-
-
-def _pack(path, tokenizer, src_max_len, tgt_max_len):
-    src, tgt, src_start, tgt_start = array.array("H"), array.array("H"), array.array("q", [0]), array.array("q", [0])
-    for line, row in read_rows(path):
-        try:
-            column = "amp"
-            src_ids = tokenizer.encode_amp(row["amp"])[0]
-            column = "sqamp"
-            tgt_ids = tokenizer.encode_sqamp(row["sqamp"])
-        except InputError as error:
-            raise InputError(f"{path}:{line}: {column}: {error}") from None
-        if len(src_ids) > src_max_len:
-            raise InputError(f"{path}:{line}: amp: {len(src_ids)} tokens, src_max_len is {src_max_len}")
-        if len(tgt_ids) + 1 > tgt_max_len:
-            raise InputError(f"{path}:{line}: sqamp: {len(tgt_ids) + 1} tokens, tgt_max_len is {tgt_max_len}")
-        src.fromlist(src_ids)
-        tgt.fromlist(tgt_ids)
-        src_start.append(len(src))
-        tgt_start.append(len(tgt))
-    if len(src_start) == 1:
-        raise InputError(f"{path}:2: no rows, at least one is expected")
-    return Packed(np.array(src, np.uint16), np.array(src_start, np.int64), np.array(tgt, np.uint16), np.array(tgt_start, np.int64))
-
-
-def length_batches(packed, batch_tokens, generator_seed):
-    """Row numbers of each batch, a list of int arrays: rows of like length, at most batch_tokens with their padding.
-
-    The seed draws how rows of nearly the same length are mixed and in which order the batches come; with None rows and
-    batches come by length. A row longer than batch_tokens is a batch of its own.
-    """
-    src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)         # (rows,)
-    length = src + tgt
-    if generator_seed is not None:
-        # Rows of exactly one length are often of one process: a little jitter mixes them and costs 3% more padding
-        generator = np.random.default_rng(generator_seed)
-        length = length * generator.uniform(1 - JITTER, 1 + JITTER, len(length))
-    rows = np.argsort(length, kind="stable")
-    batches, first, longest_src, longest_tgt = [], 0, 0, 0
-    for end, (s, t) in enumerate(zip(src[rows].tolist(), tgt[rows].tolist())):
-        longest_src, longest_tgt = max(longest_src, s), max(longest_tgt, t)
-        if (longest_src + longest_tgt) * (end + 1 - first) > batch_tokens and end > first:
-            batches.append(rows[first:end])
-            first, longest_src, longest_tgt = end, s, t
-    batches.append(rows[first:])
-    if generator_seed is not None:
-        generator.shuffle(batches)
-    return batches
-
-
-def collate(packed, rows):
-    """The rows as tensors: src (B, S), padded with PAD; tgt (B, T), BOS ... EOS, padded. int64."""
-    return (_pad(packed.src, packed.src_start, rows, bos=0), _pad(packed.tgt, packed.tgt_start, rows, bos=1))
-
-
-def _pad(flat, start, rows, bos):
-    rows = np.asarray(rows)
-    length = start[rows + 1] - start[rows]                                  # (B,)
-    column = np.arange(length.max())                                        # (T,)
-    real = column < length[:, None]                                         # (B, T)
-    ids = np.full((len(rows), bos + len(column)), PAD)
-    ids[:, :bos] = BOS
-    ids[:, bos:][real] = flat[(start[rows][:, None] + column)[real]]
-    return torch.from_numpy(ids)

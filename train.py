@@ -29,10 +29,11 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 import checkpoint
+from batches import collate, length_batches, load_split
 from configurator import load_settings, settings_text
 from files import InputError, atomic_open, main_guard
 from model import ModelConfig, Transformer, find_device, greedy
-from tokenizer import PAD, Tokenizer, build_vocabulary, collate, length_batches, load_split
+from tokenizer import PAD, Tokenizer, build_vocabulary
 
 ARCHITECTURE = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff"]
 SETTINGS = [

@@ -161,7 +161,7 @@ def test_a_bad_row_does_not_stop_the_others(run, tmp_path, capsys):
     said = capsys.readouterr()
     column = len(amps[1]) + 2
     assert f"{path}:3: amp: column {column}: found '&'" in said.err
-    assert re.search(rf"{path}:4: amp: the token 'zeta_{{}}\(p_\d\)_[uv]", said.err)
+    assert re.search(rf"{path}:4: amp: the token 'zeta_{{'", said.err)
     assert f"{path}:5: amp: column 1: found the end of the text" in said.err
     assert "5 rows: 2 unchecked, 3 unreadable" in said.out
 
@@ -242,7 +242,7 @@ def test_one_amplitude_without_end(run, capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines()[2].startswith("unfinished")
 
 
-@pytest.mark.parametrize("amp, message", [("e^2*(", "--amp: column 6: found the end"), ("x_{i,%a}(p_1)_u", "--amp: the token 'x_{}(p_1)_u'")])
+@pytest.mark.parametrize("amp, message", [("e^2*(", "--amp: column 6: found the end"), ("x_{i,%a}(p_1)_u", "--amp: the token 'x_{'")])
 def test_one_amplitude_that_cannot_be_read(run, amp, message):
     with pytest.raises(InputError, match=re.escape(message)):
         call(run, f"--amp={amp}")

@@ -15,10 +15,11 @@ import torch
 
 import checkpoint
 import train
+from batches import collate, load_split
 from configurator import load_settings
 from files import InputError, write_rows
 from model import ModelConfig, Transformer, greedy
-from tokenizer import PAD, collate, load_split
+from tokenizer import PAD
 
 TRAIN = Path(train.__file__)
 SMALL = ["--d_model=16", "--heads=2", "--encoder_layers=1", "--decoder_layers=1", "--d_ff=16", "--batch_tokens=256", "--device=cpu",
@@ -263,6 +264,12 @@ def test_validation_counts_rows_that_greedy_decoding_gets_wholly_right(data, str
     assert figures["valid_exact"] == len(range(0, count, 3)) / count
 
 
+def test_best_is_most_exact_and_among_equals_of_lower_loss():
+    a, b, c = [{"valid_exact": exact, "valid_loss": loss} for exact, loss in [(0.9, 0.3), (0.9, 0.2), (0.8, 0.1)]]
+    assert train.better(b, a) and not train.better(a, b) and not train.better(a, a)
+    assert train.better(a, c) and not train.better(c, b)
+
+
 def test_eval_rows_are_a_fixed_sample_of_the_validation_split(data, straight):
     _, tokenizer, _ = checkpoint.load_model(straight / "best.pt", torch.device("cpu"))
     rows = load_split(data, "train", tokenizer, 64, 64)
@@ -296,6 +303,13 @@ def test_long_gradients_are_clipped_and_zero_clips_none(data, tmp_path):
         start = Transformer(ModelConfig(**checkpoint.load(tmp_path / clip / "last.pt")["model_config"])).state_dict()
         moved[clip] = max((weights[name] - start[name]).abs().max().item() for name in weights)
     assert moved["1e-15"] < 1e-6 < 1e-4 < moved["0"]
+
+
+def test_weight_decay_is_for_matrices_only(straight):
+    state = checkpoint.load(straight / "last.pt")
+    decay = {group["weight_decay"]: len(group["params"]) for group in state["optimizer"]["param_groups"]}
+    dimensions = [weight.dim() for weight in state["model"].values()]
+    assert decay == {0.01: dimensions.count(2), 0.0: dimensions.count(1)}
 
 
 @pytest.mark.parametrize("flags, message", [

@@ -5,11 +5,12 @@ from dataclasses import asdict
 import torch
 
 import checkpoint
+from batches import collate, load_split
 from model import ModelConfig, Transformer
 from physics.amplitude import amplitudes, parse_process
 from physics.square import square_many
 from physics.theory import THEORIES
-from tokenizer import PAD, Tokenizer, build_vocabulary, collate, load_split
+from tokenizer import PAD, Tokenizer, build_vocabulary
 
 PROCESSES = ["e mu -> e mu", "e mu~ -> e mu~", "e e~ -> mu mu~", "e t -> e t", "mu t -> mu t", "t e -> t e", "e e -> e e"]
 

@@ -1,0 +1,134 @@
+"""A data set as training reads it: every split packed into memory-mapped arrays, and batches of rows of like length."""
+import array
+import hashlib
+import json
+import pathlib
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from files import InputError, atomic_open, read_rows
+from tokenizer import BOS, EOS, PAD
+
+FORMAT = 2                  # of the cache; a change of the tokens or of the layout makes old caches invalid
+JITTER = 0.1                # of a row's length where batches are drawn: 96% of the positions of a batch are real tokens
+
+
+class Packed(NamedTuple):
+    """Row r is src[src_start[r]:src_start[r + 1]] and tgt likewise, each ending in EOS."""
+    src: np.ndarray         # uint16, all rows end to end
+    src_start: np.ndarray   # int64, rows + 1
+    tgt: np.ndarray
+    tgt_start: np.ndarray
+
+
+def load_split(data_dir, split, tokenizer, src_max_len, tgt_max_len):
+    """Packed form of data_dir/SPLIT.csv, from the cache beside it where that was made of the same data and vocabulary.
+
+    Raises InputError as FILE:LINE for a row that is unreadable, has an unknown token or is longer than src_max_len
+    (with EOS) or tgt_max_len (with BOS and EOS).
+    """
+    path = pathlib.Path(data_dir) / f"{split}.csv"
+    key = _cache_key(path, tokenizer.vocabulary, src_max_len, tgt_max_len)
+    stem = path.parent / ".cache" / f"{split}-{key}"
+    packed = _read_cache(stem, tokenizer.vocabulary)
+    if packed is None:
+        packed = _pack(path, tokenizer, src_max_len, tgt_max_len)
+        try:
+            for name, values in packed._asdict().items():
+                with atomic_open(f"{stem}.{name}.npy", "wb") as file:
+                    np.save(file, values, allow_pickle=False)
+        except OSError as error:                            # a read-only data set is packed anew by every run
+            print(f"{path}: not cached ({error})", file=sys.stderr)
+    return packed
+
+
+def _cache_key(path, vocabulary, *limits):
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror}); python prepare.py makes the data") from None
+    digest.update(json.dumps([FORMAT, vocabulary, limits]).encode())
+    return digest.hexdigest()[:24]
+
+
+def _read_cache(stem, vocabulary):
+    """The cached arrays, memory-mapped; None where they are missing, cut short or not what they should be."""
+    try:
+        packed = Packed(*(np.load(f"{stem}.{name}.npy", mmap_mode="r", allow_pickle=False) for name in Packed._fields))
+    except (OSError, ValueError, EOFError):
+        return None
+    for flat, start, tokens in ((packed.src, packed.src_start, vocabulary["src"]), (packed.tgt, packed.tgt_start, vocabulary["tgt"])):
+        sound = (flat.dtype == np.uint16 and start.dtype == np.int64 and flat.ndim == start.ndim == 1
+                 and len(start) == len(packed.src_start) > 1 and start[0] == 0 and start[-1] == len(flat)
+                 and (np.diff(start) > 0).all() and (flat[start[1:] - 1] == EOS).all() and flat.max() < len(tokens))
+        if not sound:
+            return None
+    return packed
+
+
+def _pack(path, tokenizer, src_max_len, tgt_max_len):
+    src, tgt, src_start, tgt_start = array.array("H"), array.array("H"), array.array("q", [0]), array.array("q", [0])
+    for line, row in read_rows(path):
+        try:
+            column = "amp"
+            src_ids = tokenizer.encode_amp(row["amp"])[0]
+            column = "sqamp"
+            tgt_ids = tokenizer.encode_sqamp(row["sqamp"])
+        except InputError as error:
+            raise InputError(f"{path}:{line}: {column}: {error}") from None
+        if len(src_ids) > src_max_len:
+            raise InputError(f"{path}:{line}: amp: {len(src_ids)} tokens, src_max_len is {src_max_len}")
+        if len(tgt_ids) + 1 > tgt_max_len:
+            raise InputError(f"{path}:{line}: sqamp: {len(tgt_ids) + 1} tokens, tgt_max_len is {tgt_max_len}")
+        src.fromlist(src_ids)
+        tgt.fromlist(tgt_ids)
+        src_start.append(len(src))
+        tgt_start.append(len(tgt))
+    if len(src_start) == 1:
+        raise InputError(f"{path}:2: no rows, at least one is expected")
+    return Packed(np.array(src, np.uint16), np.array(src_start, np.int64), np.array(tgt, np.uint16), np.array(tgt_start, np.int64))
+
+
+def length_batches(packed, batch_tokens, generator_seed):
+    """Row numbers of each batch, a list of int arrays: rows of like length, at most batch_tokens with their padding.
+
+    The seed draws how rows of nearly the same length are mixed and in which order the batches come; with None rows and
+    batches come by length. A row longer than batch_tokens is a batch of its own.
+    """
+    src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)         # (rows,)
+    length = src + tgt
+    if generator_seed is not None:
+        # Rows of exactly one length are often of one process: a little jitter mixes them and costs 3% more padding
+        generator = np.random.default_rng(generator_seed)
+        length = length * generator.uniform(1 - JITTER, 1 + JITTER, len(length))
+    rows = np.argsort(length, kind="stable")
+    batches, first, longest_src, longest_tgt = [], 0, 0, 0
+    for end, (s, t) in enumerate(zip(src[rows].tolist(), tgt[rows].tolist())):
+        longest_src, longest_tgt = max(longest_src, s), max(longest_tgt, t)
+        if (longest_src + longest_tgt) * (end + 1 - first) > batch_tokens and end > first:
+            batches.append(rows[first:end])
+            first, longest_src, longest_tgt = end, s, t
+    batches.append(rows[first:])
+    if generator_seed is not None:
+        generator.shuffle(batches)
+    return batches
+
+
+def collate(packed, rows):
+    """The rows as tensors: src (B, S), padded with PAD; tgt (B, T), BOS ... EOS, padded. int64."""
+    return (_pad(packed.src, packed.src_start, rows, bos=0), _pad(packed.tgt, packed.tgt_start, rows, bos=1))
+
+
+def _pad(flat, start, rows, bos):
+    rows = np.asarray(rows)
+    length = start[rows + 1] - start[rows]                                  # (B,)
+    column = np.arange(length.max())                                        # (T,)
+    real = column < length[:, None]                                         # (B, T)
+    ids = np.full((len(rows), bos + len(column)), PAD)
+    ids[:, :bos] = BOS
+    ids[:, bos:][real] = flat[(start[rows][:, None] + column)[real]]
+    return torch.from_numpy(ids)
