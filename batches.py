@@ -12,7 +12,7 @@ import torch
 from files import InputError, atomic_open, read_rows
 from tokenizer import BOS, EOS, PAD
 
-FORMAT = 2                  # of the cache; a change of the tokens or of the layout makes old caches invalid
+FORMAT = 1                  # of the cache's layout; the vocabulary, which is part of its key, names that of the tokens
 JITTER = 0.1                # of a row's length where batches are drawn: 96% of the positions of a batch are real tokens
 
 
@@ -77,7 +77,7 @@ def _pack(path, tokenizer, src_max_len, tgt_max_len):
             column = "amp"
             src_ids = tokenizer.encode_amp(row["amp"])[0]
             column = "sqamp"
-            tgt_ids = tokenizer.encode_sqamp(row["sqamp"])
+            tgt_ids = tokenizer.encode_sqamp(row["sqamp"], tokenizer.fermions(row["amp"]))
         except InputError as error:
             raise InputError(f"{path}:{line}: {column}: {error}") from None
         if len(src_ids) > src_max_len:

@@ -108,6 +108,8 @@ def load_model(path, device):
         model = Transformer(ModelConfig(**state["model_config"]))
         model.load_state_dict(state["model"])
         tokenizer = Tokenizer(state["vocabulary"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"{path}: not a checkpoint of this model ({str(error).splitlines()[0]})") from None
     return model.to(device).eval(), tokenizer, state

@@ -81,7 +81,7 @@ def decode(loaded, amps, batch_rows=64, check=False):
             rows = order[first:first + batch_rows]
             for k, ids, logprob in zip(rows, *greedy(loaded.model, pad([sources[k] for k in rows]).to(device_of(loaded.model)),
                                                      limits["tgt_max_len"] - 1)):             # BOS counts, but is not written
-                prediction = loaded.tokenizer.decode_sqamp(ids)
+                prediction = loaded.tokenizer.decode_sqamp(ids, loaded.tokenizer.fermions(window[k]))
                 answers[k] = Answer(prediction, logprob, *judge(window[k], prediction, ids[-1] == EOS, check))
         yield from (answers[k] for k in range(len(window)))
 

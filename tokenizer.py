@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from files import InputError, read_rows
 
+FORMAT = 2              # of the tokens; vocabularies and packed data made with another one are refused
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ["<pad>", "<bos>", "<eos>"]
 SPELLING = ["-", "#", "#-", "#(-", "#^", "#^(", "#^(-", "#/", "#)", *(f"#{digit}" for digit in range(10))]
@@ -347,10 +348,40 @@ def template_key(amp):
 # ---------------------------------------------------------------------------------------------------------------------
 # Tokens <-> ids
 
+FERMION = re.compile(r"(?<!\w)([A-Za-z]\w*)_\{[^{}]*\}\(p_\d+\)_[uv]")
+
+
+def fermions_of(amp):
+    """Names of the fermions with mass among an amplitude's legs, in alphabetical order (that of the masses in our squares)."""
+    return tuple(sorted({name for name in FERMION.findall(amp) if not name.startswith("nu")}))
+
+
+def rename(text, old, new):
+    """The text with the particles `old` named `new`, in fields and in masses."""
+    if not old:
+        return text
+    names = dict(zip(old, new))
+    return _particles(old).sub(lambda match: f"m_{names[match[1]]}" if match[1] else names[match[2]], text)
+
+
+@functools.lru_cache(maxsize=2**12)
+def _particles(names):
+    either = "|".join(map(re.escape, names))
+    return re.compile(rf"(?<!\w)(?:m_({either})(?!\w)|({either})(?=_\{{))")
+
+
 class Tokenizer:
-    """vocabulary: {"src": [token, ...], "tgt": [token, ...]}, the three specials first; a checkpoint holds it as it is."""
+    """vocabulary: {"format": int, "rename_particles": bool, "src": [token, ...], "tgt": [token, ...]}, the three specials
+    first; a checkpoint holds it as it is.
+
+    With rename_particles the fermions of a row are F1, F2, ... in the tokens: physics does not depend on their
+    names, and a model need not learn it for each flavour. `fermions` says which are which.
+    """
 
     def __init__(self, vocabulary):
+        if vocabulary.get("format") != FORMAT:
+            raise InputError(f"the vocabulary has the token format {vocabulary.get('format')}, this program writes and reads {FORMAT}; "
+                             "train a new model, or use the program that made it")
         for side in ("src", "tgt"):
             if vocabulary[side][:3] != SPECIALS or len(vocabulary[side]) > 2**16:
                 raise InputError(f"not a vocabulary of this program: its {side} tokens begin with {vocabulary[side][:3]}, "
@@ -362,8 +393,13 @@ class Tokenizer:
         self.factors = {joiner: Memo(functools.partial(_parts_to_ids, known, self.src_ids)) for joiner, known in FACTORS.items()}
         self.terms = {joiner: Memo(functools.partial(_parts_to_ids, known, self.tgt_ids)) for joiner, known in TERMS.items()}
 
+    def fermions(self, amp):
+        """The fermions that are F1, F2, ... in an amplitude's tokens and its square's; () where they keep their names."""
+        return fermions_of(amp) if self.vocabulary["rename_particles"] else ()
+
     def encode_amp(self, text):
         """(ids with EOS at the end, names for decode_amp). InputError for what is no amplitude or an unknown token."""
+        text = rename(text, *_numbered(self.fermions(text)))
         try:
             ids, names = number_indices(*amp_parts(text, self.factors))
         except InputError:
@@ -372,11 +408,12 @@ class Tokenizer:
         ids.append(EOS)
         return ids, names
 
-    def decode_amp(self, ids, names):
-        return amp_text(_to_tokens(ids, self.vocabulary["src"]), names)
+    def decode_amp(self, ids, names, fermions=()):
+        return rename(amp_text(_to_tokens(ids, self.vocabulary["src"]), names), *_numbered(fermions)[::-1])
 
-    def encode_sqamp(self, text):
+    def encode_sqamp(self, text, fermions=()):
         """Ids with EOS at the end, without BOS. InputError for what is no square or an unknown token."""
+        text = rename(text, *_numbered(fermions))
         try:
             ids = sqamp_parts(text, self.terms)
         except InputError:
@@ -384,9 +421,13 @@ class Tokenizer:
         ids.append(EOS)
         return ids
 
-    def decode_sqamp(self, ids):
+    def decode_sqamp(self, ids, fermions=()):
         """Text of the ids up to EOS or the end."""
-        return join_tokens(_to_tokens(ids, self.vocabulary["tgt"]))
+        return rename(join_tokens(_to_tokens(ids, self.vocabulary["tgt"])), *_numbered(fermions)[::-1])
+
+
+def _numbered(fermions):
+    return fermions, tuple(f"F{k}" for k in range(1, len(fermions) + 1))
 
 
 def _parts_to_ids(known, ids_of, piece):
@@ -439,19 +480,20 @@ def spell(token, known):
     return [token]
 
 
-def build_vocabulary(path):
+def build_vocabulary(path, rename_particles=False):
     """Vocabulary of a training file, a CSV with amp and sqamp: its tokens, the rare ones spelled, and what spelling takes.
 
     Indices are filled up: where %D7 is the highest, every token with a Dirac index is there with %D0 to %D7.
     """
     counts = {"src": collections.Counter(), "tgt": collections.Counter()}
     for line, row in read_rows(path):
+        names = _numbered(fermions_of(row["amp"]) if rename_particles else ())
         for side, column, tokens_of in (("src", "amp", lambda text: amp_tokens(text)[0]), ("tgt", "sqamp", sqamp_tokens)):
             try:
-                counts[side].update(set(tokens_of(row[column])))
+                counts[side].update(set(tokens_of(rename(row[column], *names))))
             except InputError as error:
                 raise InputError(f"{path}:{line}: {column}: {error}") from None
-    vocabulary = {}
+    vocabulary = {"format": FORMAT, "rename_particles": rename_particles}
     for side, count in counts.items():
         frequent = {token for token, rows in count.items() if rows >= RARE}.union(SPELLING)
         tokens = {piece for token in count for piece in spell(token, frequent)}

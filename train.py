@@ -37,7 +37,7 @@ from tokenizer import PAD, Tokenizer, build_vocabulary
 
 ARCHITECTURE = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff"]
 SETTINGS = [
-    "data_dir", "out_dir", "seed", "device", "src_max_len", "tgt_max_len", *ARCHITECTURE, "dropout",
+    "data_dir", "out_dir", "seed", "device", "src_max_len", "tgt_max_len", "rename_particles", *ARCHITECTURE, "dropout",
     "batch_tokens", "learning_rate", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip", "max_steps", "max_minutes",
     "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume", "init_from",
 ]
@@ -69,7 +69,7 @@ def main(argv=None):
         return 0
 
     # ---- data
-    tokenizer = Tokenizer(state["vocabulary"] if state else build_vocabulary(Path(settings.data_dir) / "train.csv"))
+    tokenizer = Tokenizer(state["vocabulary"] if state else build_vocabulary(Path(settings.data_dir) / "train.csv", settings.rename_particles))
     limits = settings.src_max_len, settings.tgt_max_len
     train_rows = load_split(settings.data_dir, "train", tokenizer, *limits)
     valid_rows = load_split(settings.data_dir, "valid", tokenizer, *limits)

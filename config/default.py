@@ -21,6 +21,7 @@ device = "auto"  # "auto" (cuda where there is one, else cpu), "cpu", "cuda", "c
 # tokenizer: longest sequences allowed, in tokens; a longer row is an error
 src_max_len = 512  # tokens of an amplitude, end token included
 tgt_max_len = 512  # tokens of a squared amplitude, start and end token included
+rename_particles = False  # in the tokens the fermions of a row are F1, F2, ... in alphabetical order
 
 # model
 d_model = 256  # width of the embeddings and of every layer

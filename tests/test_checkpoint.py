@@ -10,11 +10,11 @@ import torch
 import checkpoint
 from files import InputError
 from model import ModelConfig, Transformer
-from tokenizer import SPECIALS
+from tokenizer import FORMAT, SPECIALS
 
 SIZES = dict(src_vocab=5, tgt_vocab=4, src_max_len=8, tgt_max_len=8, d_model=8, heads=2, encoder_layers=1, decoder_layers=1,
              d_ff=8, dropout=0.1)
-VOCABULARY = {"src": SPECIALS + ["a", "b"], "tgt": SPECIALS + ["c"]}
+VOCABULARY = {"format": FORMAT, "rename_particles": False, "src": SPECIALS + ["a", "b"], "tgt": SPECIALS + ["c"]}
 
 
 def state(step=0):

@@ -70,6 +70,49 @@ def test_rotation_is_a_complex_phase_and_products_depend_on_the_distance_only():
         assert (along - along[0]).abs().max() < 1e-10
 
 
+def slow_attention(q, k, v, positions, causal):
+    """One row, head by head, pair by pair, from the formulas. q: (T, d); k, v: (S, d); positions: turn q and k by them."""
+    width = SIZES["d_model"] // SIZES["heads"]
+    heads = []
+    for head in range(SIZES["heads"]):
+        a, b, c = (x[:, head * width:(head + 1) * width] for x in (q, k, v))
+        if positions:
+            a, b = (torch.stack([rotate(token, rotary_table(torch.tensor([at]), width)[:, 0]) for at, token in enumerate(x)]) for x in (a, b))
+        score = a @ b.T / math.sqrt(width)
+        if causal:
+            score = score + torch.full_like(score, -torch.inf).triu(1)
+        heads.append(score.softmax(-1) @ c)
+    return torch.cat(heads, dim=1)
+
+
+def slow_forward(model, src, tgt):
+    """The pre-norm encoder-decoder for one row without padding, one formula a line. src (S,), tgt (T,) -> (T, V)"""
+    def self_attention(x, layer, causal):
+        q, k, v = layer.attention.qkv(layer.norm1(x)).chunk(3, dim=-1)
+        return x + layer.attention.out(slow_attention(q, k, v, positions=True, causal=causal))
+
+    def mlp(x, norm, mlp):
+        hidden = mlp.up(norm(x))
+        return x + mlp.down(hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2)
+
+    x = model.src_embedding(src)
+    for layer in model.encoder:
+        x = mlp(self_attention(x, layer, causal=False), layer.norm2, layer.mlp)
+    memory = model.encoder_norm(x)
+    x = model.tgt_embedding(tgt)
+    for layer in model.decoder:
+        x = self_attention(x, layer, causal=True)
+        k, v = layer.cross.kv(memory).chunk(2, dim=-1)
+        x = x + layer.cross.out(slow_attention(layer.cross.q(layer.norm2(x)), k, v, positions=False, causal=False))
+        x = mlp(x, layer.norm3, layer.mlp)
+    return model.head(model.decoder_norm(x))
+
+
+def test_the_model_is_its_formulas(model):
+    src, tgt = random_ids(1, 7, SIZES["src_vocab"]), random_ids(1, 5, SIZES["tgt_vocab"])
+    assert close(model(src, tgt)[0], slow_forward(model, src[0], tgt[0]))
+
+
 def test_the_order_of_the_tokens_matters(model):
     src, tgt = random_ids(1, 6, SIZES["src_vocab"]), random_ids(1, 4, SIZES["tgt_vocab"])
     assert not close(model(src, tgt), model(src.flip(1), tgt))

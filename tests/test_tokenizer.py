@@ -247,7 +247,9 @@ def test_a_vocabulary_has_every_index_up_to_the_highest(tmp_path):
 def test_vocabulary_survives_json_and_a_stranger_is_refused(vocabulary):
     assert json.loads(json.dumps(vocabulary)) == vocabulary
     with pytest.raises(InputError, match="not a vocabulary"):
-        Tokenizer({"src": ["a", "b", "c"], "tgt": vocabulary["tgt"]})
+        Tokenizer(vocabulary | {"src": ["a", "b", "c"]})
+    with pytest.raises(InputError, match="token format 1"):
+        Tokenizer(vocabulary | {"format": 1})
 
 
 def test_keys_see_through_names():
@@ -381,7 +383,7 @@ def test_cache_follows_data_vocabulary_and_limits(data):
         load_split(folder, "train", tokens, 512, 8)
     write_csv(folder / "train.csv", [(MOLLER, "8*s_14")])
     assert len(load_split(folder, "train", tokens, 512, 512).src_start) == 2
-    other = Tokenizer({"src": tokens.vocabulary["src"], "tgt": SPECIALS + tokens.vocabulary["tgt"][:2:-1]})
+    other = Tokenizer(tokens.vocabulary | {"tgt": SPECIALS + tokens.vocabulary["tgt"][:2:-1]})
     assert load_split(folder, "train", other, 512, 512).tgt.tolist() == other.encode_sqamp("8*s_14")
 
 
@@ -453,3 +455,37 @@ def test_collate_pads_and_frames(data):
         tgt_row = [BOS] + packed.tgt[packed.tgt_start[row]:packed.tgt_start[row + 1]].tolist()
         assert src[k].tolist() == src_row + [PAD] * (src.shape[1] - len(src_row))
         assert tgt[k].tolist() == tgt_row + [PAD] * (tgt.shape[1] - len(tgt_row))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Particles renamed
+
+def test_fermions_are_numbered_in_the_tokens_and_come_back(tmp_path):
+    rows = [(MOLLER.replace("e_{", "tt_{", 2), "2*m_e^2*m_tt^4 + -m_mu^2"), (COMPTON, "m_c^2"), (GLUON, "-m_s^2")]
+    tokens = Tokenizer(build_vocabulary(write_csv(tmp_path / "train.csv", rows), rename_particles=True))
+    assert tokens.fermions(rows[0][0]) == ("e", "tt")
+    for amp, sqamp in rows:
+        fermions = tokens.fermions(amp)
+        ids, names = tokens.encode_amp(amp)
+        assert tokens.decode_amp(ids, names, fermions) == amp
+        assert tokens.decode_sqamp(tokens.encode_sqamp(sqamp, fermions), fermions) == sqamp
+    assert {"F1_{", "F2_{", "G_{"} <= set(tokens.vocabulary["src"]) and not {"e_{", "tt_{", "s_{"} & set(tokens.vocabulary["src"])
+    assert {"m_F1", "m_F2", "m_mu"} <= set(tokens.vocabulary["tgt"]) and not {"m_e", "m_tt", "m_c"} & set(tokens.vocabulary["tgt"])
+
+
+def test_renamed_rows_of_one_kind_have_the_same_tokens(tmp_path):
+    rows = [(COMPTON, "m_c^2"), (COMPTON.replace("m_c", "m_mu").replace("c_{", "mu_{"), "m_mu^2")]
+    tokens = Tokenizer(build_vocabulary(write_csv(tmp_path / "train.csv", rows), rename_particles=True))
+    assert tokens.encode_amp(rows[0][0]) == tokens.encode_amp(rows[1][0])
+    assert tokens.encode_sqamp("m_c^2", ("c",)) == tokens.encode_sqamp("m_mu^2", ("mu",))
+
+
+def test_renaming_round_trips_on_marty(marty, tmp_path):
+    path = marty / "qed-2to2-offshell.csv.gz"
+    tokens = Tokenizer(build_vocabulary(path, rename_particles=True))
+    with gzip.open(path, "rt") as lines:
+        for row in list(csv.DictReader(lines))[::40]:
+            fermions = tokens.fermions(row["amp"])
+            ids, names = tokens.encode_amp(row["amp"])
+            assert tokens.decode_amp(ids, names, fermions) == row["amp"]
+            assert tokens.decode_sqamp(tokens.encode_sqamp(row["sqamp"], fermions), fermions) == row["sqamp"]
