@@ -1,9 +1,9 @@
-"""How fast: each measurement beside a named peer, on one core, medians of several rounds.
+"""How fast: each measurement beside a named peer, on one core.
 
     python bench.py [data]
 
 data: milliseconds a row for generating, squaring and verifying QED, QCD and electroweak diagrams, beside the milliseconds that the
-design of this project quotes for MARTY; rows a second of the tokenizer with its cache of factors, beside its plain lexer in the same run.
+design of this project quotes for MARTY; rows a second of the tokenizer with its cache of factors, beside its plain lexer in the same run (median of five rounds).
 """
 import os
 import random

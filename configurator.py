@@ -57,6 +57,9 @@ def load_settings(usage, keys, argv=None):
             name, value = read_flag(word, defaults)
             values[name] = value
 
+    for name, least, most in (("seed", 0, 2**32 - 1), ("workers", 0, 1024)):
+        if not least <= values[name] <= most:
+            raise InputError(f"{name}: got {values[name]}, wanted {least} to {most}")
     values["data_dir"] = values["data_dir"] or f"data/{config_name}"
     values["out_dir"] = values["out_dir"] or f"out/{config_name}"
     settings = SimpleNamespace(**values, config_name=config_name)
@@ -76,6 +79,8 @@ def find_config(name):
     for path in (Path(name), ROOT / name):
         if path.is_file():
             return path
+    if not name.endswith(".py"):
+        raise InputError(f"{name}: a config file ends in .py; settings are written --key=value, such as --input=FILE.csv or --ckpt=FILE.pt")
     known = {path.stem: f"config/{path.name}" for path in sorted(DEFAULT.parent.glob("*.py"))}
     close = difflib.get_close_matches(Path(name).stem, known, n=1)
     hint = f"did you mean {known[close[0]]}?" if close else f"there are {', '.join(known.values())}"

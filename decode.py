@@ -5,7 +5,7 @@ r"""Square amplitudes with a trained model.
     python decode.py --input=FILE.csv --verify          any CSV file with a column amp, every answer checked
     python decode.py --amp="-1/2*i*e^2*gamma_{...}..."  one amplitude: its square, log-probability and verdict
 
-Writes predictions.csv beside the checkpoint, or --output=FILE: row (counted from 1), amp, prediction, logprob (natural, of
+Writes predictions.csv (for --input=FILE.csv: FILE.predictions.csv) beside the checkpoint, or --output=FILE: row (counted from 1), amp, prediction, logprob (natural, of
 the whole answer), status, and sqamp where the input has it. The status is
     verified     the answer is the square: verify.py found both sides equal
     unverified   they differ
@@ -16,7 +16,7 @@ An amplitude that cannot be read stops no other row; a file that is no CSV does.
 
     from decode import decode, load
     model = load("out/quickstart/best.pt")
-    for answer in decode(model, amplitudes): print(answer.prediction, answer.logprob, answer.status)
+    for answer in decode(model, amplitudes, check=True): print(answer.prediction, answer.logprob, answer.status)
 """
 import collections
 import csv
@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 import checkpoint
 from configurator import load_settings
-from files import InputError, atomic_open, count_lines, main_guard, read_rows
+from files import InputError, atomic_open, check_output, count_lines, main_guard, read_rows
 from model import find_device, greedy
 from tokenizer import EOS, PAD, Tokenizer
 from verify import verify
@@ -70,6 +70,8 @@ def decode(loaded, amps, batch_rows=64, check=False):
         answers, sources = {}, {}
         for k, amp in enumerate(window):
             try:
+                if not isinstance(amp, str):
+                    raise InputError(f"{amp!r} is no text")
                 ids = loaded.tokenizer.encode_amp(amp)[0]
                 if len(ids) > limits["src_max_len"]:
                     raise InputError(f"{len(ids)} tokens, the model's src_max_len is {limits['src_max_len']}")
@@ -176,7 +178,10 @@ def main(argv=None):
     if settings.amp:
         return answer_one(loaded, settings.amp)
     path = Path(settings.input or data_folder(settings, loaded) / "test.csv")
-    output = Path(settings.output or ckpt.with_name("predictions.csv"))
+    own = "predictions.csv" if not settings.input else f"{path.name.split('.')[0]}.predictions.csv"
+    output = Path(settings.output or ckpt.with_name(own))
+    check_output(output, "row,amp,prediction")
+    print(f"{path}, by {ckpt}", file=sys.stderr)
     counts = decode_file(loaded, path, output, settings)
     print(f"{output}: {sum(counts.values())} rows: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
 

@@ -1,7 +1,8 @@
 """How good is a model: exact answers, right physics, and what a lookup table would have scored.
 
     python evaluate.py [config/file.py] [--key=value ...]       the test split, by the best checkpoint of the newest run
-    python evaluate.py config/qed.py --input=predictions.csv    a file with amp, sqamp and prediction: no model needed
+    python evaluate.py config/qed.py --input=predictions.csv    a file with amp, sqamp and prediction: no model needed,
+                                                                but the data set, for the lookup table and the ceiling
 
 Prints a table and some answers beside the truth; writes report.json (or --output=FILE.json) and, where it decoded,
 predictions.csv beside it. In the report, each a share of the rows:
@@ -22,6 +23,7 @@ import math
 import re
 import shutil
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -30,7 +32,7 @@ from tqdm import tqdm
 import checkpoint
 from configurator import load_settings
 from decode import COLUMNS, check_settings, data_folder, decode, device_of, load, prediction_row, read_input
-from files import InputError, main_guard, write_json, write_rows
+from files import InputError, check_output, main_guard, write_json, write_rows
 from lookup import lookup_scores
 from tokenizer import canonical_key, sqamp_tokens
 from verify import verify
@@ -182,8 +184,8 @@ def table(report):
              f"sequence accuracy  {report['sequence_accuracy']:7.2%}   the exact text; at most {report['ceiling']:.2%} can be expected",
              f"right physics      {report['right_physics']:7.2%}   the exact text, or verified as the square though spelled otherwise",
              f"token accuracy     {report['token_accuracy']:7.2%}",
-             f"lookup table       {report['lookup_accuracy']:7.2%}   up to index names {lookup['exact']:.2%}, particle names too {lookup['renamed']:.2%}; "
-             f"{report['rows_in_training_set']} rows stand in the training set"]
+             f"lookup table       {report['lookup_accuracy']:7.2%}   what a table of the training rows would score: {lookup['exact']:.2%} if it ignores",
+             f"{'':28}index names, {lookup['renamed']:.2%} if particle names too; {report['rows_in_training_set']} rows are in the training set"]
     for title, groups in (("process", report["by_process"]), ("target tokens", report["by_length"])):
         width = max(map(len, (title, *groups)))
         lines += ["", f"{title:{width}}  {'rows':>6} {'exact':>8} {'physics':>8}"]
@@ -223,6 +225,10 @@ def main(argv=None):
     path = Path(settings.input or data_dir / "test.csv")
     output = Path(settings.output or (ckpt or path).with_name("report.json"))
 
+    check_output(output, '{\n  "rows"')
+    if loaded:
+        check_output(output.with_name("predictions.csv"), "row,amp,prediction")
+        print(f"{path}, by {ckpt}", file=sys.stderr)
     if not (data_dir / "train.csv").exists():
         raise InputError(f"{data_dir}/train.csv: no such file; the config or --data_dir names the data that the model was trained on")
     rows = read_split(path, settings.max_rows)

@@ -8,6 +8,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import zlib
 
 csv.field_size_limit(2**24)          # QCD 2->3 amplitudes are longer than the csv module's default of 128 KiB
 
@@ -42,8 +43,8 @@ def open_text(path):
     if path.is_dir():
         raise InputError(f"{path}: is a folder, a CSV file is expected")
     if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8", newline="")
-    return open(path, encoding="utf-8", newline="")
+        return io.TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8-sig", newline="")
+    return open(path, encoding="utf-8-sig", newline="")
 
 
 def read_rows(path, required=("amp", "sqamp")):
@@ -79,7 +80,7 @@ def read_rows(path, required=("amp", "sqamp")):
                         raise InputError(f"{path}:{start}: {len(cells)} cells, the header has {len(header)}")
                     yield start, dict(zip(header, cells))
                 start = reader.line_num + 1
-        except (csv.Error, UnicodeDecodeError, EOFError, gzip.BadGzipFile, OSError) as error:
+        except (csv.Error, UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
             raise InputError(f"{path}:{reader.line_num + 1}: not readable as CSV ({error})") from None
 
 
@@ -88,7 +89,7 @@ def count_lines(path):
     with open_text(path) as file:
         try:
             return sum(1 for _ in file)
-        except (OSError, EOFError, UnicodeDecodeError):
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError):
             return None                                      # read_rows will say what is wrong, and where
 
 
@@ -117,6 +118,16 @@ def atomic_open(path, mode="w"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def check_output(path, beginning):
+    """Refuse to overwrite a file that does not begin as the files do that the caller writes: a data set, a checkpoint, the input."""
+    try:
+        with open(path, "rb") as file:
+            if not file.read(len(beginning)) == beginning.encode():
+                raise InputError(f"{path}: exists and is no earlier output of this script; name another --output")
+    except FileNotFoundError:
+        pass
 
 
 def write_json(path, data):

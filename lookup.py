@@ -55,5 +55,5 @@ def _rename_masses(sqamp, names):
 def _canonical(sqamp):
     try:
         return factored_text(rational(parse(sqamp)))
-    except InputError:
+    except (InputError, ZeroDivisionError, RecursionError):
         return sqamp

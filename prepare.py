@@ -15,7 +15,6 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
-import multiprocessing
 import os
 import platform
 import random
@@ -31,6 +30,7 @@ import physics.square
 from configurator import load_settings
 from files import InputError, atomic_open, main_guard, read_rows, write_json, write_rows
 from lookup import lookup_scores
+from parallel import parallel_map
 from physics.amplitude import parse_process, process_text
 from physics.theory import THEORIES, conserved_charges
 from tokenizer import canonical_key, template_key
@@ -121,9 +121,17 @@ def read_inputs(text):
 
 def _work(task):
     path, function, *arguments = task
-    if not path.exists():
+    if read_json(path) is None:
         write_json(path, function(*arguments))
     return len(arguments[0])
+
+
+def read_json(path):
+    """What the file holds; None where it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def work(items, function, arguments, workers, folder):
@@ -137,12 +145,12 @@ def work(items, function, arguments, workers, folder):
             yield folder / f"{k:06d}.json", function, chunk, *arguments
 
     items, count = iter(items), 0
-    with multiprocessing.Pool(workers or os.cpu_count()) as pool, tqdm(unit=" items", disable=None) as progress:
-        for done in pool.imap(_work, tasks()):
+    with tqdm(unit=" items", disable=None) as progress:
+        for done in parallel_map(_work, tasks(), workers):
             progress.update(done)
             count += 1
     for k in range(count):
-        yield json.loads((folder / f"{k:06d}.json").read_text(encoding="utf-8"))
+        yield read_json(folder / f"{k:06d}.json")
 
 
 LABELS = {                   # what amplitude.py writes -> what MARTY draws from
@@ -198,7 +206,8 @@ def draw(text, theory, folder):
     for process in list_processes(text, theory):
         drawn = physics.amplitude.diagrams(process, theory)
         if not len(drawn):
-            raise InputError(f"draw: '{process_text(process)}' has no tree diagram in {theory.name}")
+            print(f"{process_text(process)}: no tree diagram in {theory.name}")
+            continue
         path = folder / "diagrams" / f"{process_text(process).replace(' -> ', '_to_').replace(' ', '_')}.svg"
         with atomic_open(path) as file:
             file.write(drawn.draw(list(range(len(drawn)))))
@@ -215,9 +224,18 @@ def check(settings):
         raise InputError("valid_fraction and test_fraction: wanted at least 0 each and less than 1 together")
 
 
+def sha256_of(path):
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror})") from None
+
+
 def fingerprint(settings):
     """What the rows depend on, as a dictionary, and its hash."""
     facts = {key: getattr(settings, key) for key in KEYS if key not in ("data_dir", "workers", "draw")} | {"format": FORMAT}
+    facts["input_sha256"] = [sha256_of(path) for path in settings.input.split()]
     return facts, hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -230,9 +248,12 @@ def main():
     facts, key = fingerprint(settings)
     manifest_path = folder / "manifest.json"
     if manifest_path.exists():
-        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-        if manifest.get("fingerprint") != key:
+        manifest = read_json(manifest_path)
+        if not isinstance(manifest, dict) or manifest.get("fingerprint") != key:
             raise InputError(f"{folder} holds a data set made with other settings; name another --data_dir or delete that folder")
+        for name, digest in manifest["sha256"].items():
+            if not (folder / f"{name}.csv").exists() or sha256_of(folder / f"{name}.csv") != digest:
+                raise InputError(f"{folder}/{name}.csv is not what this program wrote; delete that folder to make the data set again")
         print(f"{folder} is complete already")
         print(manifest["summary"])
         return
@@ -283,10 +304,15 @@ def main():
         "lookup_accuracy": lookup_scores(splits["train"], splits["test"]),
         "ms_per_row_per_core": {name: round(1000 * value / made, 4) for name, value in seconds.items()},
         "wall_seconds": round(time.time() - started, 2), "workers": settings.workers or os.cpu_count(),
-        "sha256": {name: hashlib.sha256((folder / f"{name}.csv").read_bytes()).hexdigest() for name in splits},
+        "sha256": {name: sha256_of(folder / f"{name}.csv") for name in splits},
         "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in ("feyngraph", "form-bin", "numpy")}},
     })
     shutil.rmtree(folder / ".parts")
+    if made > len(rows):
+        print(f"{made - len(rows)} rows stand twice and were left out")
+    for name, part in splits.items():
+        if not part:
+            print(f"note: {folder}/{name}.csv is empty, and train.py needs rows in it: more processes, or a larger {name}_fraction")
     print(f"{folder}: CPU time a row: {', '.join(f'{name} {1000 * value / made:.2f} ms' for name, value in seconds.items())}")
     print(summary)
 

@@ -11,8 +11,6 @@ import collections
 import functools
 import itertools
 import math
-import multiprocessing
-import os
 import re
 import sys
 import zlib
@@ -24,8 +22,11 @@ from files import InputError, count_lines, main_guard, read_rows
 from physics.expression import (Field, Function, Negative, Number, Power, Product, Sum, Symbol, expand, fold, legs_of,
                                 names_in, parse)
 
+CHUNK = 64                   # rows that a worker process gets at a time
 POINTS = 2                   # random points a row; the values of a wrong row differ at every one of them
 TOLERANCE = 1e-9             # relative; rounding of right rows stays below 1e-11
+ROUNDING = 1e-26             # of |sum of the terms' sizes|^2: what is left of an amplitude that vanishes
+SMALLEST = 1e-100            # such a size, or one above its inverse, is no amplitude but an attempt to over- or underflow
 SHOWN = 10                   # failing rows shown at the end
 
 
@@ -86,6 +87,8 @@ def random_point(legs, names, rng, points):
         if len(group) == 1:                                  # a decay: the lone leg's mass is the energy of all the others
             energy = group[0]
             if np.any(energy < sum(other)):
+                if group[0] is values[None]:
+                    raise InputError("a massless particle cannot decay on its mass shell")
                 if any(group[0] is mass for mass in other):
                     raise InputError("a particle cannot decay into itself on the mass shell")
                 energy[:] = sum(other) * rng.uniform(1.2, 2, points)         # in place: changes the mass itself
@@ -278,11 +281,13 @@ def leg_matrix(leg, field, momentum, values):
 
 
 def averaged_square(terms, legs, values, momenta):
-    """|amplitude|^2 at each point (P,), summed over final and averaged over initial states."""
+    """|amplitude|^2 at each point (P,), summed over final and averaged over initial states; and its scale, the square of the sum of the
+    terms' sizes, beside which rounding errors are to be seen."""
     fields = sorted((t for t in terms[0].tensors if type(t) is Field), key=lambda field: field.leg)
     spin_axes = [("spin", field.leg) for field in fields if len(field.indices) > 1]
     dimensions = tuple((("colour", field.leg), 3 if field.kind else 8) for field in fields if len(field.indices) > 2)
     points = momenta.shape[1]
+    scale = np.zeros(points)
     by_colour = collections.defaultdict(int)                 # colour structure -> array (P, 4, 4, ...), one axis a leg with spin
     for term in terms:
         factor = np.ones(points, complex)
@@ -292,6 +297,7 @@ def averaged_square(terms, legs, values, momenta):
         spin, colour = split_term(term, momenta)
         array = contract([(factor, ("point",))] + spin, ["point"] + spin_axes)
         by_colour[_rename_dummies(colour)] += array
+        scale += np.abs(array).reshape(points, -1).max(axis=1)
     arrays = np.stack(list(by_colour.values()))              # (C, P, 4, 4, ...)
     summed = np.moveaxis(arrays, 1, 0).reshape(points, len(arrays), -1)
     plain, width = summed, summed.shape[-1]
@@ -307,7 +313,7 @@ def averaged_square(terms, legs, values, momenta):
     average *= math.prod(math.factorial(count) for count in final.values())
     interference = np.einsum("pcx,pdx->pcd", summed, plain.conj())
     colours = np.array([[colour_sum(left, right, dimensions) for right in by_colour] for left in by_colour])
-    return np.einsum("pcd,cd->p", interference, colours) / average
+    return np.einsum("pcd,cd->p", interference, colours) / average, scale**2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -328,40 +334,48 @@ def verify(amp, sqamp, seed=0, points=POINTS):
             names = names_in(amp_tree) | names_in(square_tree)
             rng = np.random.default_rng((seed, zlib.crc32(amp.encode())))
             values, momenta = random_point(legs, names, rng, points)
-            expected = averaged_square(terms, legs, values, momenta)
+            expected, scale = averaged_square(terms, legs, values, momenta)
             found = evaluate(square_tree, values) * np.ones(points, complex)
-    except (InputError, OverflowError, ZeroDivisionError) as error:
+    except (InputError, ArithmeticError, ValueError, TypeError, RecursionError) as error:      # the text may come from anywhere
         return Verdict("unreadable", str(error), math.nan, math.nan)
+    if not np.all((scale > SMALLEST) & (scale < 1 / SMALLEST)):
+        return Verdict("unreadable", "the amplitude is too large or too small for floating-point numbers", math.nan, math.nan)
     difference = np.abs(found - expected)
-    agree = np.isfinite(difference) & (difference <= TOLERANCE * np.maximum(np.abs(expected), np.abs(found)))
+    agree = np.isfinite(difference) & (difference <= TOLERANCE * np.maximum(np.abs(expected), np.abs(found)) + ROUNDING * scale)
     if agree.all():
         return Verdict("right", "", expected[0], found[0])
     k = int(np.argmin(agree))
-    return Verdict("wrong", f"the amplitude gives {expected[k].real:.12g}, sqamp gives {found[k]:.12g}", expected[k], found[k])
+    value = found[k] if abs(found[k].imag) > TOLERANCE * abs(found[k]) else found[k].real
+    return Verdict("wrong", f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}", expected[k], found[k])
 
 
-def _verify_row(task):
-    path, line, row, seed = task
-    return path, line, verify(row["amp"], row["sqamp"], seed)
+def _verify_rows(task):
+    rows, seed = task
+    return [(path, line, verify(amp, sqamp, seed)) for path, line, amp, sqamp in rows]
 
 
 def main():
     from tqdm import tqdm
 
     from configurator import load_settings
+    from parallel import parallel_map
     paths = [argument for argument in sys.argv[1:] if not argument.startswith("-") and not argument.endswith(".py")]
     settings = load_settings(__doc__, ["workers", "seed"], [argument for argument in sys.argv[1:] if argument not in paths])
     if not paths:
         raise InputError("no file to verify; usage: python verify.py FILE.csv[.gz] ...")
     lines = [count_lines(path) for path in paths]
-    tasks = ((path, line, row, settings.seed) for path in paths for line, row in read_rows(path))
+    rows = ((path, line, row["amp"], row["sqamp"]) for path in paths for line, row in read_rows(path))
+    tasks = ((chunk, settings.seed) for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []))
     counts, failures = collections.Counter(), []
-    with multiprocessing.Pool(settings.workers or os.cpu_count()) as pool:
-        progress = tqdm(pool.imap(_verify_row, tasks, chunksize=64), total=sum(lines) - len(lines), unit=" rows", disable=None)
-        for path, line, verdict in progress:
-            counts[verdict.status] += 1
-            if not verdict and len(failures) < SHOWN:
-                failures.append(f"{path}:{line}: {verdict.status}: {verdict.reason}")
+    with tqdm(total=None if None in lines else sum(lines) - len(lines), unit=" rows", disable=None) as progress:
+        for verdicts in parallel_map(_verify_rows, tasks, settings.workers):
+            progress.update(len(verdicts))
+            for path, line, verdict in verdicts:
+                counts[verdict.status] += 1
+                if not verdict and len(failures) < SHOWN:
+                    failures.append(f"{path}:{line}: {verdict.status}: {verdict.reason}")
+    if not counts:
+        raise InputError(f"{' '.join(paths)}: no rows to verify")
     print(*failures, sep="\n", end="\n" if failures else "")
     print(f"{counts['right']} right, {counts['wrong']} wrong, {counts['unreadable']} unreadable")
     return 0 if counts["right"] == sum(counts.values()) else 1

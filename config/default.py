@@ -51,7 +51,7 @@ init_from = ""  # checkpoint whose weights to start from; empty: random weights
 
 # decode.py, evaluate.py
 ckpt = ""  # checkpoint to use; empty: best.pt of out_dir, or of the newest run where no config is named
-input = ""  # CSV file with a column amp (evaluate.py: and sqamp); empty: the test split of data_dir
+input = ""  # decode.py, evaluate.py: CSV file to read, empty: the test split; prepare.py: files to check and split, empty: rows are generated
 output = ""  # file to write; empty: predictions.csv (decode.py), report.json (evaluate.py) beside the checkpoint
 amp = ""  # one amplitude to square, instead of a file
 verify = False  # check every answer against its amplitude: status verified or unverified

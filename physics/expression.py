@@ -62,17 +62,19 @@ class Function(NamedTuple):
 
 
 FUNCTIONS = ("sin", "cos", "tan")                            # of theta_W
+LONGEST = 1000                                               # digits of a number
+LARGEST = 50_000                                             # terms of an amplitude
 INDEX = r"\+?%?\\?[A-Za-z]\w*"
 TOKEN = re.compile(rf"""
       (?P<space>    \s+ )
-    | (?P<number>   \d+ )
-    | (?P<field>    [A-Za-z]\w*? (?:_\{{ [^{{}}()]* \}})? \(p_\d+\) (?:_[uv]\b)? (?:\^\(\*\))? )
-    | (?P<tensor>   [A-Za-z]\w*? _\{{ [^{{}}()]* \}} )
-    | (?P<momentum> p_\d+_ \+?%\\?[A-Za-z]\w* )
+    | (?P<number>   0 | [1-9]\d* )
+    | (?P<field>    [A-Za-z]\w*? (?:_\{{ [^{{}}()]* \}})? \(p_[1-9]\d?\) (?:_[uv]\b)? (?:\^\(\*\))? )
+    | (?P<momentum> p_[1-9]\d?_ \+?%\\?[A-Za-z]\w* )
+    | (?P<tensor>   (?!p_) [A-Za-z]\w*? _\{{ [^{{}}()]* \}} )
     | (?P<function> (?:{"|".join(FUNCTIONS)}) (?=\() )
     | (?P<symbol>   [A-Za-z]\w* )
     | (?P<operator> [-+*/^()] )
-    | (?P<unknown>  . )""", re.VERBOSE | re.DOTALL)
+    | (?P<unknown>  . )""", re.VERBOSE | re.DOTALL | re.ASCII)
 FIELD = re.compile(r"(\w+?)(?:_\{(.*)\})?\(p_(\d+)\)(?:_([uv]))?(\^\(\*\))?")
 INDICES = re.compile(rf"{INDEX}(?:,{INDEX})*")
 
@@ -98,6 +100,8 @@ def parse(text):
         token = match.group()
         if operand_next:
             if kind == "number":
+                if len(token) > LONGEST:
+                    raise ParseError(text, match.start(), f"a number of at most {LONGEST} digits")
                 node = Number(int(token))
             elif kind == "symbol":
                 node = Symbol(token)
@@ -321,6 +325,8 @@ def _expand_node(node, values):
             elif inverse:
                 raise InputError("a tensor or a field stands in a denominator")
             else:
+                if len(terms) * len(value) > LARGEST:
+                    raise InputError(f"an amplitude with more than {LARGEST} terms")
                 terms = [Term(left.scalars + right.scalars, left.tensors + right.tensors) for left in terms for right in value]
         return [Term(scalars + term.scalars, term.tensors) for term in terms]
     raise InputError("a tensor or a field stands inside a power or a function")
@@ -358,6 +364,8 @@ def legs_of(terms):
             if [leg.number for leg in legs] != list(range(1, len(legs) + 1)):
                 raise InputError(f"the legs carry the momenta {', '.join(f'p_{leg.number}' for leg in legs)}, "
                                  f"expected p_1 to p_{len(legs)}, each once")
+            if len({leg.incoming for leg in legs}) < 2:
+                raise InputError("all legs come in or all go out; at least one of each is expected")
             if [leg.incoming for leg in legs] != sorted((leg.incoming for leg in legs), reverse=True):
                 raise InputError("incoming legs must have the lower momentum numbers")
         elif here != legs:

@@ -47,9 +47,14 @@ def run(declarations, expressions, statements, timeout):
         if line.startswith("R") and "=" in line:
             answers.append([])
             line = line.split("=", 1)[1]
-        line = line.rstrip(";")
-        if line and line != "0":
-            answers[-1].append(line)
+        line = line.rstrip(";").rstrip("\\")
+        if not line or line == "0":
+            continue
+        terms = answers[-1]
+        if terms and (line[0] not in "+-" or terms[-1][-1] in "(^*"):       # FORM broke a long term
+            terms[-1] += line
+        else:
+            terms.append(line)
     if len(answers) != len(expressions):
         raise InputError(f"FORM answered {len(answers)} of {len(expressions)} expressions")
     return answers
@@ -60,6 +65,8 @@ def _wrapped(expression, width=2000):
     lines = []
     while len(expression) > width:
         cut = max(expression.rfind("*", 0, width), expression.rfind("+", 0, width)) + 1
+        if not cut:
+            raise InputError(f"a number or name of more than {width} characters")
         lines.append(expression[:cut])
         expression = expression[cut:]
     return "\n".join([*lines, expression])

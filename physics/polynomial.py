@@ -3,13 +3,18 @@
 A polynomial is {monomial: Fraction}, a monomial a tuple of (symbol, power) sorted by `rank`. A propagator's denominator is
 a symbol too: its name is its own canonical text in parentheses, its power negative.
 """
+import functools
 import math
 import re
 from fractions import Fraction
 
+from files import InputError
+
+LARGEST = 100_000            # terms of a product, far above what an amplitude needs
 _INVARIANT = re.compile(r"s_\d+")
 
 
+@functools.lru_cache(maxsize=2**14)
 def rank(symbol):
     """Sort key of symbols: couplings and numbers, masses, s_ij, reg_prop, denominators; alphabetical within each."""
     if symbol.startswith("("):
@@ -32,6 +37,8 @@ def order(term):
 
 
 def multiply(left, right):
+    if len(left) * len(right) > LARGEST:
+        raise InputError(f"a product of sums with more than {LARGEST} terms")
     product = {}
     for a, x in left.items():
         for b, y in right.items():

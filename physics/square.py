@@ -44,8 +44,12 @@ def square_many(amps, basis="all", timeout=60):
     for k, amp in enumerate(amps):
         try:
             rows.append((k, Row(amp, basis)))
-        except (InputError, ZeroDivisionError) as error:
-            results[k] = error if isinstance(error, InputError) else InputError("division by zero")
+        except ZeroDivisionError:
+            results[k] = InputError("division by zero")
+        except RecursionError:
+            results[k] = InputError("a scalar factor is nested too deep")
+        except InputError as error:
+            results[k] = error
     todo = [rows] if rows else []
     while todo:
         batch = todo.pop()
@@ -62,6 +66,8 @@ def square_many(amps, basis="all", timeout=60):
                 results[k] = row.read(output)
             except InputError as error:
                 results[k] = error
+            except (ValueError, IndexError):
+                results[k] = InputError("FORM's answer cannot be read")
     return results
 
 
@@ -115,7 +121,7 @@ def _rational_node(node, values):
             raise InputError("an exponent above 100")
         base = reciprocal(values[0]) if exponent < 0 else values[0]
         return functools.reduce(multiply, [base] * abs(exponent), {(): Fraction(1)})
-    raise InputError(f"{to_text(node)[:40]}: only numbers, symbols, sin and cos of an angle, their sums, products and powers can be squared")
+    raise InputError(f"{to_text(node)[:40]}: only numbers, symbols, sin, cos and tan of an angle, their sums, products and powers can be squared")
 
 
 def reciprocal(polynomial):
@@ -125,6 +131,8 @@ def reciprocal(polynomial):
     if len(polynomial) == 1:
         (term, value), = polynomial.items()
         return {monomial({symbol: -power for symbol, power in term}): 1 / value}
+    if any(symbol in ("i", ROOT_2) for term in polynomial for symbol, _ in term):
+        raise InputError("a sum with i or a root in a denominator (widths of propagators are not supported)")
     lead, text = denominator_text(polynomial)
     return {((f"({text})", -1),): 1 / lead}
 
@@ -146,6 +154,10 @@ class Row:
         self.legs = {leg.number: leg for leg in legs}
         fields = sorted((t for t in terms[0].tensors if type(t) is Field), key=lambda field: field.leg)
         off_shell = {f"s_{leg.number}{leg.number}" for leg in legs} & names_in(tree)
+        known = {f"s_{i}{j}" for i, j in itertools.combinations_with_replacement(range(1, len(legs) + 1), 2)}
+        for name in sorted(names_in(tree) - known):
+            if name.startswith("s_") and name[2:].isdigit():
+                raise InputError(f"{name} names a momentum that no leg carries")
         self.symbols, self.names = {}, []                    # our symbol -> FORM's x0, x1, ...; and back
         self.lines = 0                                       # spin lines in use
         self.on_shell = {f"s{leg.number}x{leg.number}": mass_symbol(leg.name) for leg in legs
@@ -157,7 +169,7 @@ class Row:
             coefficient = functools.reduce(multiply, (reciprocal(rational(node)) if inverse else rational(node)
                                                       for node, inverse in term.scalars), {(): Fraction(1)})
             coefficient = substitute(coefficient, self.eliminated)
-            lines, factors, mirrored, colours = structure(term)
+            lines, factors, mirrored, colours = structure(term, len(legs))
             joins = tuple(sorted((left, right) for left, right, _ in lines))
             groups.setdefault((joins, colours), []).append((coefficient, sorted(lines), factors, mirrored))
         self.vectors = [self.vector_sum(leg, field) for leg, field in zip(legs, fields) if not leg.kind and len(field.indices) > 1]
@@ -245,9 +257,9 @@ class Row:
                     symbol = "s_" + symbol[1:].replace("x", "")
                 elif symbol[0] == "x" and symbol[1:].isdigit():
                     symbol = self.names[int(symbol[1:])]
-                    if symbol == ROOT_2 and power % 2 == 0:
+                    if symbol == ROOT_2:                     # at most one root is left: it has no power in the text
                         value *= Fraction(2) ** (power // 2)
-                        continue
+                        power %= 2
                 else:
                     raise InputError(f"the square is not a real polynomial of scalar products: {line.strip()}")
                 powers[symbol] = powers.get(symbol, 0) + power
@@ -329,7 +341,7 @@ def gammas(line, spin_line, conjugate):
     return "*".join(text) or f"gi_({spin_line})"
 
 
-def structure(term):
+def structure(term, legs_count):
     """The tensors of a term as (fermion lines, other factors, other factors of the conjugate, colour structure).
 
     A line is (starred leg, plain leg, [(matrix, its Lorentz index, that of the conjugate), ...]). The Lorentz index of leg 3 is m3, in the
@@ -345,7 +357,7 @@ def structure(term):
         if len(where) != 2:
             raise InputError(f"index {index} occurs {len(where)} times in a term, expected 2")
         legs = [tensor for tensor in where if type(tensor) is Field]
-        in_colour = any(index not in (leg.indices[-1], leg.indices[-1][1:]) for leg in legs)
+        in_colour = any(index != leg.indices[-1].lstrip("+") for leg in legs)
         if in_colour:
             names = [f"{'c' if leg.kind else 'a'}{leg.leg}" for leg in legs]
             here[index] = names[0]
@@ -369,11 +381,13 @@ def structure(term):
         elif tensor.name in ("P_L", "P_R") and len(bare) == 2:
             rows[bare[0]] = (tensor.name, None, None), bare[1]
         elif tensor.name.startswith("p_") and len(bare) == 1:
+            if not 1 <= int(tensor.name[2:]) <= legs_count:
+                raise InputError(f"{tensor.name} is the momentum of no leg")
             factors.append(f"p{int(tensor.name[2:])}({here[bare[0]]})")
             mirrored.append(f"p{int(tensor.name[2:])}({there[bare[0]]})")
         elif tensor.name in ("T_C_10", "f_SU3") and len(bare) == 3:
-            legs = (here[index] if here[index][0] in "ac" else index for index in bare)
-            colours.append(("t" if tensor.name == "T_C_10" else "f", *legs))
+            labels = (here[index] if here[index][0] in "ac" else f"%{here[index]}" for index in bare)      # % marks a summed one
+            colours.append(("t" if tensor.name == "T_C_10" else "f", *labels))
         else:
             raise InputError(f"unknown tensor {tensor.name} with {len(bare)} indices")
     lines, used = [], 0

@@ -182,26 +182,38 @@ def test_max_rows(run, tmp_path):
 def test_a_file_that_is_no_csv_is_one_line_and_overwrites_nothing(run, tmp_path, text, message):
     if text is not None:
         (tmp_path / "in.csv").write_bytes(text)
-    (tmp_path / "out.csv").write_text("kept")
+    (tmp_path / "out.csv").write_text("row,amp,prediction,kept")
     with pytest.raises(InputError) as error:
         call(run, f"--input={tmp_path / 'in.csv'}", f"--output={tmp_path / 'out.csv'}")
     assert message in str(error.value) and "\n" not in str(error.value)
-    assert (tmp_path / "out.csv").read_text() == "kept"
+    assert (tmp_path / "out.csv").read_text() == "row,amp,prediction,kept"
     assert not [path for path in tmp_path.iterdir() if path.name not in ("in.csv", "out.csv")]
 
 
 def test_a_row_with_too_few_cells_late_in_the_file_overwrites_nothing(run, tmp_path):
     (tmp_path / "in.csv").write_text('amp,x\n"m_e",1\nm_e\n')
-    (tmp_path / "out.csv").write_text("kept")
+    (tmp_path / "out.csv").write_text("row,amp,prediction,kept")
     with pytest.raises(InputError, match="in.csv:3: 1 cells"):
         call(run, f"--input={tmp_path / 'in.csv'}", f"--output={tmp_path / 'out.csv'}")
-    assert (tmp_path / "out.csv").read_text() == "kept"
+    assert (tmp_path / "out.csv").read_text() == "row,amp,prediction,kept"
 
 
 def test_the_input_is_never_overwritten(run, tmp_path):
     path = write_csv(tmp_path / "in.csv", [{"amp": run[1][0]["amp"]}])
+    with pytest.raises(InputError, match="no earlier output"):
+        call(run, f"--input={path}", f"--output={path}")
+    path.write_text(f'row,amp,prediction\n1,"{run[1][0]["amp"]}",2\n')
     with pytest.raises(InputError, match="is the input itself"):
         call(run, f"--input={path}", f"--output={path}")
+
+
+@pytest.mark.parametrize("name", ["best.pt", "config.py", "train.csv"])
+def test_nothing_but_earlier_predictions_is_overwritten(run, tmp_path, name):
+    path = tmp_path / name
+    path.write_text("mine")
+    with pytest.raises(InputError, match="no earlier output"):
+        call(run, f"--output={path}")
+    assert path.read_text() == "mine"
 
 
 def test_half_a_checkpoint_is_named(run, tmp_path):

@@ -82,7 +82,7 @@ def averaged(text, energy=0.0, angle=1.0, masses=None):
     for i in range(4):
         for j in range(i, 4):
             values[f"s_{i + 1}{j + 1}"] = np.einsum("pm,m,pm->p", momenta[i], judge.METRIC.diagonal(), momenta[j])
-    return judge.averaged_square(terms, legs, values, momenta).real[0]
+    return judge.averaged_square(terms, legs, values, momenta)[0].real[0]
 
 
 @pytest.mark.parametrize("process", ["nu_e e~ -> W A", "u d~ -> W A", "W A -> W A"])

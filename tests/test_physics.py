@@ -269,3 +269,41 @@ def test_text_of_a_row_never_becomes_form_input():
 
 def test_feyngraph_draws_what_the_amplitude_says():
     assert [p.particle().name() for d in diagrams(parse_process("e A -> e A", QED), QED) for p in d.propagators()] == ["e", "e"]
+
+
+@pytest.mark.parametrize("name", ["a1", "a3", "c1", "c3", "zz", "d_", "x0"])
+def test_names_of_indices_mean_nothing_to_form(name):
+    """An index without its % is read as well; it collides with nothing in the program that FORM gets."""
+    for process in ("u d -> u d", "u G -> u G"):
+        amp = amplitudes(parse_process(process, THEORIES["qcd"]), THEORIES["qcd"])[0]
+        for index in ("%g_1", "%C_1", "%a_1"):
+            other = re.sub(re.escape(index) + r"(?!\d)", lambda _: name, amp)
+            assert square(other) == square(amp)
+
+
+def test_a_row_does_not_depend_on_its_neighbours():
+    amp = process_amplitudes("e e~ -> mu mu~")[0]
+    stranger = rf"p_5_%\mu_9*p_1_+%\mu_9*{amp}"
+    five = process_amplitudes("e e~ -> mu mu~ A")[0]
+    for answers in (square_many([stranger]), square_many([stranger, five])):
+        assert "p_5 is the momentum of no leg" in str(answers[0])
+    assert "s_15 names a momentum" in str(square_many([f"s_15*{amp}", five])[0])
+
+
+def test_roots_of_two_are_exact():
+    amp = process_amplitudes("e e~ -> mu mu~")[0]
+    for factor in ("2^(1/2)", "(1/2^(1/2) + e)", "2^(1/2)*2^(1/2)*2^(1/2)"):
+        assert verify(f"{factor}*{amp}", square(f"{factor}*{amp}"))
+
+
+def test_long_terms_of_form_are_read_whole():
+    amp = process_amplitudes("e e~ -> mu mu~")[0]
+    long = "*".join(f"k{j}" for j in range(60)) + f"*{amp}"
+    assert verify(long, square(long))
+    assert isinstance(square_many(["7" * 2500 + f"*{amp}"])[0], InputError)
+
+
+def test_an_amplitude_that_vanishes_has_the_square_zero():
+    amp = process_amplitudes("e e~ -> mu mu~")[0]
+    zero = rf"(p_1_%\mu_9 + p_2_%\mu_9 - p_3_%\mu_9 - p_4_%\mu_9)*p_1_+%\mu_9*{amp}"
+    assert square(zero, "independent") == "0" and verify(zero, "0") and not verify(zero, "s_12") and not verify(amp, "0")

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -130,6 +131,34 @@ def test_other_settings_do_not_overwrite_a_data_set(small):
     assert contents(small[0]) == before
 
 
+def test_a_changed_data_set_is_not_called_complete(tmp_path):
+    assert run(tmp_path, SMALL, "--workers=1").returncode == 0
+    (tmp_path / "train.csv").write_text("amp,sqamp\nmine,mine\n")
+    done = run(tmp_path, SMALL, "--workers=1")
+    assert done.returncode == 2 and "train.csv is not what this program wrote" in done.stderr
+
+
+def test_a_damaged_part_is_made_again(tmp_path, small):
+    flags = (SMALL, "--workers=1", "--test_fraction=0.2", "--valid_fraction=0.2")
+    settings = prepare.load_settings("", [], [f"--data_dir={tmp_path}", *flags])
+    parts = tmp_path / ".parts" / prepare.fingerprint(settings)[1]
+    parts.mkdir(parents=True)
+    (parts / "000000.json").write_text('{"rows": [')
+    assert run(tmp_path, *flags).returncode == 0 and contents(tmp_path) == contents(small[0])
+
+
+def test_a_killed_worker_ends_the_run_with_one_line(tmp_path):
+    process = subprocess.Popen([sys.executable, ROOT / "prepare.py", f"--data_dir={tmp_path}", "--workers=1", "--theory=ew"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not list(tmp_path.glob(".parts/*/*.json")) and process.poll() is None:
+        time.sleep(0.01)
+    for child in children.read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2 and "a worker process was killed" in said and "Traceback" not in said
+
+
 def test_foreign_files_are_left_alone(tmp_path):
     (tmp_path / "train.csv").write_text("amp,sqamp\nmine,mine\n")
     done = run(tmp_path, SMALL, "--workers=1")
@@ -173,8 +202,8 @@ def test_diagrams_are_drawn(tmp_path):
     done = run(tmp_path, "--draw=e A -> e A; e e~ -> mu mu~ A")
     assert done.returncode == 0 and "2 diagrams" in done.stdout and "4 diagrams" in done.stdout
     assert (tmp_path / "diagrams" / "e_A_to_e_A.svg").read_text().count("<svg") >= 1
-    done = run(tmp_path, "--draw=A A -> A A")
-    assert done.returncode == 2 and "no tree diagram" in done.stderr
+    done = run(tmp_path, "--draw=A A -> A A; e e -> e e")
+    assert "A A -> A A: no tree diagram" in done.stdout and "2 diagrams" in done.stdout
 
 
 def test_csv_files_are_read_by_the_standard_library(small):

@@ -113,7 +113,7 @@ def test_photon_current_is_conserved_only_in_the_sum_of_all_diagrams(monkeypatch
         terms = expand(parse(text.replace("reg_prop", "0")))
         legs = legs_of(terms)
         values, momenta = judge.random_point(legs, {"e", "m_e"}, np.random.default_rng(1), 3)
-        return np.abs(judge.averaged_square(terms, legs, values, momenta))
+        return np.abs(judge.averaged_square(terms, legs, values, momenta)[0])
 
     assert (size(diagrams[0]) > 1e-3).all() and (size(diagrams[1]) > 1e-3).all()
     assert (size(" + ".join(diagrams)) < 1e-12).all()
@@ -205,3 +205,19 @@ def test_command_refuses_broken_files_in_one_line(tmp_path, content, reason):
     done = command(path, "--workers=1")
     assert done.returncode == 2 and reason in done.stderr and str(path) in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("amp, sqamp", [
+    (ELECTRON_MUON + "/10^200", "s_12/10^200/10^200"), ("h(p_1)*h(p_2)", "1"), (ELECTRON_MUON, "sin(" + "9" * 400 + ")*e"), (ELECTRON_MUON, "9" * 5000),
+    (ELECTRON_MUON, "\u0661\u0666"), (ELECTRON_MUON + "*p_x_{%a}*p_x_{%a}", SQUARE), (ELECTRON_MUON.replace("p_4", "p_" + "9" * 5000), SQUARE),
+    ("*".join([f"({ELECTRON_MUON.split('*')[2]} + e)"] * 30) + "*" + ELECTRON_MUON, SQUARE), (ELECTRON_MUON, "-(" * 30000 + "e" + ")" * 30000 + "^e"),
+    (ELECTRON_MUON, "e^theta_W^(10^9)"), ("", ""),
+])
+def test_absurd_text_is_never_right_and_never_a_traceback(amp, sqamp):
+    assert verify(amp, sqamp).status in ("unreadable", "wrong")
+
+
+def test_a_photon_on_its_mass_shell_does_not_decay():
+    decay = r"e*gamma_{%\mu_1,%a_1,%a_2}*A_{i_1,+%\mu_1}(p_1)*e_{i_2,%a_1}(p_2)_u^(*)*e_{i_3,%a_2}(p_3)_v"
+    assert "massless particle cannot decay" in verify(decay, "e^2").reason
+    assert verify(decay, "2*e^2*(2*m_e^2 + s_11)")           # off its mass shell it does: Peskin & Schroeder, section 7.5, without 1/3 of the average

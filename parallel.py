@@ -1,0 +1,27 @@
+"""An ordered map over worker processes that streams its input and notices a worker that dies."""
+import collections
+import concurrent.futures
+import os
+
+from files import InputError
+
+AHEAD = 4                    # pieces of work a worker that are read ahead: memory does not grow with the input
+
+
+def parallel_map(function, tasks, workers):
+    """Results of function(task) in the order of the tasks, from so many processes (0: one a core). A generator."""
+    workers = workers or os.cpu_count()
+    tasks, pending = iter(tasks), collections.deque()
+    with concurrent.futures.ProcessPoolExecutor(workers) as pool:
+        try:
+            for task in tasks:
+                pending.append(pool.submit(function, task))
+                if len(pending) >= AHEAD * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        except concurrent.futures.process.BrokenProcessPool:
+            raise InputError("a worker process was killed (out of memory?); run again to go on where it stopped") from None
+        finally:
+            for future in pending:
+                future.cancel()
