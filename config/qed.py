@@ -1,6 +1,7 @@
 """Every QED 2->2 diagram with the model size that the GPU benchmarks use."""
 theory = "qed"
 processes = "2->2"
+rename_particles = True
 
 d_model = 512
 heads = 8
