@@ -45,6 +45,8 @@ def bench_tokenizer(copies=8):
     with tempfile.TemporaryDirectory() as folder:
         write_rows(Path(folder, "train.csv"), ["amp", "sqamp"], rows)
         tokenizer = Tokenizer(build_vocabulary(Path(folder, "train.csv")))
+        packed = load_split(folder, "train", tokenizer, 999, 999)
+        print(f"QED 2->2: {len(packed.src) / len(rows):.1f} source and {len(packed.tgt) / len(rows):.1f} target tokens a row, with the end token")
         for limit in range(1000, 1000 + ROUNDS):             # another limit, another cache
             started = time.perf_counter()
             load_split(folder, "train", tokenizer, limit, limit)

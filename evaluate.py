@@ -11,7 +11,8 @@ predictions.csv beside it. In the report, each a share of the rows:
     token_accuracy      positions with the right token, over the longer of answer and truth; mean of the rows (the figure
                         of the SYMBA blog of 2022; one of our tokens is worth two of theirs)
     lookup_accuracy     what a lookup table of the training rows gets right, up to the order of terms; the better of "exact"
-                        (its keys are amplitudes up to index names) and "renamed" (up to particle names as well)
+                        (its keys are amplitudes up to index names) and "renamed" (up to particle names as well); beside it
+                        in `lookup` stands "rescaled" (up to the product of the charges as well, see lookup.py)
     ceiling             what exact match can hope for: one amplitude may stand with several right texts of its square; for each
                         row, the share of the most frequent text among the rows of its amplitude in all splits
 An answer that is not finished, or to an amplitude that the model cannot read, is wrong.
@@ -33,8 +34,8 @@ import checkpoint
 from configurator import load_settings
 from decode import COLUMNS, check_settings, data_folder, decode, device_of, load, prediction_row, read_input
 from files import InputError, check_output, main_guard, write_json, write_rows
-from lookup import lookup_scores
-from tokenizer import canonical_key, sqamp_tokens
+from lookup import canonical_key, lookup_scores
+from tokenizer import sqamp_tokens
 from verify import verify
 
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "batch_rows", "max_rows", "device"]
@@ -125,7 +126,7 @@ def report_of(rows, train, others):
     return {
         **accuracies(rows),
         "token_accuracy": statistics.fmean(map(token_accuracy, rows)),
-        "lookup_accuracy": max(lookup.values()),
+        "lookup_accuracy": max(lookup["exact"], lookup["renamed"]),
         "ceiling": highest,
         "lookup": lookup,
         "rows_with_several_texts": ambiguous,
@@ -185,7 +186,8 @@ def table(report):
              f"right physics      {report['right_physics']:7.2%}   the exact text, or verified as the square though spelled otherwise",
              f"token accuracy     {report['token_accuracy']:7.2%}",
              f"lookup table       {report['lookup_accuracy']:7.2%}   what a table of the training rows would score: {lookup['exact']:.2%} if it ignores",
-             f"{'':28}index names, {lookup['renamed']:.2%} if particle names too; {report['rows_in_training_set']} rows are in the training set"]
+             f"{'':28}index names, {lookup['renamed']:.2%} if particle names too, {lookup['rescaled']:.2%} if the number in front too;",
+             f"{'':28}{report['rows_in_training_set']} rows are in the training set up to index names"]
     for title, groups in (("process", report["by_process"]), ("target tokens", report["by_length"])):
         width = max(map(len, (title, *groups)))
         lines += ["", f"{title:{width}}  {'rows':>6} {'exact':>8} {'physics':>8}"]

@@ -1,27 +1,60 @@
-"""The baseline that a model has to beat: a lookup table of the training rows.
+"""When two rows count as the same, and the baseline that a model has to beat: a lookup table of the training rows.
 
-It answers an amplitude with the square of a training amplitude that is equal up to index names ("exact"), or up to index
-and particle names ("renamed"; the masses in the answer are renamed back).
+The table answers an amplitude with the square of a training amplitude that is equal up to index names ("exact"), up to index
+and particle names ("renamed"; the masses in the answer are renamed back), or up to these and the number in front, the product
+of the charges ("rescaled"; the number in front of the answer is multiplied by the square of the ratio).
 """
 import re
+from fractions import Fraction
 
 from files import InputError
 from physics.expression import parse
-from physics.polynomial import factored_text
+from physics.polynomial import factored_text, scaled
 from physics.square import rational
-from tokenizer import canonical_key, template
+from tokenizer import amp_tokens
 
-KINDS = ("exact", "renamed")
+KINDS = ("exact", "renamed", "rescaled")
+MASS_OR_LEG = re.compile(r"(?<!\w)m_([A-Za-z]\w*)|(?<!\w)([A-Za-z]\w*?)(?=(?:_\{ \})?\(p_)")
 _MASS = re.compile(r"(?<!\w)m_(\w+)")
 
 
+def canonical_key(amp):
+    """The amplitude up to index names: equal for two rows exactly if only these differ."""
+    return " ".join(amp_tokens(amp)[0])
+
+
+def template(amp):
+    """The amplitude up to index and particle names, and the particles in order of first appearance, as field or in a mass.
+
+    `m_e` becomes `m_P0`, `e_{ }(p_1)_u` becomes `P0_{ }(p_1)_u`; numbers, so charges, stay.
+    """
+    particles = {}
+
+    def rename(match):
+        number = particles.setdefault(match[1] or match[2], len(particles))
+        return f"m_P{number}" if match[1] else f"P{number}"
+
+    return MASS_OR_LEG.sub(rename, canonical_key(amp)), list(particles)
+
+
+def template_key(amp):
+    """The amplitude up to index and particle names: equal for two rows exactly if only these differ."""
+    return template(amp)[0]
+
+
 def lookup_table(rows):
-    """{"exact": {key: sqamp}, "renamed": {key: sqamp with masses m_P0, m_P1, ...}} of rows with `amp` and `sqamp`."""
+    """{kind: {key: entry}} of rows with `amp` and `sqamp`. The entry is the sqamp; "renamed" with masses m_P0, m_P1, ...;
+    "rescaled" as (number in front over that of the amplitude squared, the rest with such masses)."""
     table = {kind: {} for kind in KINDS}
     for row in rows:
         table["exact"][canonical_key(row["amp"])] = row["sqamp"]
         key, particles = template(row["amp"])
-        table["renamed"][key] = _rename_masses(row["sqamp"], {name: f"P{k}" for k, name in enumerate(particles)})
+        square = _rename_masses(row["sqamp"], {name: f"P{k}" for k, name in enumerate(particles)})
+        table["renamed"][key] = square
+        charges, rest = _split_number(row["amp"])
+        number, square = _split_number(square)
+        if charges:
+            table["rescaled"][template_key(rest)] = number / charges**2, square
     return table
 
 
@@ -29,13 +62,17 @@ def look_up(table, amp, kind):
     """The table's answer to an amplitude, or None."""
     if kind == "exact":
         return table["exact"].get(canonical_key(amp))
-    key, particles = template(amp)
-    answer = table["renamed"].get(key)
+    charges, rest = _split_number(amp) if kind == "rescaled" else (1, amp)
+    key, particles = template(rest)
+    answer = table[kind].get(key)
+    if answer and kind == "rescaled":
+        number, square = answer
+        answer = scaled(number * charges**2, [square])
     return answer and _rename_masses(answer, {f"P{k}": name for k, name in enumerate(particles)})
 
 
 def lookup_scores(train, test):
-    """{"exact": share, "renamed": share} of the test rows that a table of the training rows answers right.
+    """{kind: share} of the test rows that a table of the training rows answers right.
 
     An answer is right if it is the row's sqamp, or the same polynomial over the same propagators spelled in another order.
     """
@@ -46,6 +83,14 @@ def lookup_scores(train, test):
             answer = look_up(table, row["amp"], kind)
             right[kind] += answer is not None and (answer == row["sqamp"] or _canonical(answer) == _canonical(row["sqamp"]))
     return {kind: count / max(len(test), 1) for kind, count in right.items()}
+
+
+def _split_number(text):
+    """The number in front of a product and the rest of its text."""
+    match = re.match(r"(?:\((-\d+(?:/\d+)?)\)|(-?\d+(?:/\d+)?))\*|(-)", text)
+    if not match:
+        return Fraction(1), text
+    return Fraction(match[1] or match[2] or -1), text[match.end():]
 
 
 def _rename_masses(sqamp, names):

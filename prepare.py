@@ -29,11 +29,10 @@ import physics.amplitude
 import physics.square
 from configurator import load_settings
 from files import InputError, atomic_open, main_guard, read_rows, write_json, write_rows
-from lookup import lookup_scores
+from lookup import canonical_key, lookup_scores, template_key
 from parallel import parallel_map
 from physics.amplitude import parse_process, process_text
 from physics.theory import THEORIES, conserved_charges
-from tokenizer import canonical_key, template_key
 from verify import verify
 
 KEYS = ["theory", "processes", "squares", "basis", "split", "valid_fraction", "test_fraction", "randomise_indices", "input", "draw", "data_dir", "seed", "workers"]

@@ -316,36 +316,6 @@ def amp_text(tokens, names):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Keys under which rows count as the same
-
-MASS_OR_LEG = re.compile(r"(?<!\w)m_([A-Za-z]\w*)|(?<!\w)([A-Za-z]\w*?)(?=(?:_\{ \})?\(p_)")
-
-
-def canonical_key(amp):
-    """The amplitude up to index names: equal for two rows exactly if only these differ."""
-    return " ".join(amp_tokens(amp)[0])
-
-
-def template(amp):
-    """The amplitude up to index and particle names, and the particles in order of first appearance, as field or in a mass.
-
-    `m_e` becomes `m_P0`, `e_{ }(p_1)_u` becomes `P0_{ }(p_1)_u`; numbers, so charges, stay.
-    """
-    particles = {}
-
-    def rename(match):
-        number = particles.setdefault(match[1] or match[2], len(particles))
-        return f"m_P{number}" if match[1] else f"P{number}"
-
-    return MASS_OR_LEG.sub(rename, canonical_key(amp)), list(particles)
-
-
-def template_key(amp):
-    """The amplitude up to index and particle names: equal for two rows exactly if only these differ."""
-    return template(amp)[0]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Tokens <-> ids
 
 FERMION = re.compile(r"(?<!\w)([A-Za-z]\w*)_\{[^{}]*\}\(p_\d+\)_[uv]")

@@ -143,7 +143,7 @@ def _fermion_line(start, vertices, legs, n_in, theory, fresh):
     dirac = f"%a_{next(fresh)}"
     spinors = [(start.id(), dirac, ("c", _key(start)))]
     alternatives = [(Fraction(1), [], [], dirac)]            # the last entry: Dirac index that the next matrix continues
-    at, colours = start.vertex().id(), {}
+    at = start.vertex().id()
     while True:
         vertex, (bar, psi, boson) = vertices[at]
         column, grown = f"%a_{next(fresh)}", []
@@ -152,8 +152,8 @@ def _fermion_line(start, vertices, legs, n_in, theory, fresh):
                 matrices, end = [], row
                 for name in rule.structure.split():          # the last matrix ends in the index `column`
                     if name == "gamma":
-                        start_row, end = end, column if rule.structure.endswith(("gamma", "T")) else f"%a_{next(fresh)}"
-                        matrices.append(("gamma", _mu(boson, at, theory), start_row, end))
+                        before, end = end, f"%a_{next(fresh)}" if "P_L" in rule.structure else column
+                        matrices.append(("gamma", _mu(boson, at, theory), before, end))
                     elif name == "P_L":
                         matrices.append(("P_L", end, column))
                         end = column
@@ -217,7 +217,7 @@ def _number(ends, at, theory, n_in, fresh):
 
 
 def _four_gluons(ends, at, theory, n_in, fresh):
-    """-i g^2 [f^abe f^cde (g^mu rho g^nu sigma - g^mu sigma g^nu rho) + two permutations] (Peskin & Schroeder, fig. A.1)."""
+    """-i g^2 [f^abe f^cde (g^mu rho g^nu sigma - g^mu sigma g^nu rho) + two permutations] (Peskin & Schroeder, appendix A.1)."""
     mu, colour = [("mu", _key(end)) for end in ends], [("c", _key(end)) for end in ends]
     terms = []
     for a, b, c, d in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2)):
@@ -297,7 +297,7 @@ class _Names:
                 places.setdefault(index, []).append(name)
         met, texts = set(), []
 
-        def lorentz(index, is_gamma):
+        def lorentz(index):
             name = self.name(index, "%\\mu_")
             first = index not in met
             met.add(index)
@@ -306,9 +306,9 @@ class _Names:
 
         for name, *indices in sorted(tensors, key=lambda tensor: tensor[0] != "p"):
             if name == "p":
-                texts.append(f"p_{indices[0] + 1}_{lorentz(indices[1], False)}")
+                texts.append(f"p_{indices[0] + 1}_{lorentz(indices[1])}")
             elif name == "gamma":
-                texts.append(f"gamma_{{{lorentz(indices[0], True)},{self.name(indices[1], '%a_')},{self.name(indices[2], '%a_')}}}")
+                texts.append(f"gamma_{{{lorentz(indices[0])},{self.name(indices[1], '%a_')},{self.name(indices[2], '%a_')}}}")
             elif name == "P_L":
                 texts.append(f"P_L_{{{self.name(indices[0], '%a_')},{self.name(indices[1], '%a_')}}}")
             elif name == "T_C_10":
@@ -319,7 +319,7 @@ class _Names:
             star = "" if k < n_in else "^(*)"
             if indices:
                 mu, *colour = indices
-                indices = [f"i_{k + 1}", *(self.name(c, "%g_") for c in colour), lorentz(mu, False)]
+                indices = [f"i_{k + 1}", *(self.name(c, "%g_") for c in colour), lorentz(mu)]
                 texts.append(f"{legs[k].field}_{{{','.join(indices)}}}(p_{k + 1}){star}")
             else:
                 texts.append(f"{legs[k].field}(p_{k + 1}){star}")

@@ -11,7 +11,7 @@ DECLARATIONS = """AutoDeclare Indices c=3,d=3,e=3;
 AutoDeclare Indices a=8,b=8;
 CFunction t;
 """
-# Fierz identity for generators with tr(TaTb) = 1/2 (Peskin & Schroeder, problem 17.2)
+# Fierz identity, the completeness of the generators with tr(TaTb) = 1/2 and the unit matrix
 FIERZ = """repeat id t(a1?,c1?,c2?)*t(a1?,c3?,c4?) = 1/2*d_(c1,c4)*d_(c2,c3)-1/6*d_(c1,c2)*d_(c3,c4);
 id t(a1?,c1?,c1?) = 0;
 """

@@ -50,6 +50,8 @@ def run(declarations, expressions, statements, timeout):
         line = line.rstrip(";").rstrip("\\")
         if not line or line == "0":
             continue
+        if not answers:
+            continue                                         # a message before the first expression
         terms = answers[-1]
         if terms and (line[0] not in "+-" or terms[-1][-1] in "(^*"):       # FORM broke a long term
             terms[-1] += line

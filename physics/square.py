@@ -5,7 +5,8 @@ amplitude times conjugate then closes the lines into traces, with a spin sum at 
 
     sum u ubar = pslash + m, sum v vbar = pslash - m, photons and gluons -g, massive vectors -g + p p / m^2
 
-(Peskin & Schroeder (3.66), (3.67), (5.75)). FORM takes the traces and contracts, and sums the colours. Prefactors, denominators and the canonical form are exact rational arithmetic here. One FORM process squares many rows.
+(Peskin & Schroeder (3.66), (3.67), (5.75)). FORM takes the traces and contracts, and sums the colours. Prefactors, denominators
+and the canonical form are exact rational arithmetic here. One FORM process squares many rows.
 """
 import functools
 import itertools
@@ -153,15 +154,15 @@ class Row:
         legs = legs_of(terms)
         self.legs = {leg.number: leg for leg in legs}
         fields = sorted((t for t in terms[0].tensors if type(t) is Field), key=lambda field: field.leg)
-        off_shell = {f"s_{leg.number}{leg.number}" for leg in legs} & names_in(tree)
+        used = names_in(tree)
         known = {f"s_{i}{j}" for i, j in itertools.combinations_with_replacement(range(1, len(legs) + 1), 2)}
-        for name in sorted(names_in(tree) - known):
+        for name in sorted(used - known):
             if name.startswith("s_") and name[2:].isdigit():
                 raise InputError(f"{name} names a momentum that no leg carries")
-        self.symbols, self.names = {}, []                    # our symbol -> FORM's x0, x1, ...; and back
+        self.symbols = {}                                    # our symbol -> FORM's x0, x1, ... in this order
         self.lines = 0                                       # spin lines in use
         self.on_shell = {f"s{leg.number}x{leg.number}": mass_symbol(leg.name) for leg in legs
-                         if f"s_{leg.number}{leg.number}" not in off_shell}
+                         if f"s_{leg.number}{leg.number}" not in used}
         self.weight = average(legs, fields)
         self.eliminated = conservation(legs, self.on_shell) if basis == "independent" else {}
         groups = {}                                          # (which leg each fermion line joins to which, colour) -> terms
@@ -186,10 +187,7 @@ class Row:
         """FORM's name of a symbol: text of the row never reaches FORM's input."""
         if symbol == "i":
             return "i_"
-        if symbol not in self.symbols:
-            self.symbols[symbol] = f"x{len(self.names)}"
-            self.names.append(symbol)
-        return self.symbols[symbol]
+        return self.symbols.setdefault(symbol, f"x{len(self.symbols)}")
 
     def coefficient(self, polynomial):
         terms = ["*".join([f"({value})", *(f"{self.name(symbol)}^{power}" if power > 0 else f"{self.name(symbol)}^({power})"
@@ -240,11 +238,11 @@ class Row:
 
     def read(self, output):
         """Canonical text from FORM's terms, one a line."""
-        total = {}
+        total, names = {}, list(self.symbols)
         for line in output:
-            value, powers = Fraction(1), {}
-            for factor in line.replace("-", "-1*", 1).lstrip("+").split("*") if line[0] == "-" else line.lstrip("+").split("*"):
-                if factor[0].isdigit() or factor[0] == "-":
+            value, powers = Fraction(-1 if line[0] == "-" else 1), {}
+            for factor in line.lstrip("+-").split("*"):
+                if factor[0].isdigit():
                     value *= Fraction(factor)
                     continue
                 symbol, _, power = factor.partition("^")
@@ -256,7 +254,7 @@ class Row:
                 elif symbol[0] == "s":
                     symbol = "s_" + symbol[1:].replace("x", "")
                 elif symbol[0] == "x" and symbol[1:].isdigit():
-                    symbol = self.names[int(symbol[1:])]
+                    symbol = names[int(symbol[1:])]
                     if symbol == ROOT_2:                     # at most one root is left: it has no power in the text
                         value *= Fraction(2) ** (power // 2)
                         power %= 2

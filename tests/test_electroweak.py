@@ -7,7 +7,7 @@ import pytest
 
 import verify as judge
 from physics.amplitude import amplitudes, parse_process
-from physics.expression import expand, legs_of, names_in, parse
+from physics.expression import expand, legs_of, parse
 from physics.square import square, square_many
 from physics.theory import THEORIES
 from verify import evaluate, verify
@@ -29,11 +29,12 @@ def test_square_of_every_diagram_is_right(process):
         assert verify(amp, str(sqamp)), (amp, sqamp)
 
 
-# -- widths: averaged |M|^2 of two-body decays into massless fermions (Peskin & Schroeder, problem 20.2, and (21.?)): 16 pi m Gamma
+# -- widths: averaged |M|^2 = 16 pi m Gamma of two-body decays into massless fermions (Peskin & Schroeder, problem 20.2):
+#    g^2 m^2 / 3 for the W, 2 (gL^2 + gR^2) g^2 m^2 / (3 cos^2) for the Z, gL = T3 - Q sin^2, gR = -Q sin^2
 
 @pytest.mark.parametrize("process, expected", [
     ("W -> nu_e e~", lambda g, sin, m: g**2 * m**2 / 3),
-    ("Z -> nu_e nu_e~", lambda g, sin, m: g**2 / (1 - sin**2) * m**2 / 6 * 2 * (1 / 4) * 2),
+    ("Z -> nu_e nu_e~", lambda g, sin, m: g**2 / (1 - sin**2) * m**2 / 3 * 2 * (1 / 2)**2),
     ("Z -> e e~", lambda g, sin, m: g**2 / (1 - sin**2) * m**2 / 3 * 2 * ((-1 / 2 + sin**2)**2 + sin**4)),
     ("Z -> u u~", lambda g, sin, m: g**2 / (1 - sin**2) * m**2 / 3 * 2 * ((1 / 2 - 2 / 3 * sin**2)**2 + (2 / 3 * sin**2)**2)),
     ("Z -> d d~", lambda g, sin, m: g**2 / (1 - sin**2) * m**2 / 3 * 2 * ((-1 / 2 + sin**2 / 3)**2 + (sin**2 / 3)**2)),
@@ -45,7 +46,7 @@ def test_decay_of_massive_vectors(process, expected):
 
 
 def test_decay_of_the_higgs():
-    """h -> f fbar: (g m_f / 2 m_W)^2 * 2 (m_h^2 - 4 m_f^2); h -> W W: g^2 m_W^2 (2 + (p.k)^2 / m_W^4) (Peskin & Schroeder, problem 21.?; Gunion et al.)."""
+    """h -> f fbar: (g m_f / 2 m_W)^2 * 2 (m_h^2 - 4 m_f^2); h -> W W: g^2 m_W^2 (2 + (p.k)^2 / m_W^4) (Peskin & Schroeder, final project III)."""
     mh, mb, mw, e, theta = 5.0, 0.7, 1.3, 0.3, 0.5
     g = e / math.sin(theta)
     values = {"m_h": mh, "m_b": mb, "m_W": mw, "theta_W": theta, "e": e, "s_12": mh**2 / 2, "s_13": mh**2 / 2}

@@ -13,8 +13,8 @@ import pytest
 import prepare
 from conftest import ROOT
 from files import read_rows
+from lookup import canonical_key, template_key
 from physics.theory import THEORIES
-from tokenizer import canonical_key, template_key
 from verify import verify
 
 SMALL = "--processes=e e~ -> mu mu~; e mu -> e mu; e A -> e A; mu A -> mu A; u u -> u u; e e~ -> A A; d A -> d A"

@@ -17,8 +17,9 @@ import batches
 import tokenizer
 from batches import collate, length_batches, load_split
 from files import InputError
-from tokenizer import (BOS, EOS, NAME, PAD, SPECIALS, SPELLING, Memo, Tokenizer, amp_text, amp_tokens, build_vocabulary, canonical_key,
-                       join_tokens, lex, number_indices, spell, sqamp_tokens, template, template_key)
+from lookup import canonical_key, template, template_key
+from tokenizer import (BOS, EOS, NAME, PAD, SPECIALS, SPELLING, Memo, Tokenizer, amp_text, amp_tokens, build_vocabulary, join_tokens,
+                       lex, number_indices, spell, sqamp_tokens)
 
 # One row of each kind that the theories have, MARTY's own spelling
 MOLLER = (r"-1/2*i*e^2*gamma_{+%\sigma_165,%gam_145,%gam_146}*gamma_{%\sigma_165,%gam_147,%del_137}*e_{i_3,%gam_146}(p_1)_u"

@@ -220,7 +220,7 @@ def test_absurd_text_is_never_right_and_never_a_traceback(amp, sqamp):
 def test_a_photon_on_its_mass_shell_does_not_decay():
     decay = r"e*gamma_{%\mu_1,%a_1,%a_2}*A_{i_1,+%\mu_1}(p_1)*e_{i_2,%a_1}(p_2)_u^(*)*e_{i_3,%a_2}(p_3)_v"
     assert "massless particle cannot decay" in verify(decay, "e^2").reason
-    assert verify(decay, "2*e^2*(2*m_e^2 + s_11)")           # off its mass shell it does: Peskin & Schroeder, section 7.5, without 1/3 of the average
+    assert verify(decay, "2*e^2*(2*m_e^2 + s_11)")           # off its mass shell it does: 4 e^2 (s_11 + 2 m^2) over two states
 
 
 if __name__ == "__main__":       # PYTHONPATH=. python tests/test_verify.py: the check of the README, some 13,000 mutants
