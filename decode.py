@@ -32,8 +32,9 @@ from tqdm import tqdm
 import checkpoint
 from configurator import load_settings
 from files import InputError, atomic_open, check_output, count_lines, main_guard, read_rows
-from model import find_device, greedy
-from tokenizer import EOS, PAD, Tokenizer
+from generate import greedy
+from model import find_device
+from tokenizer import PAD, Tokenizer
 from verify import verify
 
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "amp", "verify", "batch_rows", "max_rows", "device"]
@@ -81,10 +82,10 @@ def decode(loaded, amps, batch_rows=64, check=False):
         order = sorted(sources, key=lambda k: len(sources[k]))
         for first in range(0, len(order), batch_rows):
             rows = order[first:first + batch_rows]
-            for k, ids, logprob in zip(rows, *greedy(loaded.model, pad([sources[k] for k in rows]).to(device_of(loaded.model)),
-                                                     limits["tgt_max_len"] - 1)):             # BOS counts, but is not written
-                prediction = loaded.tokenizer.decode_sqamp(ids, loaded.tokenizer.fermions(window[k]))
-                answers[k] = Answer(prediction, logprob, *judge(window[k], prediction, ids[-1] == EOS, check))
+            src = pad([sources[k] for k in rows]).to(device_of(loaded.model))
+            for k, best in zip(rows, greedy(loaded.model, src, limits["tgt_max_len"] - 1)):   # BOS counts, but is not written
+                prediction = loaded.tokenizer.decode_sqamp(best.ids, loaded.tokenizer.fermions(window[k]))
+                answers[k] = Answer(prediction, best.logprob, *judge(window[k], prediction, best.finished, check))
         yield from (answers[k] for k in range(len(window)))
 
 

@@ -32,7 +32,8 @@ import checkpoint
 from batches import collate, length_batches, load_split
 from configurator import load_settings, settings_text
 from files import InputError, atomic_open, main_guard
-from model import ModelConfig, Transformer, find_device, greedy
+from generate import greedy
+from model import ModelConfig, Transformer, find_device
 from tokenizer import PAD, Tokenizer, build_vocabulary
 
 ARCHITECTURE = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff"]
@@ -222,9 +223,9 @@ def validate(model, packed, batches, device):
         src, tgt = (side.to(device) for side in collate(packed, batch))
         loss += loss_sum(model(src, tgt[:, :-1]), tgt[:, 1:]).item()
         tokens += (tgt[:, 1:] != PAD).sum().item()
-        answers, _ = greedy(model, src, max_len=tgt.shape[1] - 1)  # what is longer than the longest target is wrong anyway
+        answers = greedy(model, src, max_len=tgt.shape[1] - 1)  # what is longer than the longest target is wrong anyway
         truths = [packed.tgt[packed.tgt_start[row]:packed.tgt_start[row + 1]].tolist() for row in batch]
-        exact += sum(answer == truth for answer, truth in zip(answers, truths))
+        exact += sum(answer.ids == truth for answer, truth in zip(answers, truths))
         rows += len(batch)
     model.train()
     return {"valid_loss": loss / tokens, "valid_exact": exact / rows}

@@ -12,7 +12,8 @@ import checkpoint
 import decode as script
 from decode import COLUMNS, decode, load, main, pad
 from files import InputError
-from model import ModelConfig, Transformer, greedy
+from generate import greedy
+from model import ModelConfig, Transformer
 from tokenizer import BOS, EOS, Tokenizer, build_vocabulary
 
 
@@ -85,15 +86,14 @@ def test_cached_decoding_is_uncached_decoding_on_real_rows(marty, file):
     sources = [tokens.encode_amp(amp)[0] for amp in amps]
     with torch.inference_mode():
         slow = [uncached(model, torch.tensor(ids), 25) for ids in sources]
-        assert greedy(model, pad(sources), 25)[0] == slow
+        assert [answer.ids for answer in greedy(model, pad(sources), 25)] == slow
     assert len(set(map(tuple, slow))) > 1
 
 
 def test_trained_model_cached_is_uncached_with_its_logprob(run, loaded):
     src = pad([loaded.tokenizer.encode_amp(row["amp"])[0] for row in run[1]])
     with torch.inference_mode():
-        fast, logprobs = greedy(loaded.model, src, 63)
-        for row, ids, logprob in zip(src, fast, logprobs):
+        for row, (ids, logprob, _) in zip(src, greedy(loaded.model, src, 63)):
             row = row[row != 0]
             assert uncached(loaded.model, row, 63) == ids
             scores = loaded.model(row[None], torch.tensor([[BOS] + ids[:-1]]))[0].log_softmax(-1)

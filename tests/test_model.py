@@ -1,4 +1,4 @@
-"""The model: attention, masks and positions against plain formulas; decoding with the cache is decoding without it."""
+"""The model: attention, masks and positions against plain formulas."""
 import math
 
 import pytest
@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from files import InputError
-from model import ModelConfig, Transformer, attend, find_device, greedy, rotary_table, rotate
-from tokenizer import BOS, EOS, PAD
+from model import ModelConfig, Transformer, attend, find_device, rotary_table, rotate
+from tokenizer import PAD
 
 SIZES = dict(src_vocab=20, tgt_vocab=15, src_max_len=64, tgt_max_len=64, d_model=32, heads=4, encoder_layers=2,
              decoder_layers=2, d_ff=48, dropout=0.1)
@@ -36,27 +36,28 @@ def close(a, b):
 @settings(max_examples=60, deadline=None)
 def test_attention_is_softmax_of_scaled_products(rows, heads, T, S, width, masked, seed):
     torch.manual_seed(seed)
-    q = torch.randn(rows, heads, T, width, dtype=torch.double)
-    k, v = (torch.randn(rows, heads, S, width, dtype=torch.double) for _ in "kv")
+    q = torch.randn(rows, T, heads, width, dtype=torch.double)
+    k, v = (torch.randn(rows, S, heads, width, dtype=torch.double) for _ in "kv")
     mask = torch.rand(rows, 1, 1, S) < 0.6 if masked else None
     if masked:
         mask[..., 0] = True
-    score = q @ k.transpose(-1, -2) / math.sqrt(width)
+    score = torch.einsum("bthi,bshi->bhts", q, k) / math.sqrt(width)
     if masked:
         score = score.masked_fill(~mask, -torch.inf)
-    assert close(attend(q, k, v, mask), score.softmax(-1) @ v)
+    assert close(attend(q, k, v, mask), torch.einsum("bhts,bshi->bthi", score.softmax(-1), v))
 
 
 def test_causal_attention_sees_no_later_key():
-    q, k, v = (torch.randn(2, 3, 5, 4, dtype=torch.double) for _ in "qkv")
-    score = q @ k.transpose(-1, -2) / 2
+    q, k, v = (torch.randn(2, 5, 3, 4, dtype=torch.double) for _ in "qkv")
+    score = torch.einsum("bthi,bshi->bhts", q, k) / 2
     later = torch.ones(5, 5, dtype=torch.bool).triu(1)
-    assert close(attend(q, k, v, causal=True), score.masked_fill(later, -torch.inf).softmax(-1) @ v)
+    expected = torch.einsum("bhts,bshi->bthi", score.masked_fill(later, -torch.inf).softmax(-1), v)
+    assert close(attend(q, k, v, causal=True), expected)
 
 
 def test_rotation_is_a_complex_phase_and_products_depend_on_the_distance_only():
     length, width = 12, 8
-    table = rotary_table(torch.arange(length), width)
+    table = rotary_table(torch.arange(length), width)[:, :, 0]
     x, y = torch.randn(2, width, dtype=torch.double)
     turned = rotate(x.expand(length, width), table)
     for position in range(length):
@@ -77,7 +78,7 @@ def slow_attention(q, k, v, positions, causal):
     for head in range(SIZES["heads"]):
         a, b, c = (x[:, head * width:(head + 1) * width] for x in (q, k, v))
         if positions:
-            a, b = (torch.stack([rotate(token, rotary_table(torch.tensor([at]), width)[:, 0]) for at, token in enumerate(x)]) for x in (a, b))
+            a, b = (torch.stack([rotate(token, rotary_table(torch.tensor([at]), width)[:, 0, 0]) for at, token in enumerate(x)]) for x in (a, b))
         score = a @ b.T / math.sqrt(width)
         if causal:
             score = score + torch.full_like(score, -torch.inf).triu(1)
@@ -141,79 +142,6 @@ def test_a_row_alone_is_the_row_in_a_padded_batch(model, lengths, seed):
     together = model(src, tgt)
     for row, (s, t) in enumerate(lengths):
         assert close(together[row, :t], model(src[row:row + 1, :s], tgt[row:row + 1, :t])[0])
-
-
-def test_step_by_step_logits_are_those_of_the_whole_target(model):
-    lengths, T = [9, 3, 6], 40  # more than the cache's first room
-    src, tgt = random_ids(3, 9, SIZES["src_vocab"]), random_ids(3, T, SIZES["tgt_vocab"])
-    for row, length in enumerate(lengths):
-        src[row, length:] = PAD
-    tgt[:, 0] = BOS
-    whole = model(src, tgt)
-    cache = model.start(src)
-    for position in range(T):
-        assert close(model.step(tgt[:, position], cache), whole[:, position])
-        assert cache.position == position + 1
-
-
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(0, 34))
-@settings(max_examples=25, deadline=None)
-def test_rows_of_the_cache_can_leave_and_come_twice(model, rows, when):
-    src, tgt = random_ids(4, 8, SIZES["src_vocab"]), random_ids(4, 36, SIZES["tgt_vocab"])
-    whole = model(src, tgt)
-    cache = model.start(src)
-    for position in range(when):
-        model.step(tgt[:, position], cache)
-    cache.select(torch.tensor(rows))
-    for position in range(when, min(when + 2, 36)):
-        assert close(model.step(tgt[rows, position], cache), whole[rows, position])
-
-
-def slow_greedy(model, src, max_len):
-    """One row, the whole target anew for every token: no cache, no batch."""
-    ids, logprob = [BOS], 0.0
-    while len(ids) <= max_len:
-        best, token = model(src[None], torch.tensor([ids]))[0, -1].log_softmax(-1).max(-1)
-        ids.append(token.item())
-        logprob += best.item()
-        if token == EOS:
-            break
-    return ids[1:], logprob
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_greedy_is_greedy_without_a_cache(model, seed):
-    lengths, max_len = [7, 2, 5, 7, 1, 6, 3, 4], 40
-    src = random_ids(len(lengths), 7, SIZES["src_vocab"], seed)
-    for row, length in enumerate(lengths):
-        src[row, length:] = PAD
-    with torch.no_grad():
-        model.head.weight[EOS] = torch.randn(SIZES["d_model"], generator=torch.Generator().manual_seed(seed)) * 0.4
-        answers, logprobs = greedy(model, src, max_len)
-        for row, length in enumerate(lengths):
-            ids, logprob = slow_greedy(model, src[row, :length], max_len)
-            assert answers[row] == ids
-            assert logprobs[row] == pytest.approx(logprob, abs=1e-9)
-
-
-def test_greedy_marks_what_is_not_finished_by_a_missing_end(model):
-    with torch.no_grad():
-        never, always = model.head.weight.clone(), model.head.weight
-        always[EOS] = 0
-        src = random_ids(3, 5, SIZES["src_vocab"])
-        answers, _ = greedy(model, src, max_len=6)
-        assert [len(answer) for answer in answers] == [6, 6, 6] and EOS not in sum(answers, [])
-        model.head.weight.copy_(never)
-
-
-def test_greedy_stops_at_the_end_token():
-    model = Transformer(ModelConfig(**SIZES)).eval()
-    with torch.no_grad():
-        model.decoder_norm.weight.zero_()
-        model.decoder_norm.bias.copy_(model.head.weight[EOS] * 100)
-    answers, logprobs = greedy(model, random_ids(3, 5, SIZES["src_vocab"]), max_len=6)
-    assert answers == [[EOS]] * 3
-    assert logprobs == pytest.approx([0, 0, 0], abs=1e-3)
 
 
 def test_dropout_acts_in_training_only():

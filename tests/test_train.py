@@ -18,7 +18,8 @@ import train
 from batches import collate, load_split
 from configurator import load_settings
 from files import InputError, write_rows
-from model import ModelConfig, Transformer, greedy
+from generate import greedy
+from model import ModelConfig, Transformer
 from tokenizer import PAD
 
 TRAIN = Path(train.__file__)
@@ -256,7 +257,7 @@ def test_validation_counts_rows_that_greedy_decoding_gets_wholly_right(data, str
     assert sorted(row for batch in batches for row in batch) == list(range(count))
     answers = {}
     for row in range(count):  # teach the "truth" of every third row to be what the model says
-        (answer,), _ = greedy(model, collate(rows, [row])[0], 20)
+        (answer, _, _), = greedy(model, collate(rows, [row])[0], 20)
         answers[row] = answer if row % 3 == 0 else [3, 2]
     flat = [token for row in range(count) for token in answers[row]]
     starts = torch.tensor([0] + [len(answers[row]) for row in range(count)]).cumsum(0).numpy()

@@ -1,0 +1,290 @@
+"""Writing token by token: the cache changes nothing, sampling follows the model's distribution, a wide beam is exhaustive search."""
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from generate import Cache, beam_search, draw, greedy, sample, step
+from model import ModelConfig, Transformer
+from tokenizer import BOS, EOS, PAD
+
+SIZES = dict(src_vocab=20, tgt_vocab=15, src_max_len=64, tgt_max_len=64, d_model=32, heads=4, encoder_layers=2,
+             decoder_layers=2, d_ff=48, dropout=0.1)
+
+
+def random_model(seed=0, **sizes):
+    """In double precision, so that equal means equal up to 1e-12; large embeddings, so that the answers vary."""
+    torch.manual_seed(seed)
+    model = Transformer(ModelConfig(**SIZES | sizes)).double().eval()
+    for embedding in (model.src_embedding, model.tgt_embedding):
+        torch.nn.init.normal_(embedding.weight)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model()
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Six tokens, so that every sequence can be listed: PAD, BOS, EOS and three more."""
+    return random_model(5, tgt_vocab=6, d_model=16, heads=2, encoder_layers=1, decoder_layers=2)
+
+
+def random_ids(rows, length, vocabulary, seed=0):
+    return torch.randint(3, vocabulary, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def ragged(lengths, seed=0):
+    src = random_ids(len(lengths), max(lengths), SIZES["src_vocab"], seed)
+    for row, length in enumerate(lengths):
+        src[row, length:] = PAD
+    return src
+
+
+def logprob_of(model, src, ids):
+    """Log-probabilities of the tokens of one answer, the whole target at once: no cache. src: (S,)"""
+    scores = model(src[None], torch.tensor([[BOS] + ids[:-1]]))[0].log_softmax(-1)
+    return scores[range(len(ids)), ids]
+
+
+def every_answer(model, src, max_len):
+    """[(logprob, ids)] of every sequence that ends within max_len tokens, the best first."""
+    V = model.config.tgt_vocab
+    answers = []
+    for length in range(max_len):
+        for body in itertools.product([token for token in range(V) if token != EOS], repeat=length):
+            answers.append([*body, EOS])
+    with torch.no_grad():
+        longest = torch.tensor([[BOS] + ids + [PAD] * (max_len - len(ids)) for ids in answers])
+        scores = model(src[None].expand(len(answers), -1), longest[:, :-1]).log_softmax(-1)
+    chosen = scores.gather(2, longest[:, 1:, None])[..., 0]
+    return sorted(((chosen[row, :len(ids)].sum().item(), ids) for row, ids in enumerate(answers)), reverse=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The cache
+
+@torch.no_grad()
+def test_step_by_step_is_the_whole_target_at_once(model):
+    src, tgt = ragged([9, 3, 6]), random_ids(3, 40, SIZES["tgt_vocab"])             # more tokens than the cache's first room
+    tgt[:, 0] = BOS
+    whole = model(src, tgt).log_softmax(-1)
+    cache = Cache(model, src, 1, 40)
+    for position in range(40):
+        assert torch.allclose(step(model, tgt[:, position, None], cache)[:, 0], whole[:, position], rtol=0, atol=1e-10)
+
+
+@given(st.integers(1, 4), st.integers(0, 10**6), st.integers(1, 45))
+@settings(max_examples=25, deadline=None)
+@torch.no_grad()
+def test_hypotheses_that_fork_and_die_see_their_own_past_only(model, K, seed, length):
+    """Any history of beams: each continues any other, inputs leave; the cache says what the model says of the written text."""
+    generator = torch.Generator().manual_seed(seed)
+    src = ragged([5, 8, 2], seed)
+    cache, texts = Cache(model, src, K, length), [[[BOS] for _ in range(K)] for _ in src]
+    for position in range(length):
+        token = torch.tensor([[text[-1] for text in beam] for beam in texts])
+        scores = step(model, token, cache)
+        if position in (length // 2, length - 1):
+            for row, beam in enumerate(texts):
+                whole = model(src[row][None].expand(K, -1), torch.tensor(beam))[:, -1].log_softmax(-1)
+                assert torch.allclose(scores[row], whole, rtol=0, atol=1e-10)
+        parent = torch.randint(K, (len(src), K), generator=generator)
+        if position % 3 < 2:
+            parent = parent.clamp(max=1)                                            # families die out, so that entries are forgotten
+        token = torch.randint(3, SIZES["tgt_vocab"], (len(src), K), generator=generator)
+        texts = [[beam[p] + [t] for p, t in zip(*both)] for beam, both in zip(texts, zip(parent.tolist(), token.tolist()))]
+        cache.reorder(parent)
+        if position == length // 3:
+            stay = torch.randperm(len(src), generator=generator)[:2]
+            cache.select(stay)
+            src, texts = src[stay], [texts[row] for row in stay]
+    assert cache.used <= 2 * 16 * K + K * length
+
+
+@torch.no_grad()
+def test_what_no_beam_sees_is_forgotten(model):
+    """Five beams of one family need the entries of one text, not of five."""
+    cache = Cache(model, ragged([4]), 5, 400)
+    for position in range(400):
+        step(model, torch.full((1, 5), 3 + position % 7), cache)
+        cache.reorder(torch.zeros(1, 5, dtype=torch.int64))
+    assert cache.entries.shape[4] < 2 * 400 + 2 * 16 * 5 < 5 * 400
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Greedy and sampled
+
+def slow_greedy(model, src, max_len):
+    """One row, the whole target anew for every token: no cache, no batch."""
+    ids = [BOS]
+    while len(ids) <= max_len and ids[-1] != EOS:
+        ids.append(model(src[None], torch.tensor([ids]))[0, -1].argmax().item())
+    return ids[1:]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@torch.no_grad()
+def test_greedy_is_greedy_without_a_cache(seed):
+    lengths = [7, 2, 5, 7, 1, 6, 3, 4]
+    model, src = random_model(seed), ragged(lengths, seed)
+    model.head.weight[EOS] = torch.randn(SIZES["d_model"], generator=torch.Generator().manual_seed(seed)) * 0.4
+    for row, length, answer in zip(src, lengths, greedy(model, src, 40)):
+        assert answer.ids == slow_greedy(model, row[:length], 40)
+        scores = logprob_of(model, row[:length], answer.ids)
+        assert answer.logprob == pytest.approx(scores.sum().item(), abs=1e-9)
+        assert answer.lowest == pytest.approx(scores.min().item(), abs=1e-9)
+
+
+@torch.no_grad()
+def test_what_does_not_end_is_unfinished_and_whole(model):
+    """Greedy and a beam's best; an end that is less probable than going on is still on the beam's list, behind it."""
+    never = random_model()
+    never.decoder_norm.weight.zero_()
+    never.decoder_norm.bias.copy_(-never.head.weight[EOS] * 30)
+    src = ragged([5, 4, 5])
+    for (answer, *others) in [*([answer] for answer in greedy(never, src, 6)), *beam_search(never, src, 6, 2)]:
+        assert len(answer.ids) == 6 and EOS not in answer.ids and not answer.finished
+        assert all(other.finished and other.logprob < answer.logprob for other in others)
+    for row, answers in zip(src, beam_search(model, src, 6, 3)):
+        for answer in answers:
+            assert answer.logprob == pytest.approx(logprob_of(model, row[row != PAD], answer.ids).sum().item(), abs=1e-9)
+
+
+@torch.no_grad()
+def test_everything_stops_at_the_end_token():
+    model = random_model()
+    model.decoder_norm.weight.zero_()
+    model.decoder_norm.bias.copy_(model.head.weight[EOS] * 100)
+    for (answer, *_) in [*([answer] for answer in greedy(model, ragged([5, 5]), 6)), *beam_search(model, ragged([5, 5]), 6, 2)]:
+        assert answer.ids == [EOS] and answer.finished and answer.logprob == pytest.approx(0, abs=1e-3)
+
+
+@torch.no_grad()
+def test_samples_follow_the_distribution_of_the_model(small):
+    """Each answer's share of 20,000 samples is its probability, to four standard deviations of counting."""
+    src, N, max_len = ragged([4]), 20000, 3
+    uniform = torch.rand(N // 50, 50, max_len, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    counts = {}
+    for answer in itertools.chain(*sample(small, src.expand(N // 50, -1), max_len, uniform)):
+        counts[tuple(answer.ids)] = counts.get(tuple(answer.ids), 0) + 1
+        assert answer.finished or len(answer.ids) == max_len
+    for logprob, ids in every_answer(small, src[0], max_len)[:40]:
+        p = math.exp(logprob)
+        assert abs(counts.get(tuple(ids), 0) - N * p) < 4 * math.sqrt(N * p) + 1
+
+
+@torch.no_grad()
+def test_a_sample_depends_on_its_own_random_numbers_only(model):
+    src = ragged([6, 3, 8, 5])
+    uniform = torch.rand(4, 3, 20, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    together = sample(model, src, 20, uniform)
+    assert len({tuple(answer.ids) for answers in together for answer in answers}) > 8
+    for row in range(4):
+        for k in range(3):
+            (alone,), = sample(model, src[row:row + 1], 20, uniform[row:row + 1, k:k + 1])
+            assert alone.ids == together[row][k].ids and alone.logprob == pytest.approx(together[row][k].logprob, abs=1e-9)
+
+
+@given(st.lists(st.floats(-8, 0), min_size=2, max_size=9), st.integers(0, 9), st.floats(0.05, 1), st.floats(0.3, 3),
+       st.floats(0, 1, exclude_max=True))
+@settings(max_examples=200, deadline=None)
+def test_drawn_tokens_are_in_the_nucleus_with_the_right_shares(logits, top_k, top_p, temperature, u):
+    logprobs = torch.tensor(logits, dtype=torch.double).log_softmax(-1)
+    shares = sorted(((logprobs / temperature).softmax(-1).tolist()), reverse=True)[:top_k or None]
+    nucleus, whole = [], sum(shares)
+    while not nucleus or sum(nucleus) < top_p * whole - 1e-12:                      # the fewest with the share top_p
+        nucleus.append(shares[len(nucleus)])
+    n = 4000
+    tokens = draw(logprobs.expand(n, -1), (torch.arange(n, dtype=torch.double) + u) / n, temperature, top_k, top_p)
+    found = sorted((tokens.bincount(minlength=len(logits)) / n).tolist(), reverse=True)
+    if all(abs(sum(nucleus[:k]) - top_p * whole) > 1e-9 for k in range(len(nucleus) + 1)):
+        expected = [share / sum(nucleus) for share in nucleus] + [0.0] * (len(logits) - len(nucleus))
+        assert found == pytest.approx(expected, abs=1.01 / n)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Beam search
+
+@torch.no_grad()
+def test_probabilities_of_all_answers_sum_to_one(small):
+    """All that end within three tokens, and all that do not."""
+    src = ragged([4])
+    ended = sum(math.exp(logprob) for logprob, _ in every_answer(small, src[0], 3))
+    prefixes = torch.tensor([[BOS, *body] for body in itertools.product([t for t in range(6) if t != EOS], repeat=3)])
+    scores = small(src.expand(len(prefixes), -1), prefixes).log_softmax(-1)
+    going = scores[:, :3].gather(2, prefixes[:, 1:, None])[..., 0].sum(1).exp().sum().item()
+    assert ended + going == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("length_penalty", [0.0, 0.7])
+@torch.no_grad()
+def test_a_full_beam_is_exhaustive_search(small, seed, length_penalty):
+    """With room for all 5^3 beginnings nothing is lost: the beam's answers are the best of all there are, in their order."""
+    src, max_len = ragged([4, 2, 3], seed), 4
+    for row, answers in zip(src, beam_search(small, src, max_len, 125, length_penalty)):
+        every = every_answer(small, row[row != PAD], max_len)
+        every = sorted(((p / len(ids) ** length_penalty, ids) for p, ids in every), reverse=True)[:125]
+        answers = [answer for answer in answers if answer.finished]
+        assert [answer.ids for answer in answers] == [ids for _, ids in every]
+        scores = [answer.logprob / len(answer.ids) ** length_penalty for answer in answers]
+        assert scores == pytest.approx([score for score, _ in every], abs=1e-10)
+
+
+@torch.no_grad()
+def test_a_wider_beam_finds_no_worse_answer_here(small):
+    """Not a theorem for narrow beams; true of this model, and of any from the width on that holds everything."""
+    src = ragged([4, 2, 3, 5])
+    best = [[next(answer.logprob for answer in answers if answer.finished) for answers in beam_search(small, src, 4, beams)] for beams in (1, 2, 3, 5, 25, 125, 200)]
+    for narrow, wide in itertools.pairwise(best):
+        assert all(b >= a - 1e-12 for a, b in zip(narrow, wide))
+    assert best[-1] == pytest.approx([every_answer(small, row[row != PAD], 4)[0][0] for row in src], abs=1e-10)
+
+
+def slow_beam_search(model, src, max_len, K):
+    """One row, one hypothesis at a time, no cache: the definition."""
+    going, ended = [(0.0, [])], []
+    for _ in range(max_len):
+        following = []
+        for logprob, ids in going:
+            scores = model(src[None], torch.tensor([[BOS] + ids]))[0, -1].log_softmax(-1).tolist()
+            ended.append((logprob + scores[EOS], ids + [EOS]))
+            following += [(logprob + score, ids + [token]) for token, score in enumerate(scores) if token != EOS]
+        ended = sorted(ended, reverse=True)[:K]
+        going = sorted(following, reverse=True)[:K]
+        if len(ended) == K and ended[-1][0] >= going[0][0]:
+            return ended
+    return going[:1] + ended if going[0] > ended[0] else ended
+
+
+@pytest.mark.parametrize("K", [1, 2, 5])
+@pytest.mark.parametrize("seed", range(3))
+@torch.no_grad()
+def test_beam_search_is_its_definition(K, seed):
+    lengths = [7, 2, 5, 1, 4]
+    model, src = random_model(seed), ragged(lengths, seed)
+    model.head.weight[EOS] *= 1.5
+    for row, length, answers in zip(src, lengths, beam_search(model, src, 12, K)):
+        expected = slow_beam_search(model, row[:length], 12, K)
+        assert [answer.ids for answer in answers] == [ids for _, ids in expected]
+        assert [answer.logprob for answer in answers] == pytest.approx([p for p, _ in expected], abs=1e-9)
+        for answer in answers:
+            scores = logprob_of(model, row[:length], answer.ids)
+            assert answer.logprob == pytest.approx(scores.sum().item(), abs=1e-9)
+            assert answer.lowest == pytest.approx(scores.min().item(), abs=1e-9)
+
+
+@torch.no_grad()
+def test_a_beam_of_a_batch_is_the_beam_of_its_rows_in_any_order():
+    lengths = [7, 2, 5, 1, 4, 6]
+    model, src = random_model(9), ragged(lengths)
+    alone = [beam_search(model, row[None, :length], 15, 4)[0] for row, length in zip(src, lengths)]
+    order = torch.randperm(len(lengths))
+    for row, answers in zip(order, beam_search(model, src[order], 15, 4)):
+        assert [answer.ids for answer in answers] == [answer.ids for answer in alone[row]]
+        assert [answer.logprob for answer in answers] == pytest.approx([answer.logprob for answer in alone[row]], abs=1e-9)
