@@ -1,52 +1,79 @@
 r"""Square amplitudes with a trained model.
 
     python decode.py                                    the test split, by the best checkpoint of the newest run
-    python decode.py config/qed.py                      the same of that config's run
-    python decode.py --input=FILE.csv --verify          any CSV file with a column amp, every answer checked
-    python decode.py --amp="-1/2*i*e^2*gamma_{...}..."  one amplitude: its square, log-probability and verdict
+    python decode.py config/qed.py --beam               the same of that config's run, by beam search
+    python decode.py --input=FILE.csv --beam --verify   any CSV file with a column amp; the beam's first right candidate is the answer
+    python decode.py --amp="-1/2*i*e^2*gamma_{...}..."  one amplitude (--amp=-: from standard input): its square, certainty and verdict
+    torchrun --nproc_per_node=4 decode.py ...           the rows shared by four processes, a GPU each
 
-Writes predictions.csv (for --input=FILE.csv: FILE.predictions.csv) beside the checkpoint, or --output=FILE: row (counted from 1), amp, prediction, logprob (natural, of
-the whole answer), status, and sqamp where the input has it. The status is
-    verified     the answer is the square: verify.py found both sides equal
-    unverified   they differ
+Writes predictions.csv (for --input=FILE.csv: FILE.predictions.csv) beside the checkpoint, or --output=FILE. Rows are kept as they are
+answered: the same command goes on after a crash. The columns: row (counted from 1), amp, prediction, logprob (natural, of the whole answer), status,
+    token_mean   geometric mean of the probabilities of the answer's tokens
+    token_min    the least of them
+    margin       logprob minus that of the best other candidate (--beam, --samples)
+    agreement    with --agree: share of the candidates' probability that is on texts equal to the answer as physics
+    rank         which candidate the answer is, the most probable is 1
+then sqamp where the input has it, and with --n_best candidates, a JSON list of [text, logprob, status]. The status is
+    verified     the answer is the square: verify.py found both sides equal at random momenta
+    computed     no candidate was right; physics/square.py computed the square (--fallback)
+    unverified   no candidate is right, this is the most probable one
     unchecked    nobody looked (without --verify)
-    unfinished   the answer was not complete at tgt_max_len tokens
+    unfinished   the most probable answer was not complete at tgt_max_len tokens
     unreadable   the amplitude has no tokens in the model's vocabulary, or too many; stderr says FILE:LINE and why
 An amplitude that cannot be read stops no other row; a file that is no CSV does. From Python:
 
     from decode import decode, load
     model = load("out/quickstart/best.pt")
-    for answer in decode(model, amplitudes, check=True): print(answer.prediction, answer.logprob, answer.status)
+    for answer in decode(model, amplitudes, beam_size=5, check=True): print(answer.prediction, answer.logprob, answer.status)
 """
 import collections
+import contextlib
 import csv
+import hashlib
+import heapq
 import itertools
+import json
 import math
+import os
 import sys
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")         # see train.py: threads that wait must not burn a core that others need
+
+import numpy as np
 import torch
 from tqdm import tqdm
 
 import checkpoint
 from configurator import load_settings
+from fast import for_decoding
 from files import InputError, atomic_open, check_output, count_lines, main_guard, read_rows
-from generate import greedy
+from generate import beam_search, greedy, sample
 from model import find_device
+from physics.square import square_many
 from tokenizer import PAD, Tokenizer
 from verify import verify
 
-KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "amp", "verify", "batch_rows", "max_rows", "device"]
-COLUMNS = ["row", "amp", "prediction", "logprob", "status"]
+SEARCH = ["beam", "beam_size", "length_penalty", "samples", "temperature", "top_k", "top_p", "seed", "verify", "fallback", "agree"]
+KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "amp", *SEARCH, "n_best", "batch_rows", "max_rows", "device", "dtype"]
+CERTAINTY = ["logprob", "token_mean", "token_min", "margin", "agreement"]
+COLUMNS = ["row", "amp", "prediction", "logprob", "status", *CERTAINTY[1:], "rank"]
 WINDOW = 8                      # batches read together, so that amplitudes of like length meet in one
 
 
 class Answer(NamedTuple):
     prediction: str             # text of the squared amplitude; "" if unreadable
-    logprob: float              # of the whole answer with its end; NaN if unreadable
-    status: str                 # verified, unverified, unchecked, unfinished, unreadable
+    logprob: float              # of the whole answer with its end; this and the next four NaN where there is no such number
+    token_mean: float           # geometric mean of the probabilities of its tokens
+    token_min: float            # the least of them
+    margin: float               # logprob minus that of the best other candidate
+    agreement: float            # share of the candidates' probability on texts that equal the answer as physics
+    rank: int                   # of the answer among the candidates, 1 the most probable; 0 where none of them is the answer
+    status: str                 # verified, computed, unverified, unchecked, unfinished, unreadable
     reason: str                 # why it is unreadable or unverified, else ""
+    candidates: list            # [text, logprob, status] of each, the most probable first
 
 
 class Loaded(NamedTuple):
@@ -55,18 +82,24 @@ class Loaded(NamedTuple):
     state: dict                 # the checkpoint: step, settings, ...
 
 
-def load(ckpt, device="auto"):
+def load(ckpt, device="auto", dtype="auto"):
     """The model of a checkpoint file, ready to decode. InputError if the file is missing or damaged."""
-    return Loaded(*checkpoint.load_model(ckpt, find_device(device)))
+    model, tokenizer, state = checkpoint.load_model(ckpt, find_device(device))
+    return Loaded(for_decoding(model, dtype), tokenizer, state)
 
 
-def decode(loaded, amps, batch_rows=64, check=False):
+def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples=0, temperature=1.0, top_k=0, top_p=1.0, seed=0,
+           check=False, fallback=False, agree=False):
     """The Answer to each amplitude of an iterable, in its order, as they come. One text is taken for a list of one.
 
-    check: compare each answer with its amplitude numerically, for the status verified or unverified.
+    beam_size: 1 decodes greedily; a wider beam has so many candidates. samples: candidates drawn at random instead, see generate.draw;
+    what is drawn depends on the seed and the amplitude alone. check: candidates are compared with the amplitude numerically, in order of
+    probability, and the first right one is the answer. fallback: where none is right, physics/square.py computes it. agree: see Answer.
     """
     amps = iter([amps] if isinstance(amps, str) else amps)
     limits = loaded.state["model_config"]
+    longest = limits["tgt_max_len"] - 1                                                     # BOS counts, but is not written
+    device = loaded.model.tgt_embedding.weight.device
     while window := list(itertools.islice(amps, WINDOW * batch_rows)):
         answers, sources = {}, {}
         for k, amp in enumerate(window):
@@ -78,25 +111,70 @@ def decode(loaded, amps, batch_rows=64, check=False):
                     raise InputError(f"{len(ids)} tokens, the model's src_max_len is {limits['src_max_len']}")
                 sources[k] = ids
             except InputError as error:
-                answers[k] = Answer("", math.nan, "unreadable", f"amp: {error}")
+                answers[k] = Answer("", *[math.nan] * 5, 0, "unreadable", f"amp: {error}", [])
         order = sorted(sources, key=lambda k: len(sources[k]))
         for first in range(0, len(order), batch_rows):
             rows = order[first:first + batch_rows]
-            src = pad([sources[k] for k in rows]).to(device_of(loaded.model))
-            for k, best in zip(rows, greedy(loaded.model, src, limits["tgt_max_len"] - 1)):   # BOS counts, but is not written
-                prediction = loaded.tokenizer.decode_sqamp(best.ids, loaded.tokenizer.fermions(window[k]))
-                answers[k] = Answer(prediction, best.logprob, *judge(window[k], prediction, best.finished, check))
+            src = pad([sources[k] for k in rows]).to(device)
+            if samples:
+                uniform = np.stack([random_numbers(window[k], seed, samples, longest) for k in rows])
+                lists = sample(loaded.model, src, longest, torch.from_numpy(uniform).to(device), temperature, top_k, top_p)
+            elif beam_size > 1:
+                lists = beam_search(loaded.model, src, longest, beam_size, length_penalty)
+            else:
+                lists = ([hypothesis] for hypothesis in greedy(loaded.model, src, longest))
+            for k, hypotheses in zip(rows, lists):
+                fermions = loaded.tokenizer.fermions(window[k])
+                texts = {}                                                                  # the same text twice counts once
+                for hypothesis in sorted(hypotheses, key=lambda h: -h.logprob) if samples else hypotheses:
+                    texts.setdefault(loaded.tokenizer.decode_sqamp(hypothesis.ids, fermions), hypothesis)
+                answers[k] = choose(window[k], texts, check, agree)
+        if fallback:
+            compute([(window[k], k) for k in sources if answers[k].status in ("unverified", "unfinished")], answers)
         yield from (answers[k] for k in range(len(window)))
 
 
-def judge(amp, prediction, finished, check):
-    """Status and reason of an answer."""
-    if not finished:
-        return "unfinished", ""
-    if not check:
-        return "unchecked", ""
-    verdict = verify(amp, prediction)
-    return ("verified", "") if verdict.status == "right" else ("unverified", verdict.reason)
+def random_numbers(amp, seed, samples, longest):
+    """(samples, longest) numbers in [0, 1), the same for an amplitude wherever it stands."""
+    return np.random.default_rng([seed, zlib.crc32(amp.encode())]).random((samples, longest))
+
+
+def choose(amp, texts, check, agree):
+    """The Answer among the candidates. texts: {text: Hypothesis}, the most probable first."""
+    candidates = [[text, hypothesis.logprob, "unchecked" if hypothesis.finished else "unfinished"] for text, hypothesis in texts.items()]
+    chosen, values, reason = None, {}, ""
+    for k, candidate in enumerate(candidates):
+        if candidate[2] == "unchecked" and (agree or check and chosen is None):
+            verdict = verify(amp, candidate[0])
+            values[k] = verdict.square                                                      # NaN where it is unreadable
+            if check:
+                candidate[2] = "verified" if verdict else "unverified"
+                reason = reason or verdict.reason
+                chosen = k if verdict and chosen is None else chosen
+    chosen = chosen or 0
+    text, logprob, status = candidates[chosen]
+    hypothesis = texts[text]
+    others = [candidate[1] for k, candidate in enumerate(candidates) if k != chosen]
+    return Answer(
+        text, logprob, token_mean=math.exp(logprob / len(hypothesis.ids)), token_min=math.exp(hypothesis.lowest),
+        margin=logprob - max(others) if others else math.nan, agreement=agreement(candidates, values, chosen) if agree else math.nan,
+        rank=chosen + 1, status=status, reason=reason if status == "unverified" else "", candidates=candidates)
+
+
+def agreement(candidates, values, chosen):
+    """Share of the finished candidates' probability that is on texts with the value of the chosen one. values: {candidate: number}"""
+    weights = {k: math.exp(candidates[k][1]) for k in values}
+    right = values.get(chosen, math.nan)
+    equal = [weights[k] for k, value in values.items() if abs(value - right) <= 1e-9 * abs(right)]
+    return sum(equal) / sum(weights.values()) if equal else 0.0
+
+
+def compute(questions, answers):
+    """Replace answers[k] by the computed square, for each (amp, k). One FORM process for all."""
+    for (_, k), result in zip(questions, square_many([amp for amp, _ in questions])):
+        if isinstance(result, str):
+            answers[k] = answers[k]._replace(prediction=result, status="computed", rank=0, reason="", logprob=math.nan, token_mean=math.nan,
+                                             token_min=math.nan, margin=math.nan, agreement=math.nan)
 
 
 def pad(rows):
@@ -104,18 +182,24 @@ def pad(rows):
     return torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in rows], batch_first=True, padding_value=PAD)
 
 
-def device_of(model):
-    return next(model.parameters()).device
-
-
 # ---------------------------------------------------------------------------------------------------------------------
+# Settings and files
 
-def check_settings(settings):
-    for name, least in (("batch_rows", 1), ("max_rows", 0)):
+def search_options(settings):
+    """The arguments of `decode` that the settings ask for. InputError for what cannot work."""
+    for name, least in (("batch_rows", 1), ("max_rows", 0), ("beam_size", 1), ("samples", 0), ("top_k", 0), ("length_penalty", 0)):
         if getattr(settings, name) < least:
             raise InputError(f"{name}: got {getattr(settings, name)}, wanted at least {least}")
-    if settings.output and Path(settings.output).is_dir():
-        raise InputError(f"output: {settings.output} is a folder, a file is expected")
+    if settings.temperature <= 0:
+        raise InputError(f"temperature: got {settings.temperature}, wanted more than 0; greedy decoding is what there is without --samples")
+    if not 0 < settings.top_p <= 1:
+        raise InputError(f"top_p: got {settings.top_p}, wanted more than 0 and at most 1")
+    if settings.beam and settings.samples:
+        raise InputError("beam, samples: one or the other")
+    if settings.fallback and not settings.verify:
+        raise InputError("fallback: needs --verify, which finds out where it is needed")
+    names = ("batch_rows", "length_penalty", "samples", "temperature", "top_k", "top_p", "seed", "fallback", "agree")
+    return {name: getattr(settings, name) for name in names} | {"beam_size": settings.beam_size if settings.beam else 1, "check": settings.verify}
 
 
 def data_folder(settings, loaded):
@@ -134,57 +218,130 @@ def read_input(path, required, max_rows):
 
 
 def prediction_row(number, row):
-    """A row of predictions.csv from one with amp, prediction, logprob, status and maybe sqamp."""
-    logprob = "" if math.isnan(row["logprob"]) else f"{row['logprob']:.6g}"
-    return {name: row[name] for name in (*COLUMNS, "sqamp") if name in row} | {"row": number, "logprob": logprob}
+    """A row of predictions.csv from one with the fields of an Answer, amp and maybe sqamp."""
+    figures = {name: "" if math.isnan(row[name]) else f"{row[name]:.6g}" for name in CERTAINTY}
+    return row | figures | {"row": number, "candidates": json.dumps(row["candidates"])}
 
 
-def decode_file(loaded, path, output, settings):
-    """Write the answers to a CSV file's amplitudes; returns how many have each status."""
+def decode_share(loaded, path, settings, options, part, fingerprint, rank, world):
+    """Append the answers to this process's share of the rows to `part`, a file of JSON lines that begins with the fingerprint.
+
+    What is there already, from the same fingerprint, is gone on with from its last whole window of rows, so that every row meets the
+    same others in its batch and the answers are to the last digit those of a run that was not interrupted.
+    """
+    window = WINDOW * settings.batch_rows
     rows = read_input(path, ("amp",), settings.max_rows)
-    first = next(rows)
-    if output.exists() and output.samefile(path):
-        raise InputError(f"{output}: is the input itself; name another --output")
-    rows, questions = itertools.tee(itertools.chain([first], rows))     # decode reads ahead, by a window of rows
-    answers = decode(loaded, (row["amp"] for _, row in questions), settings.batch_rows, settings.verify)
-    total, counts = count_lines(path), collections.Counter()
-    with atomic_open(output) as file:
-        writer = csv.DictWriter(file, COLUMNS + ["sqamp"] * ("sqamp" in first[1]), lineterminator="\n")
-        writer.writeheader()
-        progress = tqdm(zip(rows, answers), total=total and min(total - 1, settings.max_rows or total), unit=" rows", disable=None)
-        for number, ((line, row), answer) in enumerate(progress, 1):
+    mine = ((number, line, row) for number, (line, row) in enumerate(rows, 1) if (number - 1) // window % world == rank)
+    done = cut_part(part, fingerprint, window)
+    total = count_lines(path)
+    total = total and min(total - 1, settings.max_rows or total) // world
+    with open(part, "a", encoding="utf-8") as file, tqdm(total=total, initial=done, unit=" rows", disable=None if rank == 0 else True) as bar:
+        if file.tell() == 0:
+            file.write(fingerprint + "\n")
+        rows, questions = itertools.tee(itertools.islice(mine, done, None))                 # decode reads ahead, by a window of rows
+        answers = decode(loaded, (row["amp"] for _, _, row in questions), **options)
+        for count, ((number, line, row), answer) in enumerate(zip(rows, answers), 1):
             if answer.status == "unreadable":
                 tqdm.write(f"{path}:{line}: {answer.reason}", file=sys.stderr)
-            counts[answer.status] += 1
-            writer.writerow(prediction_row(number, row | answer._asdict()))
+            file.write(json.dumps(prediction_row(number, row | answer._asdict())) + "\n")
+            bar.update()
+            if count % window == 0:
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def cut_part(part, fingerprint, window):
+    """Cut a part to its whole windows of rows and return how many rows these are; to nothing if it is of another fingerprint."""
+    if not part.exists():
+        return 0
+    with open(part, "rb+") as file:
+        count = whole = rows = 0
+        if file.readline() == fingerprint.encode() + b"\n":
+            whole = file.tell()
+            while (line := file.readline()).endswith(b"\n"):
+                count += 1
+                if count % window == 0:
+                    whole, rows = file.tell(), count
+        file.truncate(whole)
+    return rows
+
+
+def join(parts, output, columns):
+    """The rows of all parts as one CSV file, in order; the parts are deleted when it is safe. Returns how many rows have which status."""
+    counts = collections.Counter()
+    with atomic_open(output) as file, contextlib.ExitStack() as stack:
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        files = [stack.enter_context(open(part, encoding="utf-8")) for part in parts]
+        for row in heapq.merge(*(map(json.loads, itertools.islice(lines, 1, None)) for lines in files), key=lambda row: row["row"]):
+            writer.writerow(row)
+            counts[row["status"]] += 1
+    for part in parts:
+        part.unlink()
     return counts
 
 
-def answer_one(loaded, amp):
-    answer, = decode(loaded, amp, check=True)
+def fingerprint_of(ckpt, path, settings):
+    """What an answer depends on, as text: half a run is gone on with only where this is the same."""
+    digests = []
+    for name in (ckpt, path):
+        with open(name, "rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    names = (*SEARCH, "batch_rows", "max_rows", "dtype")
+    return json.dumps([*digests, {name: getattr(settings, name) for name in names}])
+
+
+def decode_file(loaded, ckpt, path, output, settings, options):
+    """Answer every row of a file, alone or as one of torchrun's processes; returns how many rows have which status (the first process)."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    _, first = next(read_input(path, ("amp",), 1))
+    if output.exists() and output.samefile(path):
+        raise InputError(f"{output}: is the input itself; name another --output")
+    for row in read_input(path, ("amp",), settings.max_rows):                               # a row that is none stops us before the work, not after
+        pass
+    parts = [output.with_name(f"{output.name}.part-{k}-of-{world}") for k in range(world)]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    decode_share(loaded, path, settings, options, parts[rank], fingerprint_of(ckpt, path, settings), rank, world)
+    if world > 1:
+        torch.distributed.init_process_group("gloo")
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+    if rank == 0:
+        return join(parts, output, COLUMNS + ["sqamp"] * ("sqamp" in first) + ["candidates"] * settings.n_best)
+
+
+def answer_one(loaded, amp, options):
+    """Print the answer to one amplitude: formula, certainty, verdict."""
+    answer, = decode(loaded, amp, **options)
     if answer.status == "unreadable":
         raise InputError(f"--amp: {answer.reason.removeprefix('amp: ')}")
     print(answer.prediction)
-    print(f"log-probability {answer.logprob:.4g} (probability {math.exp(answer.logprob):.2%})")
+    if answer.rank:
+        print(f"log-probability {answer.logprob:.4g} (probability {math.exp(answer.logprob):.2%}), least certain token {answer.token_min:.2%}"
+              + (f", {answer.margin:.3g} nats ahead of the next" if answer.margin > 0 else "") + f", candidate {answer.rank}" * (answer.rank > 1))
     print({"verified": "verified: equal to the square of the amplitude at random momenta",
+           "computed": "computed: the model's candidates are all wrong, this is the square by FORM",
            "unverified": f"unverified: {answer.reason}",
            "unfinished": "unfinished: the answer was not complete at the model's tgt_max_len tokens"}[answer.status])
 
 
 def main(argv=None):
     settings = load_settings(__doc__, KEYS, argv)
-    check_settings(settings)
+    options = search_options(settings)
     ckpt = checkpoint.find(settings)
-    loaded = load(ckpt, settings.device)
+    loaded = load(ckpt, settings.device, settings.dtype)
     if settings.amp:
-        return answer_one(loaded, settings.amp)
+        return answer_one(loaded, sys.stdin.read().strip() if settings.amp == "-" else settings.amp, options | {"check": True})
     path = Path(settings.input or data_folder(settings, loaded) / "test.csv")
     own = "predictions.csv" if not settings.input else f"{path.name.split('.')[0]}.predictions.csv"
     output = Path(settings.output or ckpt.with_name(own))
+    if output.is_dir():
+        raise InputError(f"output: {output} is a folder, a file is expected")
     check_output(output, "row,amp,prediction")
     print(f"{path}, by {ckpt}", file=sys.stderr)
-    counts = decode_file(loaded, path, output, settings)
-    print(f"{output}: {sum(counts.values())} rows: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    counts = decode_file(loaded, ckpt, path, output, settings, options)
+    if counts:
+        print(f"{output}: {sum(counts.values())} rows: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
 
 
 if __name__ == "__main__":

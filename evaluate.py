@@ -1,6 +1,7 @@
 """How good is a model: exact answers, right physics, and what a lookup table would have scored.
 
     python evaluate.py [config/file.py] [--key=value ...]       the test split, by the best checkpoint of the newest run
+    python evaluate.py config/qed.py --beam --verify --agree    as decode.py would answer, see there; --agree: one more certainty figure
     python evaluate.py config/qed.py --input=predictions.csv    a file with amp, sqamp and prediction: no model needed,
                                                                 but the data set, for the lookup table and the ceiling
 
@@ -13,6 +14,8 @@ predictions.csv beside it. In the report, each a share of the rows:
     lookup_accuracy     what a lookup table of the training rows gets right, up to the order of terms; the better of "exact"
                         (its keys are amplitudes up to index names) and "renamed" (up to particle names as well); beside it
                         in `lookup` stands "rescaled" (up to the product of the charges as well, see lookup.py)
+    coverage            answers that are verified or computed (--verify), where a physicist need not look
+    certainty           right physics among the 50%, 80%, 90% and 95% of the rows that are most certain by each figure of decode.py
     ceiling             what exact match can hope for: one amplitude may stand with several right texts of its square; for each
                         row, the share of the most frequent text among the rows of its amplitude in all splits
 An answer that is not finished, or to an amplitude that the model cannot read, is wrong.
@@ -32,14 +35,16 @@ from tqdm import tqdm
 
 import checkpoint
 from configurator import load_settings
-from decode import COLUMNS, check_settings, data_folder, decode, device_of, load, prediction_row, read_input
+from decode import CERTAINTY, COLUMNS, SEARCH, data_folder, decode, load, prediction_row, read_input, search_options
 from files import InputError, check_output, main_guard, write_json, write_rows
 from lookup import canonical_key, lookup_scores
 from tokenizer import sqamp_tokens
 from verify import verify
 
-KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "batch_rows", "max_rows", "device"]
+KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *SEARCH, "batch_rows", "max_rows", "device", "dtype"]
+SHARES = (0.5, 0.8, 0.9, 0.95)
 RIGHT, OTHERWISE, WRONG, UNFINISHED, UNREADABLE = "right", "right but spelled otherwise", "wrong", "unfinished", "unreadable"
+PROVEN = ("verified", "computed")
 SHOWN = {RIGHT: 2, OTHERWISE: 2, WRONG: 3, UNFINISHED: 1, UNREADABLE: 1}                # answers of each kind at the end
 
 
@@ -54,7 +59,7 @@ def verdict_of(row):
         return RIGHT
     if row["status"] == "unchecked":
         return OTHERWISE if verify(row["amp"], row["prediction"]).status == "right" else WRONG
-    return OTHERWISE if row["status"] == "verified" else WRONG
+    return OTHERWISE if row["status"] in PROVEN else WRONG
 
 
 def accuracies(rows):
@@ -114,6 +119,18 @@ def ceiling(rows, known):
     return statistics.fmean(max(count.values()) / count.total() for count in counts), sum(len(count) > 1 for count in counts)
 
 
+def certainty(rows):
+    """{figure: {share: right physics of the most certain share of the rows}} of judged rows, the figure that orders them best first."""
+    table = {}
+    for figure in CERTAINTY:
+        values = [row.get(figure, math.nan) for row in rows]
+        if not all(map(math.isnan, values)):
+            order = sorted(range(len(rows)), key=lambda k: (math.isnan(values[k]), -values[k]))         # without a figure: least certain
+            right = [rows[k]["verdict"] in (RIGHT, OTHERWISE) for k in order]
+            table[figure] = {f"{share:.0%}": statistics.fmean(right[:math.ceil(share * len(rows))]) for share in SHARES}
+    return dict(sorted(table.items(), key=lambda item: -sum(item[1].values())))
+
+
 def report_of(rows, train, others):
     """All figures of judged rows; train: the rows of the training split, others: those of the splits besides."""
     lookup = lookup_scores(train, rows)
@@ -128,11 +145,13 @@ def report_of(rows, train, others):
         "token_accuracy": statistics.fmean(map(token_accuracy, rows)),
         "lookup_accuracy": max(lookup["exact"], lookup["renamed"]),
         "ceiling": highest,
+        "coverage": sum(row["status"] in PROVEN for row in rows) / len(rows),
         "lookup": lookup,
         "rows_with_several_texts": ambiguous,
         "rows_in_training_set": sum(canonical_key(row["amp"]) in trained for row in rows),         # up to index names
         "verdicts": {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in SHOWN},
         "mean_logprob": {name: statistics.fmean(logprobs[right]) if logprobs[right] else None for name, right in (("right", True), ("wrong", False))},
+        "certainty": certainty(rows),
         "by_length": accuracies_by(length_of, rows),
         "by_process": accuracies_by(process_of, rows),
     }
@@ -150,8 +169,8 @@ def read_split(path, max_rows=0, required=("amp", "sqamp")):
             canonical_key(row["amp"])
             column = "sqamp"
             sqamp_tokens(row["sqamp"])
-            column = "logprob"
-            row["logprob"] = float(row.get("logprob") or "nan")
+            for column in CERTAINTY:
+                row[column] = float(row.get(column) or "nan")
         except (InputError, ValueError) as error:
             raise InputError(f"{path}:{line}: {column}: {error}") from None
         row["status"] = row.get("status") or "unchecked"
@@ -159,12 +178,12 @@ def read_split(path, max_rows=0, required=("amp", "sqamp")):
     return rows
 
 
-def add_answers(rows, loaded, batch_rows):
-    """Decode the rows, so that each gets prediction, logprob and status; returns the seconds it took, verification included."""
+def add_answers(rows, loaded, options):
+    """Decode the rows, so that each gets the fields of its Answer; returns the seconds it took, verification included."""
     started = time.monotonic()
-    answers = decode(loaded, (row["amp"] for row in rows), batch_rows, check=True)
+    answers = decode(loaded, (row["amp"] for row in rows), **options)
     for row, answer in zip(rows, tqdm(answers, total=len(rows), unit=" rows", desc="decoding", disable=None)):
-        row |= {"prediction": answer.prediction, "logprob": answer.logprob, "status": answer.status}
+        row |= answer._asdict()
     return time.monotonic() - started
 
 
@@ -185,9 +204,13 @@ def table(report):
              f"sequence accuracy  {report['sequence_accuracy']:7.2%}   the exact text; at most {report['ceiling']:.2%} can be expected",
              f"right physics      {report['right_physics']:7.2%}   the exact text, or verified as the square though spelled otherwise",
              f"token accuracy     {report['token_accuracy']:7.2%}",
+             f"coverage           {report['coverage']:7.2%}   answers proven right before anyone sees them (--verify)",
              f"lookup table       {report['lookup_accuracy']:7.2%}   what a table of the training rows would score: {lookup['exact']:.2%} if it ignores",
              f"{'':28}index names, {lookup['renamed']:.2%} if particle names too, {lookup['rescaled']:.2%} if the number in front too;",
              f"{'':28}{report['rows_in_training_set']} rows are in the training set up to index names"]
+    if report["certainty"]:
+        lines += ["", f"{'right physics of the most certain':34}" + "".join(f"{share:>8.0%}" for share in SHARES)]
+        lines += [f"  by {figure:29}" + "".join(f"{right:8.1%}" for right in shares.values()) for figure, shares in report["certainty"].items()]
     for title, groups in (("process", report["by_process"]), ("target tokens", report["by_length"])):
         width = max(map(len, (title, *groups)))
         lines += ["", f"{title:{width}}  {'rows':>6} {'exact':>8} {'physics':>8}"]
@@ -219,10 +242,10 @@ def shorten(text, width, middle):
 
 def main(argv=None):
     settings = load_settings(__doc__, KEYS, argv)
-    check_settings(settings)
+    options = search_options(settings)
     answered = settings.input and "prediction" in next(read_input(settings.input, ("amp", "sqamp"), 1))[1]
     ckpt = None if answered else checkpoint.find(settings)
-    loaded = None if answered else load(ckpt, settings.device)
+    loaded = None if answered else load(ckpt, settings.device, settings.dtype)
     data_dir = data_folder(settings, loaded)
     path = Path(settings.input or data_dir / "test.csv")
     output = Path(settings.output or (ckpt or path).with_name("report.json"))
@@ -237,10 +260,10 @@ def main(argv=None):
     train, *others = (read_split(data_dir / f"{name}.csv") for name in ("train", "valid", "test"))
     run = {"input": str(path), "data_dir": str(data_dir), "split": split_of(data_dir)}
     if loaded:
-        seconds = add_answers(rows, loaded, settings.batch_rows)
+        seconds = add_answers(rows, loaded, options)
         write_rows(output.with_name("predictions.csv"), COLUMNS + ["sqamp"], map(prediction_row, itertools.count(1), rows))
         run |= {"checkpoint": str(ckpt), "step": loaded.state["step"], "seed": loaded.state["settings"]["seed"],
-                "device": str(device_of(loaded.model)), "seconds": seconds, "seconds_per_row": seconds / len(rows)}
+                "device": str(loaded.model.tgt_embedding.weight.device), "search": options, "seconds": seconds, "seconds_per_row": seconds / len(rows)}
     for row in tqdm(rows, unit=" rows", desc="judging", disable=None, leave=False):
         row["verdict"] = verdict_of(row)
     report = report_of(rows, train, [row for split in others for row in split])

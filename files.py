@@ -141,7 +141,7 @@ def write_rows(path, columns, rows):
     """Write dictionaries as a CSV file with the given columns, atomically; returns how many rows were written."""
     count = 0
     with atomic_open(path) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         for row in rows:
             writer.writerow(row)

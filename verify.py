@@ -328,13 +328,7 @@ def verify(amp, sqamp, seed=0, points=POINTS):
     try:
         with np.errstate(all="ignore"):
             square_tree = parse(sqamp)
-            amp_tree = parse(amp)
-            terms = expand(amp_tree)
-            legs = legs_of(terms)
-            names = names_in(amp_tree) | names_in(square_tree)
-            rng = np.random.default_rng((seed, zlib.crc32(amp.encode())))
-            values, momenta = random_point(legs, names, rng, points)
-            expected, scale = averaged_square(terms, legs, values, momenta)
+            values, expected, scale = _amplitude_at(amp, frozenset(names_in(square_tree)), seed, points)
             found = evaluate(square_tree, values) * np.ones(points, complex)
     except (InputError, ArithmeticError, ValueError, TypeError, RecursionError) as error:      # the text may come from anywhere
         return Verdict("unreadable", str(error), math.nan, math.nan)
@@ -347,6 +341,16 @@ def verify(amp, sqamp, seed=0, points=POINTS):
     k = int(np.argmin(agree))
     value = found[k] if abs(found[k].imag) > TOLERANCE * abs(found[k]) else found[k].real
     return Verdict("wrong", f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}", expected[k], found[k])
+
+
+@functools.lru_cache(maxsize=16)                             # many candidates of one amplitude are looked at one after another
+def _amplitude_at(amp, square_names, seed, points):
+    """Random points, as values of all symbols, with the averaged |amp|^2 and its scale there, (points,) each."""
+    amp_tree = parse(amp)
+    terms = expand(amp_tree)
+    legs = legs_of(terms)
+    values, momenta = random_point(legs, names_in(amp_tree) | square_names, np.random.default_rng((seed, zlib.crc32(amp.encode()))), points)
+    return values, *averaged_square(terms, legs, values, momenta)
 
 
 def _verify_rows(task):

@@ -1,8 +1,16 @@
 """Greedy decoding is what the model says, token for token; every row gets an answer and an honest status."""
 import csv
 import gzip
+import io
+import json
+import math
+import os
 import random
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -10,11 +18,12 @@ from tiny import make_run, write_csv
 
 import checkpoint
 import decode as script
-from decode import COLUMNS, decode, load, main, pad
+from decode import COLUMNS, choose, decode, load, main, pad
 from files import InputError
-from generate import greedy
+from generate import Hypothesis, greedy
 from model import ModelConfig, Transformer
 from tokenizer import BOS, EOS, Tokenizer, build_vocabulary
+from verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +146,94 @@ def test_an_amplitude_that_is_too_long_is_unreadable(run, loaded):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Candidates
+
+def hypothesis(p, finished=True):
+    return Hypothesis([5, 5, EOS if finished else 5], math.log(p), math.log(p) / 2)
+
+
+@pytest.fixture
+def candidates(run):
+    """An amplitude with four candidates: wrong, right, right in another spelling, no formula."""
+    amp, sqamp = run[1][0]["amp"], run[1][0]["sqamp"]
+    return amp, {sqamp.replace("2*e^4", "3*e^4"): hypothesis(0.4), sqamp: hypothesis(0.3), f"{sqamp}*7/7": hypothesis(0.2), "e^": hypothesis(0.1)}
+
+
+def test_the_first_right_candidate_is_the_answer(run, candidates):
+    amp, texts = candidates
+    answer = choose(amp, texts, check=True, agree=False)
+    assert (answer.prediction, answer.status, answer.rank) == (run[1][0]["sqamp"], "verified", 2)
+    assert answer.logprob == math.log(0.3) and answer.margin == pytest.approx(math.log(0.3) - math.log(0.4))
+    assert answer.token_mean == pytest.approx(0.3 ** (1 / 3)) and answer.token_min == pytest.approx(0.3 ** 0.5)
+    assert [status for _, _, status in answer.candidates] == ["unverified", "verified", "unchecked", "unchecked"]
+
+
+def test_unchecked_the_most_probable_candidate_is_the_answer(candidates):
+    amp, texts = candidates
+    answer = choose(amp, texts, check=False, agree=False)
+    assert (answer.prediction, answer.status, answer.rank) == (next(iter(texts)), "unchecked", 1)
+    assert answer.margin == pytest.approx(math.log(0.4 / 0.3)) and math.isnan(answer.agreement)
+
+
+def test_where_no_candidate_is_right_the_best_guess_says_why(candidates):
+    amp, texts = candidates
+    answer = choose(amp, {text: hypothesis for k, (text, hypothesis) in enumerate(texts.items()) if k in (0, 3)}, check=True, agree=False)
+    assert (answer.status, answer.rank) == ("unverified", 1) and "the amplitude gives" in answer.reason
+
+
+def test_spellings_of_one_polynomial_agree(candidates):
+    amp, texts = candidates
+    answer = choose(amp, texts, check=True, agree=True)
+    assert answer.agreement == pytest.approx((0.3 + 0.2) / (0.4 + 0.3 + 0.2 + 0.1))
+    assert choose(amp, texts, check=False, agree=True).agreement == pytest.approx(0.4)
+
+
+def test_an_unfinished_candidate_is_never_checked_and_a_right_one_behind_it_is_found(run):
+    amp, sqamp = run[1][0]["amp"], run[1][0]["sqamp"]
+    texts = {f"{sqamp} ": hypothesis(0.5, finished=False), sqamp: hypothesis(0.1)}
+    assert choose(amp, texts, check=True, agree=False).rank == 2
+    answer = choose(amp, {f"{sqamp} ": hypothesis(0.5, finished=False)}, check=True, agree=True)
+    assert (answer.status, answer.agreement) == ("unfinished", 0)
+
+
+def test_fallback_computes_what_the_model_does_not_know(run, loaded):
+    amps = [run[1][0]["amp"].replace("i*e^2", "e^2*e^2", 1), run[1][1]["amp"]]
+    computed, verified = decode(loaded, amps, beam_size=3, check=True, fallback=True)
+    assert (computed.status, computed.rank, verified.status) == ("computed", 0, "verified")
+    assert verify(amps[0], computed.prediction) and math.isnan(computed.logprob)
+    assert [status for _, _, status in computed.candidates] == ["unverified"] * 3
+
+
+def test_a_beam_answers_what_greedy_answers_where_the_model_is_sure(run, loaded):
+    amps = [row["amp"] for row in run[1]]
+    for answer, row in zip(decode(loaded, amps, beam_size=5, check=True, agree=True), run[1], strict=True):
+        assert (answer.prediction, answer.status, answer.rank) == (row["sqamp"], "verified", 1)
+        assert len(answer.candidates) == 5 and answer.margin > 0 and 0.5 < answer.agreement <= 1
+        logprobs = [logprob for _, logprob, _ in answer.candidates]
+        assert logprobs == sorted(logprobs, reverse=True)
+
+
+def test_samples_depend_on_seed_and_amplitude_only(run, loaded):
+    amps = [row["amp"] for row in run[1]]
+    options = dict(samples=6, temperature=3.0, top_k=9)
+    texts = [answer.candidates for answer in decode(loaded, amps, **options)]
+    backwards = [answer.candidates for answer in decode(loaded, amps[::-1], batch_rows=3, **options)][::-1]
+    assert [[text for text, _, _ in row] for row in texts] == [[text for text, _, _ in row] for row in backwards]
+    assert any(len(row) > 1 for row in texts)
+    others = [answer.candidates for answer in decode(loaded, amps, seed=1, **options)]
+    assert [[text for text, _, _ in row] for row in texts] != [[text for text, _, _ in row] for row in others]
+
+
+@pytest.mark.parametrize("dtype, noise", [("fp32", 1e-3), ("bf16", 0.3), ("int8", 0.3)])
+def test_a_learned_row_survives_rounding(run, dtype, noise):
+    plain = checkpoint.load_model(run[0] / "run" / "best.pt", torch.device("cpu"))
+    rounded = load(run[0] / "run" / "best.pt", "cpu", dtype)
+    for row, one, other in zip(run[1], decode(script.Loaded(*plain), [row["amp"] for row in run[1]]), decode(rounded, [row["amp"] for row in run[1]])):
+        assert one.prediction == other.prediction == row["sqamp"]
+        assert other.logprob == pytest.approx(one.logprob, abs=noise)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Files
 
 def test_the_test_split_of_the_checkpoints_data_is_the_default(run, capsys):
@@ -164,6 +261,59 @@ def test_a_bad_row_does_not_stop_the_others(run, tmp_path, capsys):
     assert re.search(rf"{path}:4: amp: the token 'zeta_{{'", said.err)
     assert f"{path}:5: amp: column 1: found the end of the text" in said.err
     assert "5 rows: 2 unchecked, 3 unreadable" in said.out
+
+
+def test_candidates_and_certainty_are_in_the_file(run, tmp_path):
+    call(run, f"--output={tmp_path / 'out.csv'}", "--beam", "--beam_size=3", "--verify", "--agree", "--n_best")
+    for answer, row in zip(decoded(tmp_path / "out.csv"), run[1], strict=True):
+        candidates = json.loads(answer["candidates"])
+        assert len(candidates) == 3 and candidates[0][0] == answer["prediction"] == row["sqamp"] and candidates[0][2] == "verified"
+        assert 0 < float(answer["token_min"]) < float(answer["token_mean"]) < 1 and float(answer["margin"]) > 0 and float(answer["agreement"]) > 0.5
+
+
+@pytest.fixture(scope="module")
+def many(run, tmp_path_factory):
+    """Enough rows for many windows of the smallest batches, and what one undisturbed process answers."""
+    folder = tmp_path_factory.mktemp("many")
+    path = write_csv(folder / "in.csv", [{"amp": row["amp"], "sqamp": row["sqamp"]} for row in run[1]] * 20)
+    command = [sys.executable, script.__file__, f"--ckpt={run[0] / 'run' / 'best.pt'}", f"--input={path}", "--device=cpu", "--batch_rows=1",
+               "--beam", "--beam_size=2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, f"--output={folder / 'whole.csv'}"], env=environment, check=True, timeout=100)
+    return folder, command, environment
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(many):
+    folder, command, environment = many
+    part, output, kept = folder / "killed.csv.part-0-of-1", folder / "killed.csv", [0]
+    for _ in range(3):
+        process = subprocess.Popen([*command, f"--output={output}"], env=environment, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (part.exists() and part.stat().st_size > kept[-1] + 12000):
+            time.sleep(0.005)
+        assert process.poll() is None and not output.exists()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kept.append(part.stat().st_size)
+    with open(part, "ab") as file:
+        file.write(b'{"row": 99')                                                            # a line that a full disk cut off
+    said = subprocess.run([*command, f"--output={output}"], env=environment, check=True, timeout=100, capture_output=True, text=True)
+    assert output.read_bytes() == (folder / "whole.csv").read_bytes() and not part.exists()
+    assert "160 rows" in said.stdout
+
+
+def test_half_a_run_with_other_settings_is_begun_anew(many):
+    folder, command, environment = many
+    (folder / "other.csv.part-0-of-1").write_text('["another checkpoint"]\n{"row": 1, "status": "verified"}\n')
+    subprocess.run([*command, f"--output={folder / 'other.csv'}"], env=environment, check=True, timeout=100)
+    assert (folder / "other.csv").read_bytes() == (folder / "whole.csv").read_bytes()
+
+
+def test_two_processes_of_torchrun_share_the_rows(many):
+    folder, command, environment = many
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *command[1:], f"--output={folder / 'two.csv'}"],
+                   env=environment, check=True, timeout=200)
+    assert (folder / "two.csv").read_bytes() == (folder / "whole.csv").read_bytes()
+    assert not list(folder.glob("two.csv.part*"))
 
 
 def test_max_rows(run, tmp_path):
@@ -231,7 +381,9 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(run, tmp_path):
         main([f"--ckpt={tmp_path / 'other.pt'}"])
 
 
-@pytest.mark.parametrize("flag, message", [("--batch_rows=0", "batch_rows: got 0, wanted at least 1"), ("--output=/", "output: / is a folder")])
+@pytest.mark.parametrize("flag, message", [("--batch_rows=0", "batch_rows: got 0, wanted at least 1"), ("--output=/", "output: / is a folder"),
+                                           ("--temperature=0", "temperature: got 0.0"), ("--top_p=0", "top_p: got 0.0"), ("--beam_size=0", "beam_size: got 0"),
+                                           ("--fallback", "fallback: needs --verify"), ("--dtype=int4", "dtype: got 'int4'")])
 def test_settings_that_cannot_work(run, flag, message):
     with pytest.raises(InputError, match=message):
         call(run, flag)
@@ -244,7 +396,7 @@ def test_one_amplitude_is_answered_with_its_verdict(run, capsys):
     call(run, f"--amp={run[1][2]['amp']}")
     formula, certainty, verdict = capsys.readouterr().out.splitlines()
     assert formula == run[1][2]["sqamp"]
-    assert re.fullmatch(r"log-probability -0\.\d+ \(probability 9\d\.\d\d%\)", certainty)
+    assert re.fullmatch(r"log-probability -0\.\d+ \(probability 9\d\.\d\d%\), least certain token 9\d\.\d\d%", certainty)
     assert verdict.startswith("verified")
 
 
@@ -252,6 +404,19 @@ def test_one_amplitude_without_end(run, capsys, monkeypatch):
     monkeypatch.setattr(script, "load", lambda *_: shorter(load(run[0] / "run" / "best.pt"), tgt_max_len=6))
     call(run, f"--amp={run[1][2]['amp']}")
     assert capsys.readouterr().out.splitlines()[2].startswith("unfinished")
+
+
+def test_one_amplitude_from_standard_input(run, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(run[1][2]["amp"] + "\n"))
+    call(run, "--amp=-", "--beam")
+    formula, certainty, verdict = capsys.readouterr().out.splitlines()
+    assert formula == run[1][2]["sqamp"] and "nats ahead of the next" in certainty and verdict.startswith("verified")
+
+
+def test_one_amplitude_that_the_model_does_not_know_is_computed(run, capsys):
+    call(run, f"--amp={run[1][0]['amp'].replace('i*e^2', 'e^2*e^2', 1)}", "--verify", "--fallback")
+    formula, verdict = capsys.readouterr().out.splitlines()
+    assert verdict.startswith("computed") and "e^8" in formula
 
 
 @pytest.mark.parametrize("amp, message", [("e^2*(", "--amp: column 6: found the end"), ("x_{i,%a}(p_1)_u", "--amp: the token 'x_{'")])

@@ -7,7 +7,8 @@ import pytest
 from tiny import make_run, qed_rows, write_csv
 
 import evaluate as script
-from evaluate import ceiling, examples, main, process_of, readable_tokens, report_of, shorten, token_accuracy, verdict_of
+from decode import CERTAINTY
+from evaluate import ceiling, certainty, examples, main, process_of, readable_tokens, report_of, shorten, token_accuracy, verdict_of
 from files import InputError
 from tokenizer import sqamp_tokens
 
@@ -65,6 +66,15 @@ def test_shares_counts_and_logprobs(predictions):
     assert report["lookup_accuracy"] == 0 and report["rows_in_training_set"] == 0 and report["ceiling"] == 1
     assert list(report)[:6] == ["rows", "sequence_accuracy", "right_physics", "token_accuracy", "lookup_accuracy", "ceiling"]
     json.dumps(report, allow_nan=False)
+
+
+def test_certainty_is_the_accuracy_of_the_most_certain_rows():
+    rows = [{"logprob": -k, "margin": k % 4, "token_min": math.nan, "verdict": "right" if k < 6 else "wrong"} for k in range(10)]
+    rows[9]["margin"] = math.nan                                              # no candidate besides: least certain
+    table = certainty(rows)
+    assert list(table) == ["logprob", "margin"]                               # the better one first, nothing of what is not known
+    assert table["logprob"] == {"50%": 1, "80%": 6 / 8, "90%": 6 / 9, "95%": 6 / 10}
+    assert table["margin"] == {"50%": 3 / 5, "80%": 6 / 8, "90%": 6 / 9, "95%": 6 / 10}
 
 
 def test_token_accuracy_is_over_the_longer_length():
@@ -172,7 +182,12 @@ def test_a_model_that_knows_its_test_rows_by_heart(run, capsys):
     out = capsys.readouterr().out
     assert "sequence accuracy  100.00%" in out and "right: f f -> f f" in out and rows[0]["sqamp"] in out
     with open(folder / "run" / "predictions.csv", newline="") as file:
-        assert [row["status"] for row in csv.DictReader(file)] == ["verified"] * len(rows)
+        assert [row["status"] for row in csv.DictReader(file)] == ["unchecked"] * len(rows)
+    main([f"--ckpt={folder / 'run' / 'best.pt'}", "--device=cpu", "--beam", "--verify", "--agree"])
+    report = json.loads((folder / "run" / "report.json").read_text())
+    assert report["coverage"] == 1 and set(report["certainty"]) == set(CERTAINTY) and "by agreement" in capsys.readouterr().out
+    with open(folder / "run" / "predictions.csv", newline="") as file:
+        assert [(row["status"], row["rank"]) for row in csv.DictReader(file)] == [("verified", "1")] * len(rows)
 
 
 def test_a_file_of_predictions_is_judged_without_a_model(run, tmp_path, predictions, capsys):
@@ -192,7 +207,7 @@ def test_decode_and_evaluate_agree(run, tmp_path):
     main([f"--input={tmp_path / 'p.csv'}", f"--data_dir={run[0] / 'data'}", f"--output={tmp_path / 'a.json'}"])
     main(flags + [f"--output={tmp_path / 'b.json'}"])
     a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
-    for name in ("mean_logprob", "input", "checkpoint", "step", "seed", "device", "seconds", "seconds_per_row"):
+    for name in ("mean_logprob", "input", "checkpoint", "step", "seed", "device", "search", "seconds", "seconds_per_row"):
         a.pop(name, None), b.pop(name, None)
     assert a == b
 
