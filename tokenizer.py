@@ -44,7 +44,7 @@ OPERAND = re.compile(rf"""
     | (?P<momentum> p_\d+_ {INDEX} )
     | (?P<field>    [A-Za-z]\w*_\{{ [^{{}}]* \}} \(p_\d+\) (?:(?:_[uv])?(?:_T|_off)?\b)? (?:\^\(\*\))? )
     | (?P<tensor>   [A-Za-z]\w*_\{{ [^{{}}]* \}} )
-    | (?P<symbol>   -?[A-Za-z]\w* (?:\(\w+\))? (?:{POWER})? (?!\w*\+?[{{(%]) )  # also cos(theta_W)^2, a scalar leg h(p_3)
+    | (?P<symbol>   -?[A-Za-z]\w* (?:\(\w+\)(?:_off)?)? (?:{POWER})? (?!\w*\+?[{{(%]) )  # also cos(theta_W)^2, a scalar leg h(p_3)
     | (?P<opening>  [(-] )""", re.VERBOSE)
 OPERATOR = re.compile(rf"\)(?:{POWER})? | /\(? | \* | [ ][+-][ ]", re.VERBOSE)
 TENSORS = {"gamma": "LDD", "P_L": "DD", "P_R": "DD", "T_C_10": "ACC", "f_SU3": "AAA"}    # kinds of their indices
