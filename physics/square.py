@@ -212,7 +212,7 @@ class Row:
         """Sum over the states of a vector leg in its indices m (amplitude) and n (conjugate).
 
         Minus the metric; massive ones have + p p / m^2. Of those with transverse polarisations (_T) only, all but the first, p_j, have
-        -g + (p p_j + p_j p) / p.p_j (Leader & Predazzi, Introduction to Gauge Theories and Modern Particle Physics, section 22.2). With
+        -g + (p p_j + p_j p) / p.p_j (compare Peskin & Schroeder, section 16.1). With
         these in place the amplitude vanishes when p_j stands for the first one's polarisation, so that one may have -g.
         """
         k, mass = leg.number, mass_symbol(leg.name)
