@@ -118,11 +118,11 @@ def factored_text(polynomial):
         by_denominators.setdefault(below, {})[term[:len(term) - len(below)]] = value
     pieces = []
     for below, terms in sorted(by_denominators.items()):
-        common = dict.fromkeys(symbol for term in terms for symbol, _ in term)
-        common = {symbol: min(dict(term).get(symbol, 0) for term in terms) for symbol in common}
-        inside = {}
-        for term, value in terms.items():
-            inside[monomial({symbol: dict(term).get(symbol, 0) - power for symbol, power in common.items()})] = value
+        powers = [dict(term) for term in terms]
+        common = {symbol: min(power.get(symbol, 0) for power in powers) for symbol in dict.fromkeys(symbol for term in terms for symbol, _ in term)}
+        common = {symbol: power for symbol, power in common.items() if power}
+        inside = {monomial({symbol: power.get(symbol, 0) - common.get(symbol, 0) for symbol in {**power, **common}}): value
+                  for power, value in zip(powers, terms.values())}
         content = Fraction(math.gcd(*(value.numerator for value in inside.values())),
                            math.lcm(*(value.denominator for value in inside.values())))
         if inside[min(inside, key=order)] < 0:
