@@ -226,9 +226,23 @@ def _fermion_line(start, vertices, longitudinal, legs, theory, fresh):
         at = next(vertex.id() for vertex in psi.vertices() if vertex.id() != at)
     spinors.append((psi.id(), column, ("c", _key(psi))))
     # where a vertex has no Dirac matrix (a scalar's), the two indices around it are one
-    alternatives = [(scale, scalars, [*tensors, ("1", end, column)] if end != column else tensors)
+    alternatives = [(scale, scalars, _last_projector([*tensors, ("1", end, column)] if end != column else tensors))
                     for scale, scalars, tensors, end in alternatives]
-    return alternatives, spinors
+    return [term for term in alternatives if term[2]], spinors
+
+
+def _last_projector(tensors):
+    """A fermion line in which all P_L and P_R are carried out but the last one; empty if they make it vanish: P_L gamma = gamma P_R, P_L P_R = 0."""
+    line, last, odd = [], None, False
+    for tensor in reversed(tensors):
+        if tensor[0] == "gamma":
+            odd = not odd
+        elif tensor[0] in ("P_L", "P_R"):
+            if last and (tensor[0] == last) == odd:
+                return []
+            last, odd, tensor = (last, odd, ("1", *tensor[1:])) if last else (tensor[0], False, tensor)
+        line.append(tensor)
+    return line[::-1]
 
 
 def _slashed(rules, after, before):
