@@ -11,6 +11,7 @@ from files import InputError
 from physics.expression import parse
 from physics.polynomial import factored_text, scaled
 from physics.square import rational
+from physics.theory import is_massless
 from tokenizer import amp_tokens
 
 KINDS = ("exact", "renamed", "rescaled")
@@ -26,13 +27,15 @@ def canonical_key(amp):
 def template(amp):
     """The amplitude up to index and particle names, and the particles in order of first appearance, as field or in a mass.
 
-    `m_e` becomes `m_P0`, `e_{ }(p_1)_u` becomes `P0_{ }(p_1)_u`; numbers, so charges, stay.
+    `m_e` becomes `m_P0`, `e_{ }(p_1)_u` becomes `P0_{ }(p_1)_u`, of a massless particle `N0_{ }(p_1)`; numbers, so charges, stay. Names
+    are exchanged within one kind of particle only: spin and colour show in a field's indices.
     """
     particles = {}
 
     def rename(match):
-        number = particles.setdefault(match[1] or match[2], len(particles))
-        return f"m_P{number}" if match[1] else f"P{number}"
+        name = match[1] or match[2]
+        number = particles.setdefault(name, len(particles))
+        return f"m_P{number}" if match[1] else f"N{number}" if is_massless(name) else f"P{number}"
 
     return MASS_OR_LEG.sub(rename, canonical_key(amp)), list(particles)
 
@@ -40,6 +43,11 @@ def template(amp):
 def template_key(amp):
     """The amplitude up to index and particle names: equal for two rows exactly if only these differ."""
     return template(amp)[0]
+
+
+def kinematics_key(amp):
+    """The template without the number in front, the product of the charges: equal for rows that "rescaled" looks up."""
+    return template_key(_split_number(amp)[1])
 
 
 def lookup_table(rows):
@@ -51,10 +59,10 @@ def lookup_table(rows):
         key, particles = template(row["amp"])
         square = _rename_masses(row["sqamp"], {name: f"P{k}" for k, name in enumerate(particles)})
         table["renamed"][key] = square
-        charges, rest = _split_number(row["amp"])
+        charges, _ = _split_number(row["amp"])
         number, square = _split_number(square)
         if charges:
-            table["rescaled"][template_key(rest)] = number / charges**2, square
+            table["rescaled"][kinematics_key(row["amp"])] = number / charges**2, square
     return table
 
 

@@ -57,6 +57,22 @@ def add(left, right, sign=1):
     return {key: value for key, value in total.items() if value}
 
 
+def divided(polynomial, divisor):
+    """polynomial / divisor, None if that is no polynomial (powers may be negative); the divisor has a symbol that is linear in it."""
+    linear = next(term for term in sorted(divisor, key=order, reverse=True) if len(term) == 1 and term[0][1] == 1)
+    (symbol, _), = linear
+    lowest = min((dict(term).get(symbol, 0) for term in polynomial), default=0)
+    rest, quotient = dict(polynomial), {}
+    while rest:
+        highest = max(dict(term).get(symbol, 0) for term in rest)
+        if highest == lowest:
+            return None
+        step = {monomial({**dict(term), symbol: highest - 1}): value / divisor[linear] for term, value in rest.items() if dict(term).get(symbol, 0) == highest}
+        quotient = add(quotient, step)
+        rest = add(rest, multiply(step, divisor), -1)
+    return quotient
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Text
 
@@ -79,8 +95,8 @@ def scaled(coefficient, factors):
 
 
 def sum_text(polynomial):
-    """The polynomial's terms in their fixed order, joined by ` + `."""
-    return " + ".join(scaled(polynomial[term], [factor_text(*factor) for factor in term]) for term in sorted(polynomial, key=order))
+    """The polynomial's terms in their fixed order, joined by ` + `; '0' if there is none."""
+    return " + ".join(scaled(polynomial[term], [factor_text(*factor) for factor in term]) for term in sorted(polynomial, key=order)) or "0"
 
 
 def denominator_text(polynomial):
@@ -102,11 +118,11 @@ def factored_text(polynomial):
         by_denominators.setdefault(below, {})[term[:len(term) - len(below)]] = value
     pieces = []
     for below, terms in sorted(by_denominators.items()):
-        common = dict.fromkeys(symbol for term in terms for symbol, _ in term)
-        common = {symbol: min(dict(term).get(symbol, 0) for term in terms) for symbol in common}
-        inside = {}
-        for term, value in terms.items():
-            inside[monomial({symbol: dict(term).get(symbol, 0) - power for symbol, power in common.items()})] = value
+        powers = [dict(term) for term in terms]
+        common = {symbol: min(power.get(symbol, 0) for power in powers) for symbol in dict.fromkeys(symbol for term in terms for symbol, _ in term)}
+        common = {symbol: power for symbol, power in common.items() if power}
+        inside = {monomial({symbol: power.get(symbol, 0) - common.get(symbol, 0) for symbol in {**power, **common}}): value
+                  for power, value in zip(powers, terms.values())}
         content = Fraction(math.gcd(*(value.numerator for value in inside.values())),
                            math.lcm(*(value.denominator for value in inside.values())))
         if inside[min(inside, key=order)] < 0:

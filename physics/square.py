@@ -17,7 +17,7 @@ from files import InputError
 from physics import colour, form
 from physics.expression import (Field, Function, Negative, Number, Power, Product, Sum, Symbol, expand, fold, legs_of, names_in,
                                 parse, to_text)
-from physics.polynomial import add, denominator_text, factored_text, monomial, multiply
+from physics.polynomial import add, denominator_text, divided, factored_text, monomial, multiply, sum_text
 from physics.theory import ROOT_2, mass_symbol
 
 DECLARATIONS = """AutoDeclare Symbols x,s;
@@ -26,19 +26,24 @@ AutoDeclare Indices m,n;
 """
 
 
-def square(amp, basis="all", timeout=60):
+# prefactor, polynomial and propagators; or multiplied out, a plain sum of products, as MARTY's own simplification ends in many rows
+STYLES = {"factored": factored_text, "marty": sum_text}
+
+
+def square(amp, basis="all", style="factored", timeout=60):
     """Canonical sqamp text of one amplitude's text. Raises InputError with the reason."""
-    result, = square_many([amp], basis, timeout)
+    result, = square_many([amp], basis, style, timeout)
     if isinstance(result, InputError):
         raise result
     return result
 
 
-def square_many(amps, basis="all", timeout=60):
+def square_many(amps, basis="all", style="factored", timeout=60):
     """Canonical sqamp texts of a list of amplitudes; in the place of a row that fails stands the InputError that says why.
 
     basis: "all" leaves the s_ij as the traces give them; "independent" eliminates by momentum conservation, so that one
     function over the same propagators has one text.
+    style: a key of STYLES, how the same polynomial is written.
     timeout: seconds for one FORM process over all rows; when it fails or takes longer the list is halved until the bad row is alone.
     """
     results, rows = [None] * len(amps), []
@@ -64,7 +69,7 @@ def square_many(amps, basis="all", timeout=60):
             continue
         for (k, row), output in zip(batch, outputs):
             try:
-                results[k] = row.read(output)
+                results[k] = STYLES[style](row.read(output))
             except InputError as error:
                 results[k] = error
             except (ValueError, IndexError):
@@ -80,7 +85,14 @@ def _traces(rows, timeout):
     # what is left of a single epsilon tensor comes with an i: it cancels in |amp|^2, which is real
     statements += "id e_(m1?,m2?,m3?,m4?) = 0;\n"
     statements += "".join(f"id p{i}.p{j} = s{i}x{j};\n" for i, j in itertools.combinations_with_replacement(range(1, legs + 1), 2))
-    return form.run(DECLARATIONS, [row.expression(colours) for row in rows], statements, timeout)
+    expressions = [row.expression(colours) for row in rows]
+    shells = {}                                              # (FORM's name of p^2, of its value) -> the rows in which it has that value
+    for k, row in enumerate(rows):
+        for product, mass in row.on_shell.items():
+            shells.setdefault((product, f"{row.name(mass)}^2" if mass else "0"), []).append(f"R{k}")
+    for (product, value), names in shells.items():
+        statements += f"if ( expression({','.join(names)}) );\nid {product} = {value};\nendif;\n"
+    return form.run(DECLARATIONS, expressions, statements, timeout)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -146,7 +158,7 @@ def conjugated(polynomial):
 # One row: its FORM expression, and its text from FORM's answer
 
 class Row:
-    """An amplitude ready for FORM: `expression` gives its square in FORM's language, `read` turns FORM's answer into text."""
+    """An amplitude ready for FORM: `expression` gives its square in FORM's language, `read` turns FORM's answer into a polynomial."""
 
     def __init__(self, amp, basis):
         tree = parse(amp)
@@ -162,7 +174,7 @@ class Row:
         self.symbols = {}                                    # our symbol -> FORM's x0, x1, ... in this order
         self.lines = 0                                       # spin lines in use
         self.on_shell = {f"s{leg.number}x{leg.number}": mass_symbol(leg.name) for leg in legs
-                         if f"s_{leg.number}{leg.number}" not in used}
+                         if leg.mark != "off" and f"s_{leg.number}{leg.number}" not in used}
         self.weight = average(legs, fields)
         self.eliminated = conservation(legs, self.on_shell) if basis == "independent" else {}
         groups = {}                                          # (which leg each fermion line joins to which, colour) -> terms
@@ -173,14 +185,15 @@ class Row:
             lines, factors, mirrored, colours = structure(term, len(legs))
             joins = tuple(sorted((left, right) for left, right, _ in lines))
             groups.setdefault((joins, colours), []).append((coefficient, sorted(lines), factors, mirrored))
-        self.vectors = [self.vector_sum(leg, field) for leg, field in zip(legs, fields) if not leg.kind and len(field.indices) > 1]
+        self.transverse = [leg.number for leg in legs if leg.mark == "T"]
+        self.vectors = [self.vector_sum(leg) for leg, field in zip(legs, fields) if not leg.kind and len(field.indices) > 1]
         self.pieces = [((left[1], right[1]), self.interference(groups[left], groups[right], left[0] == right[0]))
                        for left, right in itertools.product(groups, groups)]
         self.colours = [pair for pair, _ in self.pieces]
 
     def expression(self, colours):
-        """The square in FORM's language, given the colour sums {(left, right): Fraction}."""
-        pieces = "+".join(f"({colours[pair]})*({text})" for pair, text in self.pieces if colours[pair]) or "0"
+        """The square in FORM's language, given the colour sums {(left, right): number as text}."""
+        pieces = "+".join(f"({colours[pair]})*({text})" for pair, text in self.pieces if colours[pair] != "0") or "0"
         return "*".join([f"({pieces})", *self.vectors])
 
     def name(self, symbol):
@@ -202,12 +215,22 @@ class Row:
             return f"g_({line},p{number})"
         return f"(g_({line},p{number}){'+' if leg.kind == 'u' else '-'}{self.name(mass)}*gi_({line}))"
 
-    def vector_sum(self, leg, field):
-        """Minus the metric in the indices m (amplitude) and n (conjugate) of a vector leg; massive ones have + p p / m^2."""
-        k = leg.number
-        mass = mass_symbol(leg.name)
-        massive = f"+p{k}(m{k})*p{k}(n{k})*{self.name(mass)}^(-2)" if mass else ""
-        return f"(-d_(m{k},n{k}){massive})"
+    def vector_sum(self, leg):
+        """Sum over the states of a vector leg in its indices m (amplitude) and n (conjugate).
+
+        Minus the metric; massive ones have + p p / m^2. Of those with transverse polarisations (_T) only, all but the first, p_j, have
+        -g + (p p_j + p_j p) / p.p_j (compare Peskin & Schroeder, section 16.1). With
+        these in place the amplitude vanishes when p_j stands for the first one's polarisation, so that one may have -g.
+        """
+        k, mass = leg.number, mass_symbol(leg.name)
+        if mass and leg.mark == "T":
+            raise InputError(f"{leg.name}: only photons and gluons have transverse polarisations alone")
+        rest = f"+p{k}(m{k})*p{k}(n{k})*{self.name(mass)}^(-2)" if mass else ""
+        if leg.mark == "T" and k != self.transverse[0]:
+            j = self.transverse[0]
+            product = substitute({((f"s_{j}{k}", -1),): Fraction(1)}, self.eliminated)
+            rest = f"+(p{k}(m{k})*p{j}(n{k})+p{j}(m{k})*p{k}(n{k}))*{self.coefficient(product)}"
+        return f"(-d_(m{k},n{k}){rest})"
 
     def interference(self, left, right, same_joins):
         """Sum over the terms of two groups of term * conjugated term, fermion lines closed into traces."""
@@ -237,34 +260,36 @@ class Row:
         return "+".join(pieces)
 
     def read(self, output):
-        """Canonical text from FORM's terms, one a line."""
+        """The square as a polynomial over denominators, from FORM's terms, one a line."""
         total, names = {}, list(self.symbols)
+
+        @functools.cache
+        def read_factor(factor):
+            """(number, symbol, power) of one factor."""
+            if factor[0].isdigit():
+                return Fraction(factor), "", 0
+            symbol, _, power = factor.partition("^")
+            power = int(power.strip("()")) if power else 1
+            if symbol[0] == "s":
+                return 1, "s_" + symbol[1:].replace("x", ""), power
+            if symbol[0] != "x" or not symbol[1:].isdigit():
+                raise InputError(f"the square is not a real polynomial of scalar products: {symbol}")
+            symbol = names[int(symbol[1:])]
+            if symbol == ROOT_2:                             # at most one root is left: it has no power in the text
+                return Fraction(2) ** (power // 2), symbol, power % 2
+            return 1, symbol, power
+
         for line in output:
-            value, powers = Fraction(-1 if line[0] == "-" else 1), {}
-            for factor in line.lstrip("+-").split("*"):
-                if factor[0].isdigit():
-                    value *= Fraction(factor)
-                    continue
-                symbol, _, power = factor.partition("^")
-                power = int(power.strip("()")) if power else 1
-                if symbol in self.on_shell:
-                    symbol, power = self.on_shell[symbol], 2 * power
-                    if not symbol:
-                        value = 0
-                elif symbol[0] == "s":
-                    symbol = "s_" + symbol[1:].replace("x", "")
-                elif symbol[0] == "x" and symbol[1:].isdigit():
-                    symbol = names[int(symbol[1:])]
-                    if symbol == ROOT_2:                     # at most one root is left: it has no power in the text
-                        value *= Fraction(2) ** (power // 2)
-                        power %= 2
-                else:
-                    raise InputError(f"the square is not a real polynomial of scalar products: {line.strip()}")
-                powers[symbol] = powers.get(symbol, 0) + power
-            if value:
-                key = monomial(powers)
-                total[key] = total.get(key, 0) + value * self.weight
-        return factored_text(substitute({term: value for term, value in total.items() if value}, self.eliminated))
+            value, powers = -1 if line[0] == "-" else 1, {}
+            for number, symbol, power in map(read_factor, line.lstrip("+-").split("*")):
+                if number != 1:
+                    value *= number
+                if power:
+                    powers[symbol] = powers.get(symbol, 0) + power
+            key = monomial(powers)
+            total[key] = total.get(key, 0) + value * self.weight
+        total = substitute({term: value for term, value in total.items() if value}, self.eliminated)
+        return one_fraction(total) if self.transverse and self.eliminated else total
 
 
 def conservation(legs, on_shell):
@@ -312,6 +337,28 @@ def substitute(polynomial, solved):
                 product = multiply(product, factor)
         result = add(result, product)
     return result
+
+
+def one_fraction(polynomial):
+    """The polynomial over its common denominator, in lowest terms; each denominator has a symbol in it linearly, as q^2 - m^2 has an s_ij."""
+    powers = {}
+    for term in polynomial:
+        for symbol, power in term:
+            if symbol.startswith("("):
+                powers[symbol] = max(powers.get(symbol, 0), -power)
+    inside = {symbol: rational(parse(symbol)) for symbol in powers}
+    total = {}
+    for term, value in polynomial.items():
+        below = dict(term)
+        product = {tuple(factor for factor in term if factor[0] not in inside): value}
+        for symbol, power in powers.items():
+            for _ in range(power + below.get(symbol, 0)):
+                product = multiply(product, inside[symbol])
+        total = add(total, product)
+    for symbol in powers:
+        while powers[symbol] and (quotient := divided(total, inside[symbol])):
+            total, powers[symbol] = quotient, powers[symbol] - 1
+    return multiply(total, {monomial({symbol: -power for symbol, power in powers.items()}): Fraction(1)})
 
 
 def average(legs, fields):
