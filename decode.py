@@ -14,7 +14,7 @@ answered: the same command goes on after a crash. The columns: row (counted from
     agreement    with --agree: share of the candidates' probability that is on texts equal to the answer as physics
     rank         which candidate the answer is, the most probable is 1
 then sqamp where the input has it, and with --n_best candidates, a JSON list of [text, logprob, status]. The status is
-    verified     the answer is the square: verify.py found both sides equal at random momenta
+    verified     the answer is the square: verify.py found both sides equal at random momenta, proof.py in exact arithmetic
     computed     no candidate was right; physics/square.py computed the square (--fallback)
     unverified   no candidate is right, this is the most probable one
     unchecked    nobody looked (without --verify)
@@ -53,6 +53,7 @@ from files import InputError, atomic_open, check_output, count_lines, main_guard
 from generate import beam_search, greedy, sample
 from model import find_device
 from physics.square import square_many
+from proof import prove
 from tokenizer import PAD, Tokenizer
 from verify import verify
 
@@ -148,9 +149,10 @@ def choose(amp, texts, check, agree):
             verdict = verify(amp, candidate[0])
             values[k] = verdict.square                                                      # NaN where it is unreadable
             if check:
-                candidate[2] = "verified" if verdict else "unverified"
-                reason = reason or verdict.reason
-                chosen = k if verdict and chosen is None else chosen
+                doubt = verdict.reason or disprove(amp, candidate[0])
+                candidate[2] = "unverified" if doubt else "verified"
+                reason = reason or doubt
+                chosen = k if not doubt and chosen is None else chosen
     chosen = chosen or 0
     text, logprob, status = candidates[chosen]
     hypothesis = texts[text]
@@ -159,6 +161,14 @@ def choose(amp, texts, check, agree):
         text, logprob, token_mean=math.exp(logprob / len(hypothesis.ids)), token_min=math.exp(hypothesis.lowest),
         margin=logprob - max(others) if others else math.nan, agreement=agreement(candidates, values, chosen) if agree else math.nan,
         rank=chosen + 1, status=status, reason=reason if status == "unverified" else "", candidates=candidates)
+
+
+def disprove(amp, sqamp):
+    """Why a candidate that floating-point numbers cannot tell from the square is not it after all, or cannot be proven; "" if it is."""
+    try:
+        return "" if prove(amp, sqamp) else "equal to the square in floating point, but not exactly"
+    except InputError as error:
+        return str(error)
 
 
 def agreement(candidates, values, chosen):
@@ -319,7 +329,7 @@ def answer_one(loaded, amp, options):
     if answer.rank:
         print(f"log-probability {answer.logprob:.4g} (probability {math.exp(answer.logprob):.2%}), least certain token {answer.token_min:.2%}"
               + (f", {answer.margin:.3g} nats ahead of the next" if answer.margin > 0 else "") + f", candidate {answer.rank}" * (answer.rank > 1))
-    print({"verified": "verified: equal to the square of the amplitude at random momenta",
+    print({"verified": "verified: equal to the square of the amplitude at random momenta, in exact arithmetic",
            "computed": "computed: the model's candidates are all wrong, this is the square by FORM",
            "unverified": f"unverified: {answer.reason}",
            "unfinished": "unfinished: the answer was not complete at the model's tgt_max_len tokens"}[answer.status])

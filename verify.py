@@ -63,6 +63,18 @@ STRUCTURE = np.einsum("aij,bjk,cki->abc", COLOUR, COLOUR, COLOUR)            # f
 STRUCTURE = -2j * (STRUCTURE - STRUCTURE.swapaxes(0, 1))
 
 
+class Tables(NamedTuple):
+    """The constant tensors of spin space, as numbers of one kind: complex here, of a prime field in proof.py."""
+    metric: np.ndarray
+    unit: np.ndarray
+    gamma_up: np.ndarray     # (mu, a, b)
+    gamma_down: np.ndarray
+    projectors: dict         # P_L, P_R
+
+
+COMPLEX = Tables(METRIC, np.eye(4), GAMMA_UP, GAMMA_DOWN, CHIRAL)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Random points: masses, couplings, momenta
 
@@ -170,8 +182,11 @@ def _evaluate_node(node, arguments, values):
 # ---------------------------------------------------------------------------------------------------------------------
 # Tensors: each term of the amplitude becomes an array with one open axis a leg
 
-def contract(operands, order):
-    """Sum over repeated labels, two operands at a time. operands: (array, tuple of labels); order: labels of the result."""
+def contract(operands, order, modulus=None):
+    """Sum over repeated labels, two operands at a time. operands: (array, tuple of labels); order: labels of the result.
+
+    modulus: of integer arrays; below 2**25, so that no sum overflows.
+    """
     array, labels = operands[0]
     rest = list(operands[1:])
     while rest:
@@ -180,7 +195,8 @@ def contract(operands, order):
         wanted = set(order).union(*(more for _, more in rest))
         keep = tuple(dict.fromkeys(label for label in labels + other_labels if label in wanted))
         array, labels = _einsum(array, labels, other, other_labels, keep), keep
-    return array if labels == tuple(order) else _einsum(array, labels, np.ones(()), (), tuple(order))
+        array = array if modulus is None else array % modulus
+    return array if labels == tuple(order) else _einsum(array, labels, np.ones((), array.dtype), (), tuple(order))
 
 
 def _einsum(a, a_labels, b, b_labels, out):
@@ -188,7 +204,7 @@ def _einsum(a, a_labels, b, b_labels, out):
     return np.einsum(a, [letter[x] for x in a_labels], b, [letter[x] for x in b_labels], [letter[x] for x in out])
 
 
-def split_term(term, momenta):
+def split_term(term, momenta, tables=COMPLEX):
     """One term's operands: (spin operands, colour operands as hashable (name, labels) pairs).
 
     An open axis is labelled by its leg: ('spin', n) or ('colour', n); the leading axis of momenta is labelled 'point'.
@@ -208,21 +224,21 @@ def split_term(term, momenta):
             if fields[0][0] == "colour":
                 colour.append(("delta", tuple(fields)))
             else:
-                spin.append((METRIC if "\\" in index else np.eye(4), tuple(fields)))
+                spin.append((tables.metric if "\\" in index else tables.unit, tuple(fields)))
     for tensor in term.tensors:
         if type(tensor) is Field:
             continue
         labels = tuple(names[index] for index in _summed_indices(tensor))
         if tensor.name == "gamma" and len(labels) == 3:
-            array, labels = (GAMMA_DOWN if labels[0] in lorentz else GAMMA_UP), labels
+            array = tables.gamma_down if labels[0] in lorentz else tables.gamma_up
             lorentz.add(labels[0])
-        elif tensor.name in CHIRAL and len(labels) == 2:
-            array = CHIRAL[tensor.name]
+        elif tensor.name in tables.projectors and len(labels) == 2:
+            array = tables.projectors[tensor.name]
         elif tensor.name.startswith("p_") and len(labels) == 1:
             number = int(tensor.name[2:])
             if not 1 <= number <= len(momenta):
                 raise InputError(f"{tensor.name} is the momentum of no leg")
-            array = momenta[number - 1] * METRIC.diagonal() if labels[0] in lorentz else momenta[number - 1]
+            array = momenta[number - 1] * tables.metric.diagonal() if labels[0] in lorentz else momenta[number - 1]
             lorentz.add(labels[0])
             labels = ("point",) + labels
         elif tensor.name == "T_C_10" and len(labels) == 3:
@@ -258,7 +274,7 @@ def colour_sum(left, right, axes):
     return np.vdot(array(right), array(left))
 
 
-def _rename_dummies(structure):
+def rename_dummies(structure):
     """Colour structure with its summed labels numbered by first appearance, so that equal structures compare equal."""
     numbers = {}
     return tuple((name, tuple(label if type(label) is tuple else numbers.setdefault(label, len(numbers)) for label in labels))
@@ -290,12 +306,28 @@ def leg_matrix(leg, field, momentum, values, gauge=0):
     return -METRIC + (lower[:, :, None] * lower[:, None, :] / mass**2 if mass_of(leg.name) else np.zeros((len(lower), 1, 1)))
 
 
+def colour_axes(fields):
+    return tuple((("colour", field.leg), 3 if field.kind else 8) for field in fields if len(field.indices) > 2)
+
+
+def average_of(legs, fields):
+    """What the sum over all states is divided by: states of the incoming legs, and n! for n identical outgoing ones."""
+    average = math.prod(math.factorial(count) for count in
+                        collections.Counter((leg.name, leg.kind) for leg in legs if not leg.incoming).values())
+    dimensions = dict(colour_axes(fields))
+    for leg, field in zip(legs, fields):
+        if leg.incoming:
+            states = 1 if len(field.indices) < 2 else 3 if not leg.kind and mass_of(leg.name) else 2
+            average *= states * dimensions.get(("colour", leg.number), 1)
+    return average
+
+
 def averaged_square(terms, legs, values, momenta):
     """|amplitude|^2 at each point (P,), summed over final and averaged over initial states; and its scale, the square of the sum of the
     terms' sizes, beside which rounding errors are to be seen."""
     fields = sorted((t for t in terms[0].tensors if type(t) is Field), key=lambda field: field.leg)
     spin_axes = [("spin", field.leg) for field in fields if len(field.indices) > 1]
-    dimensions = tuple((("colour", field.leg), 3 if field.kind else 8) for field in fields if len(field.indices) > 2)
+    dimensions = colour_axes(fields)
     points = momenta.shape[1]
     scale = np.zeros(points)
     by_colour = collections.defaultdict(int)                 # colour structure -> array (P, 4, 4, ...), one axis a leg with spin
@@ -306,18 +338,13 @@ def averaged_square(terms, legs, values, momenta):
             factor = factor / value if inverse else factor * value
         spin, colour = split_term(term, momenta)
         array = contract([(factor, ("point",))] + spin, ["point"] + spin_axes)
-        by_colour[_rename_dummies(colour)] += array
+        by_colour[rename_dummies(colour)] += array
         scale += np.abs(array).reshape(points, -1).max(axis=1)
     arrays = np.stack(list(by_colour.values()))              # (C, P, 4, 4, ...)
     plain = np.moveaxis(arrays, 1, 0).reshape(points, len(arrays), -1)
     width = plain.shape[-1]
     colours = np.array([[colour_sum(left, right, dimensions) for right in by_colour] for left in by_colour])
-    average = math.prod(math.factorial(count) for count in
-                        collections.Counter((leg.name, leg.kind) for leg in legs if not leg.incoming).values())
-    for leg, field in zip(legs, fields):
-        if leg.incoming:
-            states = 1 if len(field.indices) < 2 else 3 if not leg.kind and mass_of(leg.name) else 2
-            average *= states * (dict(dimensions).get(("colour", leg.number), 1))
+    average = average_of(legs, fields)
 
     def summed_over_states(gauge):
         summed = plain

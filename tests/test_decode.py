@@ -168,6 +168,14 @@ def test_the_first_right_candidate_is_the_answer(run, candidates):
     assert [status for _, _, status in answer.candidates] == ["unverified", "verified", "unchecked", "unchecked"]
 
 
+def test_what_only_floating_point_takes_for_the_square_is_not_verified(candidates):
+    amp, texts = candidates
+    nearly = f"{list(texts)[1]}*(1 + 1/10^12)"
+    answer = choose(amp, {nearly: hypothesis(0.9)}, check=True, agree=False)
+    assert (answer.status, answer.reason) == ("unverified", "equal to the square in floating point, but not exactly")
+    assert choose(amp, {nearly: hypothesis(0.9)} | texts, check=True, agree=False).rank == 3
+
+
 def test_unchecked_the_most_probable_candidate_is_the_answer(candidates):
     amp, texts = candidates
     answer = choose(amp, texts, check=False, agree=False)
@@ -301,11 +309,14 @@ def test_a_killed_run_goes_on_to_the_same_bytes(many):
     assert "160 rows" in said.stdout
 
 
-def test_half_a_run_with_other_settings_is_begun_anew(many):
-    folder, command, environment = many
-    (folder / "other.csv.part-0-of-1").write_text('["another checkpoint"]\n{"row": 1, "status": "verified"}\n')
-    subprocess.run([*command, f"--output={folder / 'other.csv'}"], env=environment, check=True, timeout=100)
-    assert (folder / "other.csv").read_bytes() == (folder / "whole.csv").read_bytes()
+def test_half_a_run_is_cut_to_whole_windows_and_to_nothing_with_other_settings(tmp_path):
+    part = tmp_path / "part"
+    rows = [f'{{"row": {k}}}\n' for k in range(1, 9)]
+    for fingerprint, written, kept in (("mine", rows, 6), ("mine", rows[:6] + ['{"row": 7}'], 6), ("mine", rows[:2], 0), ("another", rows, 0)):
+        part.write_text("".join([fingerprint + "\n", *written]))
+        assert script.cut_part(part, "mine", window=3) == kept
+        assert part.read_text() == ("".join(["mine\n", *rows[:kept]]) if fingerprint == "mine" else "")
+    assert script.cut_part(tmp_path / "none", "mine", window=3) == 0
 
 
 def test_two_processes_of_torchrun_share_the_rows(many):
