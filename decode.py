@@ -268,7 +268,7 @@ def cut_part(part, fingerprint, window):
         count = whole = rows = 0
         if file.readline() == fingerprint.encode() + b"\n":
             whole = file.tell()
-            while (line := file.readline()).endswith(b"\n"):
+            while file.readline().endswith(b"\n"):
                 count += 1
                 if count % window == 0:
                     whole, rows = file.tell(), count

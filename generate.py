@@ -34,14 +34,18 @@ class Cache:
     """What need not be computed again: the source's keys and values, and those of the tokens written so far."""
 
     def __init__(self, model, src, hypotheses, max_len):
-        memory, self.mask = model.encode(src)  # (B, S, d), (B, 1, 1, S)
-        self.source = [tuple(map(heads_first, layer.cross.keys_values(memory))) for layer in model.decoder]
+        memory, mask = model.encode(src)  # (B, S, d), (B, 1, 1, S)
+        self.unread = None if mask.all() else hide(mask)  # (B, 1, 1, S), added to the scores
+        pairs = [layer.cross.keys_values(memory) for layer in model.decoder]
+        dtype = getattr(model, "cache_dtype", memory.dtype)  # see fast.py
+        self.source = [tuple(x.to(dtype).transpose(1, 2).contiguous() for x in pair) for pair in pairs]  # (B, H, S, h) each
         self.rotary = model.rotary(0, max_len)
         self.position = 0  # tokens written by each hypothesis
         self.used = 0  # N, entries in use
-        B, S, H, h = self.source[0][0].shape
-        self.entries = memory.new_zeros(len(self.source), 2, B, H, 0, h)  # with room for more than N
+        B, H, S, h = self.source[0][0].shape
+        self.entries = self.source[0][0].new_zeros(len(self.source), 2, B, H, 0, h)  # with room for more than N
         self.visible = torch.zeros(B, hypotheses, 0, dtype=torch.bool, device=src.device)  # is the entry of the hypothesis's past?
+        self.unseen = None  # (B, 1, K, N), added to the scores
 
     def add_token(self):
         """Make room for the entries of one more token of each hypothesis; each will see its own."""
@@ -53,14 +57,17 @@ class Cache:
             self.visible = F.pad(self.visible, (0, room - self.visible.shape[2]))
         self.visible[:, :, self.used:self.used + K] = torch.eye(K, dtype=torch.bool, device=self.visible.device)
         self.used += K
+        self.unseen = None if K == 1 else hide(self.visible[:, None, :, :self.used])
 
     def attend(self, layer, q, k, v):
         """Attention of each hypothesis's newest token to its past and itself. q, k, v: (B, K, H, h) -> (B, K, H, h)"""
-        K = q.shape[1]
         for past, new in zip(self.entries[layer], (k, v)):
-            past[:, :, self.used - K:self.used] = new.transpose(1, 2)
-        k, v = self.entries[layer, :, :, :, :self.used].transpose(2, 3)  # (B, N, H, h) each
-        return attend(q, k, v, None if K == 1 else self.visible[:, None, :, :self.used])
+            past[:, :, self.used - q.shape[1]:self.used] = new.transpose(1, 2)
+        return attend_few(q, *self.entries[layer, :, :, :, :self.used], self.unseen)
+
+    def attend_source(self, q, k, v):
+        """Attention of each hypothesis's newest token to the source. q: (B, K, H, h); k, v: (B, H, S, h) -> (B, K, H, h)"""
+        return attend_few(q, k, v, self.unread)
 
     def reorder(self, parent):
         """Hypothesis k continues what `parent[b, k]` has written. parent: (B, K)"""
@@ -68,8 +75,9 @@ class Cache:
 
     def select(self, inputs):
         """Keep these inputs (int64 tensor), in this order."""
-        self.mask, self.visible, self.entries = self.mask[inputs], self.visible[inputs], self.entries[:, :, inputs]
-        self.source = [tuple(heads_first(x[inputs]) for x in pair) for pair in self.source]
+        self.unread = None if self.unread is None else self.unread[inputs]
+        self.visible, self.entries = self.visible[inputs], self.entries[:, :, inputs]
+        self.source = [tuple(x[inputs] for x in pair) for pair in self.source]
 
     def forget(self):
         """Drop the entries that no hypothesis of any input sees: beams soon have most of their past in common."""
@@ -81,9 +89,23 @@ class Cache:
         self.entries = self.entries.gather(4, kept[None, None, :, None, :, None].expand(L, two, B, H, self.used, h))
 
 
-def heads_first(x):
-    """(B, S, H, h), laid out in memory as (B, H, S, h): the keys of a head, which are read together, lie together."""
-    return x.transpose(1, 2).contiguous().transpose(1, 2)
+def hide(visible):
+    """What to add to the scores: -inf where a key may not be seen."""
+    return torch.zeros_like(visible, dtype=torch.float32).masked_fill(~visible, -torch.inf)
+
+
+def attend_few(q, k, v, hidden):
+    """
+    model.attend for the few queries of a decode step: on a CPU two plain products are faster than a fused kernel's tiles.
+
+    q: (B, K, H, h); k, v: (B, H, N, h), the keys of a head together, as they are read; hidden: added to the scores, or None. -> (B, K, H, h)
+    """
+    if q.is_cuda:
+        return attend(q, k.transpose(1, 2), v.transpose(1, 2), None if hidden is None else hidden.to(q.dtype))
+    score = (q.transpose(1, 2) * q.shape[-1] ** -0.5).to(k.dtype) @ k.transpose(2, 3)  # (B, H, K, N)
+    if hidden is not None:
+        score = score + hidden
+    return (score.softmax(-1).to(v.dtype) @ v).to(q.dtype).transpose(1, 2)
 
 
 def step(model, token, cache):
@@ -91,7 +113,7 @@ def step(model, token, cache):
     cache.add_token()
     sees = [partial(cache.attend, layer) for layer in range(len(cache.source))]
     rotary = cache.rotary[:, cache.position, None]  # (2, 1, 1, h / 2)
-    logits = model.decode(token, rotary, sees, cache.source, partial(attend, mask=cache.mask))
+    logits = model.decode(token, rotary, sees, cache.source, cache.attend_source)
     cache.position += 1
     return logits.float().log_softmax(-1) if logits.dtype in (torch.bfloat16, torch.float16) else logits.log_softmax(-1)
 
