@@ -227,13 +227,13 @@ class Row:
     def vector_sum(self, leg):
         """Sum over the states of a vector leg in its indices m (amplitude) and n (conjugate).
 
-        Minus the metric; massive ones have + p p / m^2. Of those with transverse polarisations (_T) only, all but the first, p_j, have
-        -g + (p p_j + p_j p) / p.p_j (compare Peskin & Schroeder, section 16.1). With
-        these in place the amplitude vanishes when p_j stands for the first one's polarisation, so that one may have -g.
+        Minus the metric; massive ones have + p p / m^2. Of those with transverse polarisations only (_T) all but the first, p_j, have
+        -g + (p p_j + p_j p) / p.p_j (compare Peskin & Schroeder, section 16.1). With these in place the amplitude vanishes when p_j
+        stands for the first one's polarisation, so that one may have -g.
         """
         k, mass = leg.number, mass_symbol(leg.name)
         if mass and leg.mark == "T":
-            raise InputError(f"{leg.name}: only photons and gluons have transverse polarisations alone")
+            raise InputError(f"{leg.name}(p_{leg.number}): only photons and gluons are marked _T")
         rest = f"+p{k}(m{k})*p{k}(n{k})*{self.name(mass)}^(-2)" if mass else ""
         if leg.mark == "T" and k != self.transverse[0]:
             j = self.transverse[0]
