@@ -88,7 +88,7 @@ def random_point(legs, names, rng, points):
     for group, other in (groups, groups[::-1]):
         if len(group) == 1:                                  # a decay: the lone leg's mass is the energy of all the others
             energy = group[0]
-            if np.any(energy < sum(other)):
+            if np.any(energy <= sum(other)):
                 if group[0] is values[None]:
                     raise InputError("a massless particle cannot decay on its mass shell")
                 if any(group[0] is mass for mass in other):
