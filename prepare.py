@@ -39,7 +39,7 @@ KEYS = ["theory", "processes", "squares", "basis", "split", "valid_fraction", "t
 COLUMNS = ["process", "diagram", "theory", "template", "amp", "sqamp"]
 CHUNK = 64                   # processes, or rows of a file, in one piece of work: one FORM program, one file of finished rows
 SHOWN = 20                   # wrong rows named at the end
-FORMAT = 1                   # of the data set; raise it when the same settings give other rows
+FORMAT = 2                   # of the data set; raise it when the same settings give other rows
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def random_point(legs, names, rng, points):
     for group, other in (groups, groups[::-1]):
         if len(group) == 1:                                  # a decay: the lone leg's mass is the energy of all the others
             energy = group[0]
-            if np.any(energy < sum(other)):
+            if np.any(energy <= sum(other)):
                 if group[0] is values[None]:
                     raise InputError("a massless particle cannot decay on its mass shell")
                 if any(group[0] is mass for mass in other):
@@ -297,7 +297,7 @@ def leg_matrix(leg, field, momentum, values, gauge=0):
     lower = momentum * METRIC.diagonal()
     if leg.mark == "T":
         if mass_of(leg.name):
-            raise InputError(f"{leg.name}: only photons and gluons have transverse polarisations alone")
+            raise InputError(f"{leg.name}(p_{leg.number}): only photons and gluons are marked _T")
         first = np.cross(momentum[:, 1:], ANY_DIRECTION)
         first /= np.linalg.norm(first, axis=1, keepdims=True)
         second = np.cross(momentum[:, 1:], first) / momentum[:, :1]

@@ -67,7 +67,8 @@ def divided(polynomial, divisor):
         highest = max(dict(term).get(symbol, 0) for term in rest)
         if highest == lowest:
             return None
-        step = {monomial({**dict(term), symbol: highest - 1}): value / divisor[linear] for term, value in rest.items() if dict(term).get(symbol, 0) == highest}
+        step = {monomial({**dict(term), symbol: highest - 1}): value / divisor[linear]
+                for term, value in rest.items() if dict(term).get(symbol, 0) == highest}
         quotient = add(quotient, step)
         rest = add(rest, multiply(step, divisor), -1)
     return quotient
@@ -119,7 +120,8 @@ def factored_text(polynomial):
     pieces = []
     for below, terms in sorted(by_denominators.items()):
         powers = [dict(term) for term in terms]
-        common = {symbol: min(power.get(symbol, 0) for power in powers) for symbol in dict.fromkeys(symbol for term in terms for symbol, _ in term)}
+        symbols = dict.fromkeys(symbol for power in powers for symbol in power)
+        common = {symbol: min(power.get(symbol, 0) for power in powers) for symbol in symbols}
         common = {symbol: power for symbol, power in common.items() if power}
         inside = {monomial({symbol: power.get(symbol, 0) - common.get(symbol, 0) for symbol in {**power, **common}}): value
                   for power, value in zip(powers, terms.values())}
