@@ -14,9 +14,11 @@ import pytest
 import torch
 
 import checkpoint
+import optim
 import train
 from batches import collate, load_split
 from configurator import load_settings
+from distributed import World
 from files import InputError, write_rows
 from model import ModelConfig, Transformer, greedy
 from tokenizer import PAD
@@ -49,7 +51,7 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def one_thread_and_the_usual_signals():
     torch.set_num_threads(1)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -62,7 +64,7 @@ def run(data, out_dir, *flags):
 def log_of(out_dir):
     """Lines of the log without what depends on the clock."""
     lines = [json.loads(line) for line in (out_dir / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in ("seconds", "tokens_per_second")} for line in lines]
+    return [{name: value for name, value in line.items() if name not in ("seconds", "tokens_per_second", "memory_gb")} for line in lines]
 
 
 def assert_same_run(a, b):
@@ -70,8 +72,9 @@ def assert_same_run(a, b):
     for name in ("step", "epoch", "batch", "skipped", "best"):
         assert first[name] == second[name]
     assert all(torch.equal(first["model"][name], second["model"][name]) for name in first["model"])
-    for ours, theirs in zip(first["optimizer"]["state"].values(), second["optimizer"]["state"].values(), strict=True):
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    for one, other in zip(first["optimizers"], second["optimizers"], strict=True):
+        for ours, theirs in zip(one["state"].values(), other["state"].values(), strict=True):
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert torch.equal(first["rng"]["cpu"], second["rng"]["cpu"])
     assert log_of(a) == log_of(b)
 
@@ -230,16 +233,20 @@ def settings(**values):
     return given
 
 
+def rate_at(settings, step, seconds=0):
+    return optim.learning_rate(settings, step, train.progress(settings, step, seconds))
+
+
 def test_the_schedule_warms_up_and_follows_a_cosine_to_zero():
     by_steps = settings(max_steps=100, warmup_steps=10, learning_rate=2.0)
-    rates = [train.learning_rate(by_steps, step, seconds=0) for step in range(101)]
+    rates = [rate_at(by_steps, step) for step in range(101)]
     assert rates[0] == pytest.approx(0.2) and rates[4] == pytest.approx(1.0, rel=0.01)
     assert rates[50] == pytest.approx(1.0) and rates[100] == 0
     assert max(rates) == rates[9] or max(rates) == rates[10]
     both = settings(max_steps=100, warmup_steps=0, learning_rate=2.0, max_minutes=1.0)
-    assert train.learning_rate(both, 10, seconds=30) == pytest.approx(1.0)  # the clock is further on
-    assert train.learning_rate(both, 50, seconds=3) == pytest.approx(1.0)  # the steps are
-    assert train.learning_rate(both, 10, seconds=90) == 0
+    assert rate_at(both, 10, seconds=30) == pytest.approx(1.0)  # the clock is further on
+    assert rate_at(both, 50, seconds=3) == pytest.approx(1.0)  # the steps are
+    assert rate_at(both, 10, seconds=90) == 0
 
 
 def test_the_loss_counts_target_tokens_only():
@@ -260,7 +267,8 @@ def test_validation_counts_rows_that_greedy_decoding_gets_wholly_right(data, str
         answers[row] = answer if row % 3 == 0 else [3, 2]
     flat = [token for row in range(count) for token in answers[row]]
     starts = torch.tensor([0] + [len(answers[row]) for row in range(count)]).cumsum(0).numpy()
-    figures = train.validate(model, rows._replace(tgt=np.array(flat, np.uint16), tgt_start=starts), batches, torch.device("cpu"))
+    figures, _ = train.validate(model, rows._replace(tgt=np.array(flat, np.uint16), tgt_start=starts), batches,
+                                World(0, 1, torch.device("cpu")))
     assert figures["valid_exact"] == len(range(0, count, 3)) / count
 
 
@@ -280,7 +288,7 @@ def test_eval_rows_are_a_fixed_sample_of_the_validation_split(data, straight):
 def test_a_gradient_that_is_not_finite_is_skipped_and_counted(data, tmp_path, monkeypatch, capsys):
     calls = 0
 
-    def broken_third(logits, target, loss_sum=train.loss_sum):
+    def broken_third(logits, target, smoothing=0.0, loss_sum=train.loss_sum):
         nonlocal calls
         calls += 1
         return loss_sum(logits, target) * (torch.nan if calls == 3 else 1)
@@ -307,7 +315,7 @@ def test_long_gradients_are_clipped_and_zero_clips_none(data, tmp_path):
 
 def test_weight_decay_is_for_matrices_only(straight):
     state = checkpoint.load(straight / "last.pt")
-    decay = {group["weight_decay"]: len(group["params"]) for group in state["optimizer"]["param_groups"]}
+    decay = {group["weight_decay"]: len(group["params"]) for group in state["optimizers"][0]["param_groups"]}
     dimensions = [weight.dim() for weight in state["model"].values()]
     assert decay == {0.01: dimensions.count(2), 0.0: dimensions.count(1)}
 
