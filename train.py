@@ -164,9 +164,9 @@ def train(settings, world):
         if state["scaler"]:
             scaler.load_state_dict(state["scaler"])
         if world.rank < len(state["rng"]["cpu"]):  # resumed with more ranks: the new ones draw from their own seed
-            torch.set_rng_state(state["rng"]["cpu"][world.rank])
+            torch.set_rng_state(state["rng"]["cpu"][world.rank].clone())  # it misreads a view
             if device.type == "cuda" and "cuda" in state["rng"]:
-                torch.cuda.set_rng_state(state["rng"]["cuda"][world.rank], device)
+                torch.cuda.set_rng_state(state["rng"]["cuda"][world.rank].clone(), device)
         step, epoch, batch, skipped, bad, rollbacks, best, earlier, wandb_id = (
             state[name] for name in ("step", "epoch", "batch", "skipped", "bad", "rollbacks", "best", "seconds", "wandb_id"))
         recent.clear()
