@@ -19,33 +19,17 @@ import train
 from batches import collate, load_split
 from configurator import load_settings
 from distributed import World
-from files import InputError, write_rows
+from files import InputError
 from model import ModelConfig, Transformer, greedy
+from tiny import SMALL, assert_same_run, log_of, made_up_rows, make_data
 from tokenizer import PAD
 
 TRAIN = Path(train.__file__)
-SMALL = ["--d_model=16", "--heads=2", "--encoder_layers=1", "--decoder_layers=1", "--d_ff=16", "--batch_tokens=256", "--device=cpu",
-         "--learning_rate=0.01", "--warmup_steps=5", "--log_every=1", "--eval_every=10", "--save_every=5", "--eval_rows=8"]
-
-
-def qed_rows():
-    """Rows of several lengths, made from one form; the tests below do not ask whether they are right physics."""
-    for a in "e", "mu", "t":
-        for b in "u", "d", "s", "c", "b":
-            for s, terms in ("s_12", 1), ("s_13", 2), ("s_14", 3):
-                amp = (rf"-1/2*i*e^2*gamma_{{+%\sigma_1,%x_1,%x_2}}*gamma_{{%\sigma_1,%x_3,%x_4}}"
-                       rf"*{a}_{{i_3,%x_2}}(p_1)_u*{a}_{{k_3,%x_1}}(p_2)_v^(*)*{b}_{{l_3,%x_3}}(p_3)_u^(*)*{b}_{{i_5,%x_4}}(p_4)_v/(m_{a}^2 + {s} + 1/2*reg_prop)")
-                polynomial = " + ".join([f"m_{a}^2*m_{b}^2", f"m_{b}^2*{s}", "s_14*s_23"][:terms])
-                yield {"amp": amp, "sqamp": f"2*e^4*({polynomial})*(m_{a}^2 + {s} + 1/2*reg_prop)^(-2)"}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    rows = list(qed_rows())
-    write_rows(folder / "train.csv", ["amp", "sqamp"], rows)
-    write_rows(folder / "valid.csv", ["amp", "sqamp"], rows[::4])
-    return folder
+    return make_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)
@@ -59,24 +43,6 @@ def one_thread_and_the_usual_signals():
 
 def run(data, out_dir, *flags):
     return train.main([f"--data_dir={data}", f"--out_dir={out_dir}", *SMALL, *flags])
-
-
-def log_of(out_dir):
-    """Lines of the log without what depends on the clock."""
-    lines = [json.loads(line) for line in (out_dir / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in ("seconds", "tokens_per_second", "memory_gb")} for line in lines]
-
-
-def assert_same_run(a, b):
-    first, second = checkpoint.load(a / "last.pt"), checkpoint.load(b / "last.pt")
-    for name in ("step", "epoch", "batch", "skipped", "best"):
-        assert first[name] == second[name]
-    assert all(torch.equal(first["model"][name], second["model"][name]) for name in first["model"])
-    for one, other in zip(first["optimizers"], second["optimizers"], strict=True):
-        for ours, theirs in zip(one["state"].values(), other["state"].values(), strict=True):
-            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert torch.equal(first["rng"]["cpu"], second["rng"]["cpu"])
-    assert log_of(a) == log_of(b)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +75,7 @@ def test_a_stopped_run_says_how_to_go_on_and_resumes_bit_for_bit(data, straight,
 
     def collate_and_stop(packed, rows):
         nonlocal batches
-        if len(packed.src_start) == len(list(qed_rows())) + 1:  # a batch of the training split
+        if len(packed.src_start) == len(list(made_up_rows())) + 1:  # a batch of the training split
             batches += 1
             if batches == at:
                 os.kill(os.getpid(), number)
