@@ -39,7 +39,11 @@ def join(device):
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(rank, size, device)
-        dist.barrier()  # torchrun kills the others when one ends, and rank 0 may still be writing
+        wait(World(rank, size, device))  # torchrun kills the others when one ends, and rank 0 may still be writing
+    except RuntimeError as error:
+        if "by peer" in str(error):  # gloo's word for a rank that is gone
+            raise InputError(f"rank {rank}: another rank has ended, see its message; --resume goes on") from None
+        raise
     finally:
         dist.destroy_process_group()
 
@@ -53,14 +57,19 @@ def gather(world, tensor):
     return torch.stack(rows)
 
 
+def wait(world):
+    """Until every rank is here."""
+    gather(world, torch.zeros(1))
+
+
 @contextlib.contextmanager
 def first_alone(world):
     """Rank 0 goes through the block before the others, who find on disk what it has made."""
     if world.rank > 0:
-        dist.barrier()
+        wait(world)
     yield
-    if world.rank == 0 and world.size > 1:
-        dist.barrier()
+    if world.rank == 0:
+        wait(world)
 
 
 def quiet(rank):

@@ -32,7 +32,7 @@ def held(out_dir):
                 if second == 0:
                     print(f"{out_dir}: another process trains there; waiting up to {PATIENCE} s for its end", file=sys.stderr)
                 if second == PATIENCE:
-                    raise InputError(f"{out_dir}: another process trains there; stop it first, or name another folder by --out_dir=") from None
+                    raise InputError(f"{out_dir}: another process trains there; stop it, or name another folder by --out_dir=") from None
                 time.sleep(1)
             except OSError:  # a file system without locks
                 break

@@ -40,9 +40,9 @@ from batches import collate, length_batches, load_split
 from configurator import load_settings
 from distributed import catch_signals, first_alone, gather, join, quiet
 from files import InputError, main_guard
+from hardware import find_dtype, peak_flops, peak_memory, training_flops
 from model import ModelConfig, Transformer, greedy
 from plot import plot
-from throughput import peak_flops, peak_memory, training_flops
 from tokenizer import PAD, Tokenizer, build_vocabulary
 
 ARCHITECTURE = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff"]
@@ -119,7 +119,8 @@ def train(settings, world):
 
     # ---- data
     with first_alone(world):  # who caches it for the others
-        tokenizer = Tokenizer(state["vocabulary"] if state else build_vocabulary(Path(settings.data_dir) / "train.csv", settings.rename_particles))
+        vocabulary = state["vocabulary"] if state else build_vocabulary(Path(settings.data_dir) / "train.csv", settings.rename_particles)
+        tokenizer = Tokenizer(vocabulary)
         limits = settings.src_max_len, settings.tgt_max_len
         train_rows = load_split(settings.data_dir, "train", tokenizer, *limits)
         valid_rows = load_split(settings.data_dir, "valid", tokenizer, *limits)
@@ -242,10 +243,12 @@ def train(settings, world):
         grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf)
 
         # ---- every rank knows the same now, and decides the same
-        facts = gather(world, torch.tensor([loss.item(), grad_norm.item(), asked_to_stop(), time.monotonic() - started], dtype=torch.double))
+        facts = [loss.item(), grad_norm.item(), asked_to_stop(), time.monotonic() - started]
+        facts = gather(world, torch.tensor(facts, dtype=torch.double))  # (ranks, 4)
         loss, grad_norm = facts[:, 0].sum().item(), facts[:, 1].max().item()
         stopped_by, seconds = int(facts[:, 2].max()), facts[0, 3].item()
-        spike = settings.loss_spike and len(recent) >= RECENT // 5 and loss > settings.loss_spike * max(LEAST_SPIKE, statistics.median(recent))
+        usual = max(LEAST_SPIKE, statistics.median(recent)) if len(recent) >= RECENT // 5 else math.inf
+        spike = settings.loss_spike and loss > settings.loss_spike * usual
         if math.isfinite(loss) and math.isfinite(grad_norm) and not spike:
             for optimizer in optimizers:
                 scaler.step(optimizer)
@@ -255,8 +258,8 @@ def train(settings, world):
             bad = 0
         else:
             skipped += 1
-            if not (math.isfinite(loss) and scaler.get_scale() > 1):  # else fp16 overflowed, and a smaller scale will do
-                bad += 1
+            overflow = math.isfinite(loss) and not math.isfinite(grad_norm) and scaler.get_scale() > 1  # a smaller scale will do
+            bad += not overflow
         scaler.update()
         step += 1
         losses.append(loss)
@@ -274,26 +277,28 @@ def train(settings, world):
                     checkpoint.save(out_dir / f"emergency_{step}.pt", emergency)
                     record(step, seconds, {"event": f"{bad} bad steps in a row", "back_to": good["step"] if good else None})
             if good is None:
-                raise InputError(f"{out_dir}: {bad} steps in a row skipped up to step {step} (loss {loss:.4g}, norm of the gradient {grad_norm:.4g}) "
-                                 f"after {rollbacks} of {settings.max_rollbacks} returns to an earlier checkpoint; emergency_{step}.pt has the state; "
-                                 "a lower learning_rate or a longer warm-up may help")
+                raise InputError(f"{out_dir}: {bad} steps in a row skipped up to step {step} (loss {loss:.4g}, norm of the gradient "
+                                 f"{grad_norm:.4g}) after {rollbacks} of {settings.max_rollbacks} returns to an earlier checkpoint; "
+                                 f"emergency_{step}.pt has the state; a lower learning_rate or a longer warm-up may help")
             kept = rollbacks + 1, best, skipped, wandb_id
             restore(good)
             rollbacks, best, skipped, wandb_id = kept
             bad, losses, done, last_step = 0, [], False, stopped_by > 0
             batches = length_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
             if chief:
-                bar.write(f"{settings.bad_steps} bad steps in a row: back to step {step}, learning rate times {0.5 ** rollbacks}", file=sys.stderr)
+                bar.write(f"{settings.bad_steps} bad steps in a row: back to step {step}, learning rate times {0.5 ** rollbacks}",
+                          file=sys.stderr)
             continue
 
         trouble = f", {skipped} steps skipped: gradient not finite or loss a spike" * bool(skipped)
         if chief and (step % settings.log_every == 0 or last_step):
             interval = time.monotonic() - clock
             peak = peak_flops(device, dtype)
-            figures = {"loss": sum(losses) / len(losses), "learning_rate": rate, "grad_norm": grad_norm, "tokens_per_second": tokens / interval,
-                       "mfu": flops / interval / (world.size * peak) if peak else None, "memory_gb": peak_memory(device), "skipped": skipped}
+            figures = {"loss": sum(losses) / len(losses), "learning_rate": rate, "grad_norm": grad_norm,
+                       "tokens_per_second": tokens / interval, "mfu": flops / interval / (world.size * peak) if peak else None,
+                       "memory_gb": peak_memory(device), "skipped": skipped}
             record(step, seconds, figures)
-            bar.set_postfix_str(f"step {step}, loss {figures['loss']:.4f}, {figures['tokens_per_second']:,.0f} tokens/s" + trouble, refresh=False)
+            bar.set_postfix_str(f"step {step}, loss {figures['loss']:.4f}, {tokens / interval:,.0f} tokens/s" + trouble, refresh=False)
             losses, tokens, flops, clock = [], 0, 0.0, time.monotonic()
         bar.update(min(1, progress(settings, step, seconds)) - bar.n)
 
@@ -324,18 +329,6 @@ def train(settings, world):
         print(f"stopped by {signal.Signals(stopped_by).name} at step {step}, nothing is lost; "
               f"go on with: python train.py {out_dir}/config.py --resume", file=sys.stderr)
     return 0 if done else 128 + stopped_by
-
-
-def find_dtype(name, device):
-    """torch.dtype of the setting `dtype`: what matrix products are computed in; weights and their updates are always fp32."""
-    if name == "auto":
-        if device.type == "cpu":
-            return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    known = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-    if name not in known:
-        raise InputError(f"dtype: got {name!r}, wanted auto, {', '.join(known)}")
-    return known[name]
 
 
 def progress(settings, step, seconds):

@@ -18,8 +18,8 @@ import runs
 import train
 from configurator import load_settings
 from files import InputError
+from hardware import training_flops
 from model import ModelConfig, Transformer
-from throughput import training_flops
 from tiny import SMALL, assert_same_run, log_of, make_data
 
 
@@ -55,7 +55,7 @@ def test_a_second_process_waits_for_the_run_and_then_says_who_has_it(straight, m
     fcntl.flock(folder, fcntl.LOCK_EX)
     monkeypatch.setattr(runs, "PATIENCE", 1)
     before = (straight / "log.jsonl").stat().st_mtime_ns
-    with pytest.raises(InputError, match="straight: another process trains there; stop it first"):
+    with pytest.raises(InputError, match="straight: another process trains there; stop it, or name"):
         train.main([str(straight / "config.py"), "--resume", "--max_steps=30"])
     assert "waiting up to 1 s" in capsys.readouterr().err and (straight / "log.jsonl").stat().st_mtime_ns == before
     os.close(folder)

@@ -1,5 +1,4 @@
 """Training: a run that is killed, stopped or resumed is the run that was not; broken input is one line; nothing is overwritten."""
-import json
 import os
 import random
 import shutil
