@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import signal
+import sys
 from typing import NamedTuple
 
 import torch
@@ -48,6 +49,14 @@ def join(device):
         dist.destroy_process_group()
 
 
+def leave(world, code):
+    """End one of several ranks at once: while Python takes itself down, a thread of gloo that lets go of its last tensor would abort it."""
+    if world.size > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def gather(world, tensor):
     """A CPU tensor of every rank, of the same shape on each: (size, ...), the same on all ranks."""
     if world.size == 1:
@@ -72,9 +81,9 @@ def first_alone(world):
         wait(world)
 
 
-def quiet(rank):
-    """Context in which only rank 0 writes to stderr."""
-    return contextlib.nullcontext() if rank == 0 else contextlib.redirect_stderr(io.StringIO())
+def quiet(silent):
+    """Context in which nothing reaches stderr, if `silent`: of several ranks one speaks."""
+    return contextlib.redirect_stderr(io.StringIO()) if silent else contextlib.nullcontext()
 
 
 def catch_signals():

@@ -38,7 +38,7 @@ import optim
 import runs
 from batches import collate, length_batches, load_split
 from configurator import load_settings
-from distributed import catch_signals, first_alone, gather, join, quiet
+from distributed import catch_signals, first_alone, gather, join, leave, quiet
 from files import InputError, main_guard
 from hardware import find_dtype, peak_flops, peak_memory, training_flops
 from model import ModelConfig, Transformer, greedy
@@ -65,7 +65,8 @@ SAMPLES = 2         # validation rows whose answers are logged
 
 def main(argv=None):
     rank = int(os.environ.get("RANK", 0))
-    with quiet(rank):
+    looking = any(word.startswith(("--list", "--plot")) for word in (sys.argv[1:] if argv is None else argv))
+    with quiet(rank > 0 or looking):
         settings = load_settings(__doc__, SETTINGS, argv)
     if settings.list:
         return runs.list_runs("out" if settings.out_dir == "out/default" else settings.out_dir)
@@ -83,7 +84,9 @@ def main(argv=None):
     if settings.schedule not in optim.SCHEDULES:
         raise InputError(f"schedule: got {settings.schedule!r}, wanted {', '.join(optim.SCHEDULES)}")
     with join(settings.device) as world, runs.held(settings.out_dir) if rank == 0 else contextlib.nullcontext():
-        return train(settings, world)
+        code = train(settings, world)
+    leave(world, code)
+    return code
 
 
 def train(settings, world):
@@ -323,6 +326,8 @@ def train(settings, world):
                 checkpoint.save_limited(out_dir, state, settings.save_limit)
     bar.close()
 
+    if chief and wandb_run:
+        wandb_run.finish()
     if chief and done:
         report_best(out_dir, best)
     elif chief:

@@ -140,6 +140,9 @@ class FakeRun:
     def log(self, line):
         self.lines.append(line)
 
+    def finish(self):
+        self.lines.append({"step": "end"})
+
 
 @pytest.fixture
 def fake_wandb(monkeypatch):
@@ -166,7 +169,8 @@ def test_weights_and_biases_gets_the_log_and_a_resumed_run_goes_on_there(data, t
     assert [line["step"] for line in one.lines if "loss" in line] == list(range(1, 11))
     assert [line["step"] for line in other.lines if "loss" in line] == [11, 12]
     assert {"loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory_gb", "skipped"} <= set(one.lines[0])
-    validation = one.lines[-1]
+    assert one.lines[-1] == other.lines[-1] == {"step": "end"}
+    validation = one.lines[-2]
     columns, rows = validation["samples"]
     assert columns == ["sqamp", "prediction"] and len(rows) == 2 and all(row[0].startswith("2*e^4*") for row in rows)
     logged = log_of(tmp_path / "run")[10]
