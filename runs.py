@@ -17,12 +17,18 @@ PATIENCE = 60  # seconds to wait for the process that holds the run: a preempted
 
 @contextlib.contextmanager
 def held(out_dir):
-    """Hold the folder of a run, if there is one yet, so that no second process writes there; freed however the process ends."""
+    """
+    Hold the folder of a run, so that no second process writes there; freed however the process ends.
+
+    Folders that had to be made for it are gone afterwards where nothing came into them. InputError if another process holds it.
+    """
+    out_dir = Path(out_dir)
+    missing = [folder for folder in (out_dir, *out_dir.parents) if not folder.exists()]
     try:
+        out_dir.mkdir(parents=True, exist_ok=True)
         folder = os.open(out_dir, os.O_RDONLY)
-    except OSError:  # none yet; what else may be wrong with it, open_log will say
-        yield
-        return
+    except OSError as error:
+        raise InputError(f"{out_dir}: no run can be written there ({error.strerror})") from None
     try:
         for second in range(PATIENCE + 1):
             try:
@@ -39,6 +45,9 @@ def held(out_dir):
         yield
     finally:
         os.close(folder)
+        for made in missing:
+            with contextlib.suppress(OSError):  # not empty
+                made.rmdir()
 
 
 def start_wandb(settings, wandb_id):
@@ -52,7 +61,6 @@ def start_wandb(settings, wandb_id):
     except ImportError:
         raise InputError("wandb_mode: Weights & Biases is not installed; pip install wandb, or --wandb_mode=disabled") from None
     out_dir = Path(settings.out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
     try:
         run = wandb.init(project=settings.wandb_project, name=out_dir.name, id=wandb_id or None, resume="allow", mode=settings.wandb_mode,
                          dir=str(out_dir), config=vars(settings), settings=wandb.Settings(silent=True))
@@ -64,7 +72,7 @@ def start_wandb(settings, wandb_id):
 
 def open_log(settings, step, wandb_run=None):
     """
-    Make out_dir with config.py and log.jsonl; returns record(step, seconds, figures), which writes one line.
+    Make config.py and log.jsonl in out_dir; returns record(step, seconds, figures), which writes one line.
 
     The log keeps its lines up to `step`: a resumed run writes the later ones again. What is not finite becomes null, as JSON has no
     NaN. figures["samples"], if there, is a list of dictionaries of one row each.

@@ -62,6 +62,23 @@ def test_a_second_process_waits_for_the_run_and_then_says_who_has_it(straight, m
     assert train.main([str(straight / "config.py"), "--resume"]) == 0
 
 
+def test_a_new_run_is_held_while_it_runs(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "PATIENCE", 0)
+
+    def second_process(*_):
+        with pytest.raises(InputError, match="another process trains there"), runs.held(tmp_path / "run"):
+            pass
+        raise InputError("tried")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="tried"):
+        patch.setattr(train, "load_split", second_process)
+        run(data, tmp_path / "run", "--max_steps=1")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file/run: no run can be written there .Not a directory"):
+        run(data, tmp_path / "file" / "run", "--max_steps=1")
+
+
 def test_a_full_disk_is_one_clear_line_and_costs_the_steps_since_the_last_checkpoint(data, straight, tmp_path):
     shutil.copytree(straight, tmp_path / "run", ignore=lambda folder, names: {"last.pt", "ckpt_20.pt", "ckpt_15.pt", "best.pt"} & set(names))
     size = (straight / "ckpt_10.pt").stat().st_size
