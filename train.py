@@ -148,11 +148,11 @@ def train(settings, world):
         net = torch.compile(net, dynamic=True)
     average = {name: weight.clone() for name, weight in model.state_dict().items()} if settings.ema else None
 
-    def loss_of(rows, smoothing=settings.label_smoothing):
+    def loss_of(rows):
         """Loss summed over the target tokens of these training rows, a tensor."""
         src, tgt = (side.to(device) for side in collate(train_rows, rows))  # (B, S), (B, T)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return loss_sum(net(src, tgt[:, :-1]), tgt[:, 1:], smoothing)
+            return loss_sum(net(src, tgt[:, :-1]), tgt[:, 1:], settings.label_smoothing)
 
     # ---- state of the loop: loop_state and restore list the same things
     step, epoch, batch, skipped, bad, rollbacks, best, earlier = 0, 0, 0, 0, 0, 0, None, 0.0
@@ -197,12 +197,13 @@ def train(settings, world):
         model.zero_grad()
     if resumed:
         restore(state)
+    state = None  # as large as the model and its optimizer
     seconds, started = earlier, time.monotonic() - earlier  # training time of the run, that of its earlier processes included
 
     # ---- the run's folder
     if chief:
         wandb_run = runs.start_wandb(settings, wandb_id)
-        wandb_id = wandb_run.id if wandb_run else ""
+        wandb_id = wandb_run.id if wandb_run else wandb_id
         record = runs.open_log(settings, step, wandb_run)
         parameters = sum(weight.numel() for weight in model.parameters())
         print(f"{len(train_rows.src_start) - 1} training rows, {len(valid_rows.src_start) - 1} validation rows, "

@@ -59,6 +59,11 @@ def test_ranks_times_micro_batches_give_the_gradients_of_one_batch_and_the_same_
     names = {path.name for path in (tmp_path / "4").iterdir()}
     assert names == {"best.pt", "ckpt_1.pt", "config.py", "last.pt", "log.jsonl"} and len(log_of(tmp_path / "4")) == 2
 
+    for ranks in 1, 4:  # on one rank now; the position in the epoch does not depend on how many there were
+        assert train.main([f"{tmp_path}/{ranks}/config.py", "--resume", "--accumulate=8", "--max_steps=2"]) == 0
+    one, four = log_of(tmp_path / "1"), log_of(tmp_path / "4")
+    assert one[2]["step"] == four[2]["step"] == 2 and one[2]["loss"] == four[2]["loss"] != one[0]["loss"]
+
 
 def test_a_step_that_is_bad_on_one_rank_is_skipped_on_all(data, tmp_path):
     (tmp_path / "broken.py").write_text(f"""
