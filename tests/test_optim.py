@@ -72,7 +72,7 @@ def test_muon_turns_matrices_by_the_same_amount_in_every_direction_and_leaves_th
             assert moved.abs().max() == pytest.approx(0.01, rel=1e-3), name
     assert len(state["optimizers"][0]["state"]) == matrices == 11 and len(state["optimizers"]) == 2
     with pytest.raises(InputError, match="optimizer: the checkpoint to go on from was made by the other one"):
-        run(data, tmp_path, "--resume", "--max_steps=2", "--d_model=32", "--d_ff=256")
+        run(data, tmp_path, "--resume", "--max_steps=2", "--d_model=128", "--d_ff=256")
 
 
 def test_the_loss_is_smoothed_in_training_only(data, tmp_path):
