@@ -67,7 +67,7 @@ def test_muon_turns_matrices_by_the_same_amount_in_every_direction_and_leaves_th
         if name.startswith(("encoder.", "decoder.")) and weight.dim() == 2:
             matrices += 1
             sizes = torch.linalg.svdvals(moved) / (0.01 * 0.2 * max(weight.shape) ** 0.5)
-            assert 0.5 < sizes.median() and sizes.max() < 1.3, name
+            assert 0.65 < sizes[12] and sizes[0] < 1.3, name  # in descending order; a gradient of few rows has few directions
         elif moved.any():  # AdamW's first step is the learning rate in every weight that has a gradient
             assert moved.abs().max() == pytest.approx(0.01, rel=1e-3), name
     assert len(state["optimizers"][0]["state"]) == matrices == 11 and len(state["optimizers"]) == 2
