@@ -1,9 +1,11 @@
 """
 Checkpoints: written whole or not at all, read without running anything in them, found for decoding and resuming.
 
-A checkpoint is a dictionary: version, model (raw weights), model_config, vocabulary, settings, optimizer, rng, step, epoch,
-batch (position in the epoch), seconds (training time), best (validation figures of best.pt). Files of a run: ckpt_STEP.pt,
-last.pt (the newest) and best.pt (the best on the validation split).
+A checkpoint is a dictionary: version, model (raw weights), ema (their moving average or None), model_config, vocabulary,
+settings, optimizers, scaler (of fp16), rng (of every rank), step, epoch, batch (position in the epoch, in micro-batches), skipped, bad,
+rollbacks and recent (see train.py on bad steps), best (validation figures of best.pt), seconds (training time), wandb_id.
+Files of a run: ckpt_STEP.pt, last.pt (the newest), best.pt (the best on the validation split), emergency_STEP.pt (to look
+into, never resumed from).
 """
 import re
 import sys
@@ -16,7 +18,7 @@ from files import InputError, atomic_open
 from model import ModelConfig, Transformer
 from tokenizer import Tokenizer
 
-VERSION = 1  # raised when an older program could not read a newer checkpoint
+VERSION = 2  # raised when an older program could not read a newer checkpoint
 
 
 def save(path, state):
@@ -29,12 +31,18 @@ def save(path, state):
 
 
 def save_limited(run_dir, state, save_limit):
-    """Write ckpt_STEP.pt and last.pt, then remove all but the newest `save_limit` ckpt_STEP.pt (0 keeps them all)."""
-    save(Path(run_dir) / f"ckpt_{state['step']}.pt", state)
+    """
+    Write ckpt_STEP.pt and last.pt, then remove all but the newest `save_limit` ckpt_STEP.pt (0 keeps them all).
+
+    Those of later steps go as well: the run went back to an earlier checkpoint, and they are not of its past.
+    """
+    newest = Path(run_dir) / f"ckpt_{state['step']}.pt"
+    save(newest, state)
     save(Path(run_dir) / "last.pt", state)
-    if save_limit:
-        for path in step_files(run_dir)[save_limit:]:
-            path.unlink()
+    paths = step_files(run_dir)
+    past = paths[paths.index(newest):]
+    for path in set(paths) - set(past[:save_limit or None]):
+        path.unlink()
 
 
 def load(path):
@@ -75,6 +83,11 @@ def load_newest(run_dir):
     return None
 
 
+def weights(state):
+    """The weights that were validated: the moving average where there is one."""
+    return state.get("ema") or state["model"]
+
+
 def step_files(run_dir):
     """The ckpt_STEP.pt of a run, newest first."""
     steps = {path: re.fullmatch(r"ckpt_(\d+)\.pt", path.name) for path in Path(run_dir).glob("ckpt_*.pt")}
@@ -95,7 +108,7 @@ def find(settings):
         return Path(settings.ckpt)
     path = Path(settings.out_dir) / "best.pt"
     if settings.config_name == "default" and path == Path("out/default/best.pt"):
-        path = max(Path("out").glob("*/best.pt"), key=lambda path: path.stat().st_mtime, default=path)
+        path = max(Path("out").rglob("best.pt"), key=lambda path: path.stat().st_mtime, default=path)
     if not path.exists():
         raise InputError(f"{path}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
     return path
@@ -106,7 +119,7 @@ def load_model(path, device):
     state = load(path)
     try:
         model = Transformer(ModelConfig(**state["model_config"]))
-        model.load_state_dict(state["model"])
+        model.load_state_dict(weights(state))
         tokenizer = Tokenizer(state["vocabulary"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None

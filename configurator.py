@@ -62,6 +62,11 @@ def load_settings(usage, keys, argv=None):
             raise InputError(f"{name}: got {values[name]}, wanted {least} to {most}")
     values["data_dir"] = values["data_dir"] or f"data/{config_name}"
     values["out_dir"] = values["out_dir"] or f"out/{config_name}"
+    run_id = values["run_id"]
+    if "/" in run_id or run_id.startswith("."):
+        raise InputError(f"run_id: got {run_id!r}, wanted the name of a folder")
+    if run_id and Path(values["out_dir"]).name != run_id:  # equal in the settings file of such a run
+        values["out_dir"] += f"/{run_id}"
     settings = SimpleNamespace(**values, config_name=config_name)
     print_table(settings, keys, defaults, source=files[0] if files else "defaults")
     return settings

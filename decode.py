@@ -48,6 +48,7 @@ from tqdm import tqdm
 
 import checkpoint
 from configurator import load_settings
+from distributed import join, leave, wait
 from fast import for_decoding
 from files import InputError, atomic_open, check_output, count_lines, main_guard, read_rows
 from generate import beam_search, greedy, sample
@@ -85,7 +86,7 @@ class Loaded(NamedTuple):
 
 def load(ckpt, device="auto", dtype="auto"):
     """The model of a checkpoint file, ready to decode. InputError if the file is missing or damaged."""
-    model, tokenizer, state = checkpoint.load_model(ckpt, find_device(device))
+    model, tokenizer, state = checkpoint.load_model(ckpt, find_device(str(device)))
     return Loaded(for_decoding(model, dtype), tokenizer, state)
 
 
@@ -233,7 +234,7 @@ def prediction_row(number, row):
     return row | figures | {"row": number, "candidates": json.dumps(row["candidates"])}
 
 
-def decode_share(loaded, path, settings, options, part, fingerprint, rank, world):
+def decode_share(loaded, path, settings, options, part, fingerprint, world):
     """Append the answers to this process's share of the rows to `part`, a file of JSON lines that begins with the fingerprint.
 
     What is there already, from the same fingerprint, is gone on with from its last whole window of rows, so that every row meets the
@@ -241,11 +242,11 @@ def decode_share(loaded, path, settings, options, part, fingerprint, rank, world
     """
     window = WINDOW * settings.batch_rows
     rows = read_input(path, ("amp",), settings.max_rows)
-    mine = ((number, line, row) for number, (line, row) in enumerate(rows, 1) if (number - 1) // window % world == rank)
+    mine = ((number, line, row) for number, (line, row) in enumerate(rows, 1) if (number - 1) // window % world.size == world.rank)
     done = cut_part(part, fingerprint, window)
     total = count_lines(path)
-    total = total and min(total - 1, settings.max_rows or total) // world
-    with open(part, "a", encoding="utf-8") as file, tqdm(total=total, initial=done, unit=" rows", disable=None if rank == 0 else True) as bar:
+    total = total and min(total - 1, settings.max_rows or total) // world.size
+    with open(part, "a", encoding="utf-8") as file, tqdm(total=total, initial=done, unit=" rows", disable=None if world.rank == 0 else True) as bar:
         if file.tell() == 0:
             file.write(fingerprint + "\n")
         rows, questions = itertools.tee(itertools.islice(mine, done, None))                 # decode reads ahead, by a window of rows
@@ -276,7 +277,7 @@ def cut_part(part, fingerprint, window):
     return rows
 
 
-def join(parts, output, columns):
+def join_parts(parts, output, columns):
     """The rows of all parts as one CSV file, in order; the parts are deleted when it is safe. Returns how many rows have which status."""
     counts = collections.Counter()
     with atomic_open(output) as file, contextlib.ExitStack() as stack:
@@ -301,23 +302,19 @@ def fingerprint_of(ckpt, path, settings):
     return json.dumps([*digests, {name: getattr(settings, name) for name in names}])
 
 
-def decode_file(loaded, ckpt, path, output, settings, options):
-    """Answer every row of a file, alone or as one of torchrun's processes; returns how many rows have which status (the first process)."""
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+def decode_file(loaded, ckpt, path, output, settings, options, world):
+    """Answer every row of a file; returns how many rows have which status. One of torchrun's processes, if there are several."""
     _, first = next(read_input(path, ("amp",), 1))
     if output.exists() and output.samefile(path):
         raise InputError(f"{output}: is the input itself; name another --output")
-    for row in read_input(path, ("amp",), settings.max_rows):                               # a row that is none stops us before the work, not after
+    for _ in read_input(path, ("amp",), settings.max_rows):                                 # a file that is no CSV stops us before the work
         pass
-    parts = [output.with_name(f"{output.name}.part-{k}-of-{world}") for k in range(world)]
+    parts = [output.with_name(f"{output.name}.part-{rank}-of-{world.size}") for rank in range(world.size)]
     output.parent.mkdir(parents=True, exist_ok=True)
-    decode_share(loaded, path, settings, options, parts[rank], fingerprint_of(ckpt, path, settings), rank, world)
-    if world > 1:
-        torch.distributed.init_process_group("gloo")
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-    if rank == 0:
-        return join(parts, output, COLUMNS + ["sqamp"] * ("sqamp" in first) + ["candidates"] * settings.n_best)
+    decode_share(loaded, path, settings, options, parts[world.rank], fingerprint_of(ckpt, path, settings), world)
+    wait(world)
+    if world.rank == 0:
+        return join_parts(parts, output, COLUMNS + ["sqamp"] * ("sqamp" in first) + ["candidates"] * settings.n_best)
 
 
 def answer_one(loaded, amp, options):
@@ -339,19 +336,23 @@ def main(argv=None):
     settings = load_settings(__doc__, KEYS, argv)
     options = search_options(settings)
     ckpt = checkpoint.find(settings)
-    loaded = load(ckpt, settings.device, settings.dtype)
     if settings.amp:
+        loaded = load(ckpt, settings.device, settings.dtype)
         return answer_one(loaded, sys.stdin.read().strip() if settings.amp == "-" else settings.amp, options | {"check": True})
-    path = Path(settings.input or data_folder(settings, loaded) / "test.csv")
-    own = "predictions.csv" if not settings.input else f"{path.name.split('.')[0]}.predictions.csv"
-    output = Path(settings.output or ckpt.with_name(own))
-    if output.is_dir():
-        raise InputError(f"output: {output} is a folder, a file is expected")
-    check_output(output, "row,amp,prediction")
-    print(f"{path}, by {ckpt}", file=sys.stderr)
-    counts = decode_file(loaded, ckpt, path, output, settings, options)
-    if counts:
-        print(f"{output}: {sum(counts.values())} rows: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    with join(settings.device) as world:
+        loaded = load(ckpt, world.device, settings.dtype)
+        path = Path(settings.input or data_folder(settings, loaded) / "test.csv")
+        own = "predictions.csv" if not settings.input else f"{path.name.split('.')[0]}.predictions.csv"
+        output = Path(settings.output or ckpt.with_name(own))
+        if output.is_dir():
+            raise InputError(f"output: {output} is a folder, a file is expected")
+        check_output(output, "row,amp,prediction")
+        if world.rank == 0:
+            print(f"{path}, by {ckpt}", file=sys.stderr)
+        counts = decode_file(loaded, ckpt, path, output, settings, options, world)
+        if counts:
+            print(f"{output}: {sum(counts.values())} rows: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    leave(world, 0)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ import torch
 import torch.nn as nn
 
 from files import InputError
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}  # of the activations
+from hardware import find_dtype
 
 
 class PackedLinear(nn.Module):
@@ -49,18 +48,14 @@ class Int8Linear(nn.Module):
 
 
 def for_decoding(model, dtype="auto"):
-    """
-    A copy of the model to decode with. dtype: "fp32", "bf16", "int8" (CPU only), or "auto": fp32 on the CPU, on a GPU bf16 where
-    it has that. InputError where the device cannot do it.
-    """
+    """A copy of the model to decode with. dtype: as in training, or "int8" (CPU only). InputError where the device cannot do it."""
     device = next(model.parameters()).device
-    if dtype == "auto":
-        dtype = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    if dtype not in DTYPES:
-        raise InputError(f"dtype: got {dtype!r}, wanted auto, {', '.join(DTYPES)} for decoding")
     if dtype == "int8" and (device.type != "cpu" or "x86" not in torch.backends.quantized.supported_engines):
         raise InputError(f"dtype: int8 needs an x86 CPU, the device is {device}")
-    model = copy.deepcopy(model).to(DTYPES[dtype]).eval()
+    if dtype == "fp16" and device.type == "cpu":
+        raise InputError("dtype: fp16 needs a GPU; on a CPU there are fp32, bf16 and int8")
+    activations = torch.float32 if dtype == "int8" else find_dtype(dtype, device)
+    model = copy.deepcopy(model).to(activations).eval()
     if device.type == "cpu" and (dtype == "int8" or torch.backends.mkldnn.is_available()):
         kind = Int8Linear if dtype == "int8" else PackedLinear
         for module in list(model.modules()):

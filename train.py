@@ -2,22 +2,26 @@
 Train the transformer on a data set that prepare.py made.
 
     python train.py config/quickstart.py [--key=value ...]
-    python train.py config/quickstart.py --resume       go on after a crash, Ctrl-C or a preempted job
+    python train.py config/quickstart.py --resume         go on after a crash, Ctrl-C or a preempted job (a new run where there is none)
+    torchrun --standalone --nproc-per-node=4 train.py config/qed.py --resume       the same on four GPUs, or four CPU processes
+    python train.py --list                                all runs: step, best validation, age
+    python train.py --plot="out/qed out/qed/lr3"          their curves, drawn into out/qed/plot.png
 
 Reads train.csv and valid.csv of data_dir. Writes into out_dir: config.py (the settings), log.jsonl (a JSON object a line),
 best.pt (best exact match on the validation split), last.pt and ckpt_STEP.pt (the whole state of the loop, for --resume).
-Ctrl-C and SIGTERM save a checkpoint first. A resumed run is bit for bit the run that was not interrupted, unless
+Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint first. A resumed run is bit for bit the run that was not interrupted, unless
 max_minutes ties its schedule to the clock.
 """
-import json
+import contextlib
 import math
 import os
 import signal
+import statistics
 import sys
 import time
+from collections import deque
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 
 # Before torch loads OpenMP: its threads spin for milliseconds at each barrier, and when another program wants a core, a
 # step takes 10 times as long as it should. Spinning for microseconds costs nothing on an idle machine.
@@ -26,54 +30,104 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 import checkpoint
+import optim
+import runs
 from batches import collate, length_batches, load_split
-from configurator import load_settings, settings_text
-from files import InputError, atomic_open, main_guard
+from configurator import load_settings
+from distributed import catch_signals, first_alone, gather, join, leave, quiet
+from files import InputError, main_guard
 from generate import greedy
-from model import ModelConfig, Transformer, find_device
+from hardware import find_dtype, peak_flops, peak_memory, training_flops
+from model import ModelConfig, Transformer
+from plot import plot
 from tokenizer import PAD, Tokenizer, build_vocabulary
 
 ARCHITECTURE = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff"]
 SETTINGS = [
-    "data_dir", "out_dir", "seed", "device", "src_max_len", "tgt_max_len", "rename_particles", *ARCHITECTURE, "dropout",
-    "batch_tokens", "learning_rate", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip", "max_steps", "max_minutes",
-    "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume", "init_from",
+    "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len", "rename_particles",
+    *ARCHITECTURE, "dropout", "batch_tokens", "accumulate", "optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay",
+    "beta1", "beta2", "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks", "max_steps", "max_minutes",
+    "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume", "resume_best", "init_from", "wandb_mode",
+    "wandb_project", "list", "plot",
 ]
 LEAST = {
-    "seed": 0, "batch_tokens": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0, "grad_clip": 0, "max_steps": 1,
-    "max_minutes": 0, "eval_every": 1, "eval_rows": 0, "log_every": 1, "save_every": 1, "save_limit": 0,
+    "seed": 0, "batch_tokens": 1, "accumulate": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0, "grad_clip": 0,
+    "label_smoothing": 0, "ema": 0, "loss_spike": 0, "bad_steps": 0, "max_rollbacks": 0, "max_steps": 1, "max_minutes": 0,
+    "eval_every": 1, "eval_rows": 0, "log_every": 1, "save_every": 1, "save_limit": 0,
 }
+RECENT = 100        # steps whose losses give the running median
+LEAST_SPIKE = 0.1   # nats a token: the median counts as this much at least, so that a hard batch late in training is no spike
+SAMPLES = 2         # validation rows whose answers are logged
 
 
 def main(argv=None):
-    settings = load_settings(__doc__, SETTINGS, argv)
+    rank = int(os.environ.get("RANK", 0))
+    looking = any(word.startswith(("--list", "--plot")) for word in (sys.argv[1:] if argv is None else argv))
+    with quiet(rank > 0 or looking):
+        settings = load_settings(__doc__, SETTINGS, argv)
+    if settings.list:
+        return runs.list_runs("out" if settings.out_dir == "out/default" else settings.out_dir)
+    if settings.plot:
+        output = settings.output or f"{settings.plot.split()[0]}/plot.png"
+        plot(settings.plot.split(), output)
+        print(output)
+        return 0
     for name, least in LEAST.items():
         if getattr(settings, name) < least:
             raise InputError(f"{name}: got {getattr(settings, name)}, wanted at least {least}")
-    device = find_device(settings.device)
-    out_dir = Path(settings.out_dir)
-    torch.manual_seed(settings.seed)
+    for name in ("label_smoothing", "ema"):
+        if getattr(settings, name) >= 1:
+            raise InputError(f"{name}: got {getattr(settings, name)}, wanted less than 1")
+    if settings.schedule not in optim.SCHEDULES:
+        raise InputError(f"schedule: got {settings.schedule!r}, wanted {', '.join(optim.SCHEDULES)}")
+    with join(settings.device) as world, runs.held(settings.out_dir) if rank == 0 else contextlib.nullcontext():
+        code = train(settings, world)
+    leave(world, code)
+    return code
 
-    # ---- where to start: the newest checkpoint of this run, the weights of another run, or random weights
-    if not settings.resume and checkpoint.holds_run(out_dir):
-        raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, or name another folder by --out_dir=")
-    state = checkpoint.load_newest(out_dir) if settings.resume else None
-    resumed = state is not None
-    if not resumed and settings.init_from:
-        state = checkpoint.load(settings.init_from)
-    if resumed and progress(settings, state["step"], state["seconds"]) >= 1:
-        print(f"{out_dir}: complete at step {state['step']}, after {state['seconds'] / 60:.1f} min; a larger limit would go on")
-        report_best(out_dir, state["best"])
-        return 0
+
+def train(settings, world):
+    """The run of one rank, from its settings to the exit code."""
+    device, chief = world.device, world.rank == 0  # the chief writes all there is to write
+    dtype = find_dtype(settings.dtype, device)
+    out_dir = Path(settings.out_dir)
+    torch.manual_seed(settings.seed + world.rank)  # dropout differs between ranks; the first weights are those of rank 0
+
+    # ---- where to start: a checkpoint of this run, the weights of another run, or random weights
+    resume = settings.resume or settings.resume_best
+    with first_alone(world):  # rank 0 holds the run by now
+        if not resume and checkpoint.holds_run(out_dir):
+            raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, or name another folder by --out_dir=")
+        state = None
+        if settings.resume_best:
+            state = checkpoint.load(out_dir / "best.pt")
+        elif settings.resume:
+            state = checkpoint.load_newest(out_dir)
+        resumed = state is not None
+        if not resumed and settings.init_from:
+            state = checkpoint.load(settings.init_from)
+    if resumed:
+        if state["version"] != checkpoint.VERSION:
+            raise InputError(f"{out_dir}: checkpoint version {state['version']} cannot be resumed; --init_from= takes its weights")
+        if (gather(world, torch.tensor(state["step"])) != state["step"]).any():
+            raise InputError(f"{out_dir}: the ranks see different checkpoints there; it must be one folder for all machines")
+        if progress(settings, state["step"], state["seconds"]) >= 1:
+            if chief:
+                print(f"{out_dir}: complete at step {state['step']}, after {state['seconds'] / 60:.1f} min; a larger limit would go on")
+                report_best(out_dir, state["best"])
+            return 0
 
     # ---- data
-    tokenizer = Tokenizer(state["vocabulary"] if state else build_vocabulary(Path(settings.data_dir) / "train.csv", settings.rename_particles))
-    limits = settings.src_max_len, settings.tgt_max_len
-    train_rows = load_split(settings.data_dir, "train", tokenizer, *limits)
-    valid_rows = load_split(settings.data_dir, "valid", tokenizer, *limits)
+    with first_alone(world):  # who caches it for the others
+        vocabulary = state["vocabulary"] if state else build_vocabulary(Path(settings.data_dir) / "train.csv", settings.rename_particles)
+        tokenizer = Tokenizer(vocabulary)
+        limits = settings.src_max_len, settings.tgt_max_len
+        train_rows = load_split(settings.data_dir, "train", tokenizer, *limits)
+        valid_rows = load_split(settings.data_dir, "valid", tokenizer, *limits)
     valid_batches = validation_batches(valid_rows, settings)
 
     # ---- model and optimizer
@@ -83,110 +137,205 @@ def main(argv=None):
         if sizes[name] != state["model_config"][name]:
             raise InputError(f"{name}: {sizes[name]} in the settings, {state['model_config'][name]} in the checkpoint to go on from; "
                              "these must agree")
-    model = Transformer(config).to(device)
-    matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
-    vectors = [weight for weight in model.parameters() if weight.dim() < 2]  # biases and norms: no decay
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    try:
-        optimizer = torch.optim.AdamW(groups, betas=(settings.beta1, settings.beta2), fused=True)
-    except ValueError as error:
-        raise InputError(f"beta1, beta2: {error}") from None
-
-    # ---- state of the loop; loop_state and what is read back here list the same things
-    step, epoch, batch, skipped, best, earlier = 0, 0, 0, 0, None, 0.0
+    model = Transformer(config).to(device)  # what checkpoints hold; `net` is the same weights in the wrappers of training
     if state:
-        model.load_state_dict(state["model"])
-    if resumed:
-        # the moments are the run's, the hyper-parameters are today's settings
-        optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": optimizer.state_dict()["param_groups"]})
-        step, epoch, batch, skipped = state["step"], state["epoch"], state["batch"], state["skipped"]
-        best, earlier = state["best"], state["seconds"]
-        torch.set_rng_state(state["rng"]["cpu"])
-        if device.type == "cuda" and "cuda" in state["rng"]:
-            torch.cuda.set_rng_state(state["rng"]["cuda"], device)
-    started = time.monotonic() - earlier
+        model.load_state_dict(state["model"] if resumed else checkpoint.weights(state))
+    optimizers = optim.make_optimizers(model, settings)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    net = model
+    if world.size > 1:
+        net = DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True)
+    if settings.compile:
+        net = torch.compile(net, dynamic=True)
+    average = {name: weight.clone() for name, weight in model.state_dict().items()} if settings.ema else None
 
-    def seconds():
-        """Training time of the run so far, that of its earlier processes included."""
-        return time.monotonic() - started
+    def loss_of(rows):
+        """Loss summed over the target tokens of these training rows, a tensor."""
+        src, tgt = (side.to(device) for side in collate(train_rows, rows))  # (B, S), (B, T)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return loss_sum(net(src, tgt[:, :-1]), tgt[:, 1:], settings.label_smoothing)
+
+    # ---- state of the loop: loop_state and restore list the same things
+    step, epoch, batch, skipped, bad, rollbacks, best, earlier = 0, 0, 0, 0, 0, 0, None, 0.0
+    recent, wandb_id = deque(maxlen=RECENT), ""
+
+    def restore(state):
+        nonlocal step, epoch, batch, skipped, bad, rollbacks, best, earlier, wandb_id
+        model.load_state_dict(state["model"])
+        optim.load_moments(optimizers, state["optimizers"])
+        if average is not None:
+            for name, weight in (state["ema"] or state["model"]).items():
+                average[name].copy_(weight)
+        if state["scaler"]:
+            scaler.load_state_dict(state["scaler"])
+        if world.rank < len(state["rng"]["cpu"]):  # resumed with more ranks: the new ones draw from their own seed
+            torch.set_rng_state(state["rng"]["cpu"][world.rank].clone())  # it misreads a view
+            if device.type == "cuda" and "cuda" in state["rng"]:
+                torch.cuda.set_rng_state(state["rng"]["cuda"][world.rank].clone(), device)
+        step, epoch, batch, skipped, bad, rollbacks, best, earlier, wandb_id = (
+            state[name] for name in ("step", "epoch", "batch", "skipped", "bad", "rollbacks", "best", "seconds", "wandb_id"))
+        recent.clear()
+        recent.extend(state["recent"])
 
     def loop_state():
-        rng = {"cpu": torch.get_rng_state()}
+        """All ranks must call it together: it asks each for its random state."""
+        rng = {"cpu": gather(world, torch.get_rng_state())}  # (ranks, bytes)
         if device.type == "cuda":
-            rng["cuda"] = torch.cuda.get_rng_state(device)
+            rng["cuda"] = gather(world, torch.cuda.get_rng_state(device))
         return {
-            "model": model.state_dict(), "model_config": asdict(config), "vocabulary": tokenizer.vocabulary,
-            "settings": vars(settings), "optimizer": optimizer.state_dict(), "rng": rng, "step": step, "epoch": epoch,
-            "batch": batch, "skipped": skipped, "best": best, "seconds": seconds(),
+            "model": model.state_dict(), "ema": average, "model_config": asdict(config), "vocabulary": tokenizer.vocabulary,
+            "settings": vars(settings), "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "scaler": scaler.state_dict(), "rng": rng, "step": step, "epoch": epoch, "batch": batch, "skipped": skipped, "bad": bad,
+            "rollbacks": rollbacks, "recent": list(recent), "best": best, "seconds": seconds, "wandb_id": wandb_id,
         }
 
+    if world.size > 1:
+        # DDP sorts the gradients into buckets anew after its first step, and three or more ranks add a bucket in an order that
+        # depends on it. A step for nothing, so that the first step of a resumed run has the buckets of the run before. Taken with
+        # the longest rows, it also finds out now whether the memory suffices.
+        longest = max(length_batches(train_rows, settings.batch_tokens, None), key=lambda rows: lengths(train_rows, rows).sum(0).max())
+        (loss_of(longest) * 0).backward()
+        model.zero_grad()
+    if resumed:
+        restore(state)
+    state = None  # as large as the model and its optimizer
+    seconds, started = earlier, time.monotonic() - earlier  # training time of the run, that of its earlier processes included
+
     # ---- the run's folder
-    log = open_run(settings, step)
-    parameters = sum(weight.numel() for weight in model.parameters())
-    print(f"{len(train_rows.src_start) - 1} training rows, {len(valid_rows.src_start) - 1} validation rows, "
-          f"{parameters / 1e6:.2f} M parameters, {device}, from step {step}", file=sys.stderr)
+    if chief:
+        wandb_run = runs.start_wandb(settings, wandb_id)
+        wandb_id = wandb_run.id if wandb_run else wandb_id
+        record = runs.open_log(settings, step, wandb_run)
+        parameters = sum(weight.numel() for weight in model.parameters())
+        print(f"{len(train_rows.src_start) - 1} training rows, {len(valid_rows.src_start) - 1} validation rows, "
+              f"{parameters / 1e6:.2f} M parameters, {device}" + f" on each of {world.size} ranks" * (world.size > 1)
+              + f", {str(dtype).removeprefix('torch.')}, from step {step}", file=sys.stderr)
 
     # ---- the loop
     batches = length_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
-    bar = tqdm(total=1, initial=progress(settings, step, seconds()), disable=None,  # None: off where stderr is no terminal
+    bar = tqdm(total=1, initial=progress(settings, step, seconds), disable=None if chief else True,  # None: off where stderr is no terminal
                bar_format="{percentage:3.0f}% {bar} {elapsed}, {remaining} left{postfix}")
-    losses, tokens, clock = [], 0, time.monotonic()  # since the last line of the log
-    signals = catch_signals()
+    losses, tokens, flops, clock = [], 0, 0.0, time.monotonic()  # since the last line of the log
+    asked_to_stop = catch_signals()
     done = last_step = False
     model.train()
     while not last_step:
-        if batch >= len(batches):
-            epoch, batch = epoch + 1, 0
-            batches = length_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
-        src, tgt = collate(train_rows, batches[batch])  # (B, S), (B, T)
-        batch += 1
-        tokens += int((src != PAD).sum() + (tgt != PAD).sum())
-        src, tgt = src.to(device), tgt.to(device)
+        # ---- gradients: of a sum over all target tokens of this step, on whichever rank and in whichever micro-batch they are
+        micro_batches = []  # of all ranks, row numbers each
+        while len(micro_batches) < world.size * settings.accumulate:
+            if batch >= len(batches):
+                epoch, batch = epoch + 1, 0
+                batches = length_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
+            micro_batches.append(batches[batch])
+            batch += 1
+        src_lengths, tgt_lengths = lengths(train_rows, np.concatenate(micro_batches))  # (rows,) each
+        targets = int(tgt_lengths.sum())
+        rate = 0.5 ** rollbacks * optim.learning_rate(settings, step, progress(settings, step, seconds))
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        loss = torch.zeros((), device=device)
+        mine = micro_batches[world.rank::world.size]
+        for rows in mine:
+            wait = world.size > 1 and rows is not mine[-1]  # the ranks exchange their gradients once, with the last micro-batch
+            with net.no_sync() if wait else contextlib.nullcontext():
+                part = loss_of(rows)
+                scaler.scale(part * (world.size / targets)).backward()  # DDP will divide by world.size
+            loss += part.detach() / targets
+        for optimizer in optimizers:
+            scaler.unscale_(optimizer)
+        grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf)
 
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(settings, step, seconds())
-        loss = loss_sum(model(src, tgt[:, :-1]), tgt[:, 1:]) / (tgt[:, 1:] != PAD).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf).item()
-        if math.isfinite(grad_norm):  # never where the loss is not finite
-            optimizer.step()
+        # ---- every rank knows the same now, and decides the same
+        facts = [loss.item(), grad_norm.item(), asked_to_stop(), time.monotonic() - started]
+        facts = gather(world, torch.tensor(facts, dtype=torch.double))  # (ranks, 4)
+        loss, grad_norm = facts[:, 0].sum().item(), facts[:, 1].max().item()
+        stopped_by, seconds = int(facts[:, 2].max()), facts[0, 3].item()
+        usual = max(LEAST_SPIKE, statistics.median(recent)) if len(recent) >= RECENT // 5 else math.inf
+        spike = settings.loss_spike and loss > settings.loss_spike * usual
+        if math.isfinite(loss) and math.isfinite(grad_norm) and not spike:
+            for optimizer in optimizers:
+                scaler.step(optimizer)
+            if average is not None:
+                optim.update_average(average, model, settings.ema, step)
+            recent.append(loss)
+            bad = 0
         else:
             skipped += 1
-        losses.append(loss.detach())
+            overflow = math.isfinite(loss) and not math.isfinite(grad_norm) and scaler.get_scale() > 1  # a smaller scale will do
+            bad += not overflow
+        scaler.update()
         step += 1
-        done = progress(settings, step, seconds()) >= 1
-        last_step = done or bool(signals)
+        losses.append(loss)
+        tokens += int(src_lengths.sum()) + targets
+        flops += training_flops(config, src_lengths, tgt_lengths)
+        done = progress(settings, step, seconds) >= 1
+        last_step = done or stopped_by > 0
 
-        if step % settings.log_every == 0 or last_step:
-            figures = {"loss": torch.stack(losses).mean().item(), "learning_rate": optimizer.param_groups[0]["lr"],
-                       "grad_norm": grad_norm, "tokens_per_second": tokens / (time.monotonic() - clock), "skipped": skipped}
-            write_log(log, step, seconds(), figures)
-            bar.set_postfix_str(f"step {step}, loss {figures['loss']:.4f}, {figures['tokens_per_second']:,.0f} tokens/s"
-                                + f", {skipped} steps skipped: gradient not finite" * bool(skipped), refresh=False)
-            losses, tokens, clock = [], 0, time.monotonic()
-        bar.update(min(1, progress(settings, step, seconds())) - bar.n)
+        # ---- too many bad steps: a checkpoint to look into, back to the last good one, and on from there more slowly
+        if settings.bad_steps and bad >= settings.bad_steps:
+            emergency = loop_state()
+            with first_alone(world):
+                good = checkpoint.load_newest(out_dir) if rollbacks < settings.max_rollbacks else None
+                if chief:
+                    checkpoint.save(out_dir / f"emergency_{step}.pt", emergency)
+                    record(step, seconds, {"event": f"{bad} bad steps in a row", "back_to": good["step"] if good else None})
+            if good is None:
+                raise InputError(f"{out_dir}: {bad} steps in a row skipped up to step {step} (loss {loss:.4g}, norm of the gradient "
+                                 f"{grad_norm:.4g}) after {rollbacks} of {settings.max_rollbacks} returns to an earlier checkpoint; "
+                                 f"emergency_{step}.pt has the state; a lower learning_rate or a longer warm-up may help")
+            kept = rollbacks + 1, best, skipped, wandb_id
+            restore(good)
+            rollbacks, best, skipped, wandb_id = kept
+            bad, losses, done, last_step = 0, [], False, stopped_by > 0
+            batches = length_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
+            if chief:
+                bar.write(f"{settings.bad_steps} bad steps in a row: back to step {step}, learning rate times {0.5 ** rollbacks}",
+                          file=sys.stderr)
+            continue
+
+        trouble = f", {skipped} steps skipped: gradient not finite or loss a spike" * bool(skipped)
+        if chief and (step % settings.log_every == 0 or last_step):
+            interval = time.monotonic() - clock
+            peak = peak_flops(device, dtype)
+            figures = {"loss": sum(losses) / len(losses), "learning_rate": rate, "grad_norm": grad_norm,
+                       "tokens_per_second": tokens / interval, "mfu": flops / interval / (world.size * peak) if peak else None,
+                       "memory_gb": peak_memory(device), "skipped": skipped}
+            record(step, seconds, figures)
+            bar.set_postfix_str(f"step {step}, loss {figures['loss']:.4f}, {tokens / interval:,.0f} tokens/s" + trouble, refresh=False)
+            losses, tokens, flops, clock = [], 0, 0.0, time.monotonic()
+        bar.update(min(1, progress(settings, step, seconds)) - bar.n)
 
         if step % settings.eval_every == 0 or done:
             before = time.monotonic()
-            figures = validate(model, valid_rows, valid_batches, device)
+            with optim.weights_of(model, average), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                figures, samples = validate(model, valid_rows, valid_batches, world)
             clock += time.monotonic() - before  # tokens/s is that of training alone
-            write_log(log, step, seconds(), figures)
-            bar.write(f"step {step}: validation loss {figures['valid_loss']:.4f}, exact match {figures['valid_exact']:.2%}, "
-                      f"{seconds() / 60:.1f} min" + f", {skipped} steps skipped: gradient not finite" * bool(skipped), file=sys.stderr)
-            if best is None or better(figures, best):
+            if chief:
+                texts = [{name: tokenizer.decode_sqamp(ids) for name, ids in sample.items()} for sample in samples]
+                record(step, seconds, figures | {"samples": texts})
+                bar.write(f"step {step}: validation loss {figures['valid_loss']:.4f}, exact match {figures['valid_exact']:.2%}, "
+                          f"{seconds / 60:.1f} min" + trouble, file=sys.stderr)
+            if math.isfinite(figures["valid_loss"]) and (best is None or better(figures, best)):
                 best = figures | {"step": step}
-                checkpoint.save(out_dir / "best.pt", loop_state())
-        if step % settings.save_every == 0 or last_step:
-            checkpoint.save_limited(out_dir, loop_state(), settings.save_limit)
+                state = loop_state()
+                if chief:
+                    checkpoint.save(out_dir / "best.pt", state)
+        if (step % settings.save_every == 0 or last_step) and (done or not bad):  # amid bad steps the last good one stays the last
+            state = loop_state()
+            if chief:
+                checkpoint.save_limited(out_dir, state, settings.save_limit)
     bar.close()
 
-    if done:
+    if chief and wandb_run:
+        wandb_run.finish()
+    if chief and done:
         report_best(out_dir, best)
-        return 0
-    print(f"stopped by {signal.Signals(signals[0]).name} at step {step}, nothing is lost; "
-          f"go on with: python train.py {out_dir}/config.py --resume", file=sys.stderr)
-    return 128 + signals[0]
+    elif chief:
+        print(f"stopped by {signal.Signals(stopped_by).name} at step {step}, nothing is lost; "
+              f"go on with: python train.py {out_dir}/config.py --resume", file=sys.stderr)
+    return 0 if done else 128 + stopped_by
 
 
 def progress(settings, step, seconds):
@@ -195,15 +344,14 @@ def progress(settings, step, seconds):
     return max(step / settings.max_steps, by_clock)
 
 
-def learning_rate(settings, step, seconds):
-    """Linear warm-up, times half a cosine over the run: down to 0 however slow the machine is."""
-    warmup = min(1.0, (step + 1) / max(1, settings.warmup_steps))
-    return settings.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, progress(settings, step, seconds))))
+def lengths(packed, rows):
+    """Tokens of these rows with the end token: (2, rows), source and target."""
+    return np.stack([packed.src_start[rows + 1] - packed.src_start[rows], packed.tgt_start[rows + 1] - packed.tgt_start[rows]])
 
 
-def loss_sum(logits, target):
+def loss_sum(logits, target, smoothing=0.0):
     """Cross-entropy summed over the target tokens. logits: (B, T, V); target: (B, T), padded with PAD, which counts nothing."""
-    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum")
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum", label_smoothing=smoothing)
 
 
 def validation_batches(packed, settings):
@@ -215,20 +363,27 @@ def validation_batches(packed, settings):
 
 
 @torch.inference_mode()
-def validate(model, packed, batches, device):
-    """{"valid_loss": teacher-forced loss per target token, "valid_exact": share of the rows that greedy decoding gets right}."""
+def validate(model, packed, batches, world):
+    """
+    {"valid_loss": teacher-forced loss per target token, "valid_exact": share of the rows that greedy decoding gets right}, and
+    some answers as [{"sqamp": ids, "prediction": ids}]. The ranks share the batches; the figures do not depend on how many they are.
+    """
     model.eval()
-    loss, tokens, exact, rows = 0.0, 0, 0, 0
-    for batch in batches:
-        src, tgt = (side.to(device) for side in collate(packed, batch))
-        loss += loss_sum(model(src, tgt[:, :-1]), tgt[:, 1:]).item()
-        tokens += (tgt[:, 1:] != PAD).sum().item()
-        answers = greedy(model, src, max_len=tgt.shape[1] - 1)  # what is longer than the longest target is wrong anyway
+    table, samples = torch.zeros(len(batches), 4, dtype=torch.double), []
+    for number in range(world.rank, len(batches), world.size):
+        batch = batches[number]
+        src, tgt = (side.to(world.device) for side in collate(packed, batch))
+        loss = loss_sum(model(src, tgt[:, :-1]), tgt[:, 1:]).item()
+        # what is longer than the longest target is wrong anyway
+        answers = [answer.ids for answer in greedy(model, src, max_len=tgt.shape[1] - 1)]
         truths = [packed.tgt[packed.tgt_start[row]:packed.tgt_start[row + 1]].tolist() for row in batch]
-        exact += sum(answer.ids == truth for answer, truth in zip(answers, truths))
-        rows += len(batch)
+        exact = sum(answer == truth for answer, truth in zip(answers, truths))
+        table[number] = torch.tensor([loss, sum(map(len, truths)), exact, len(batch)], dtype=torch.double)
+        samples += [{"sqamp": truth, "prediction": answer} for truth, answer in zip(truths, answers)][:SAMPLES - len(samples)]
     model.train()
-    return {"valid_loss": loss / tokens, "valid_exact": exact / rows}
+    table = gather(world, table).sum(0)  # a line is one rank's and zero on the others: no rounding
+    loss, tokens, exact, rows = (math.fsum(column) for column in table.T.tolist())
+    return {"valid_loss": loss / tokens, "valid_exact": exact / rows}, samples
 
 
 def better(figures, best):
@@ -242,52 +397,6 @@ def report_best(out_dir, best):
     else:
         print(f"best on the validation split: exact match {best['valid_exact']:.2%}, loss {best['valid_loss']:.4f} at step {best['step']}, "
               f"{out_dir}/best.pt; next: python evaluate.py {out_dir}/config.py")
-
-
-def open_run(settings, step):
-    """
-    Make out_dir with config.py and log.jsonl; returns the log, open to append.
-
-    The log keeps its lines up to `step`: a resumed run writes the later ones again.
-    """
-    out_dir = Path(settings.out_dir)
-    path = out_dir / "log.jsonl"
-    kept = []
-    try:
-        for leftover in out_dir.glob(".*.pt.*"):  # of a process that was killed while it wrote
-            leftover.unlink()
-        for line in path.read_text(errors="replace").splitlines() if step and path.exists() else []:
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except ValueError:
-                pass  # the line that a crash cut off
-        with atomic_open(path) as file:
-            file.writelines(kept)
-        with atomic_open(out_dir / "config.py") as file:  # says what the run is, not how it was started
-            file.write(settings_text(SimpleNamespace(**vars(settings) | {"resume": False})))
-        return open(path, "a", buffering=1)
-    except OSError as error:
-        raise InputError(f"{out_dir}: no run can be written there ({error.strerror})") from None
-
-
-def write_log(log, step, seconds, figures):
-    """One line of JSON; what is not finite becomes null, as JSON has no NaN."""
-    finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-    log.write(json.dumps({"step": step, "seconds": round(seconds, 3)} | finite) + "\n")
-
-
-def catch_signals():
-    """A list that SIGINT or SIGTERM is appended to, so that the loop can end between two steps; a second one kills."""
-    caught = []
-
-    def note(number, frame):
-        caught.append(number)
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, note)
-    return caught
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ data_dir = ""  # folder with train.csv, valid.csv, test.csv; empty: data/<config
 
 # every script
 out_dir = ""  # folder of the run; empty: out/<config name>
+run_id = ""  # name of one run among several of a config: its folder is out_dir/<run_id>
 seed = 1337  # seed of everything random
 workers = 0  # worker processes; 0: one per core
 device = "auto"  # "auto" (cuda where there is one, else cpu), "cpu", "cuda", "cuda:1"
+dtype = "auto"  # of the matrix products: "fp32", "bf16", "fp16" (training: with loss scaling), decoding on a CPU also "int8"; "auto": fp32 on a CPU, bf16 or else fp16 on a GPU
 
 # tokenizer: longest sequences allowed, in tokens; a longer row is an error
 src_max_len = 512  # tokens of an amplitude, end token included
@@ -32,13 +34,22 @@ d_ff = 1024  # hidden width of the MLP
 dropout = 0.1  # dropout rate of the embeddings and of every residual branch
 
 # train.py
-batch_tokens = 8192  # tokens in a batch, source and target with their padding
+batch_tokens = 8192  # tokens in a micro-batch, source and target with their padding
+accumulate = 1  # micro-batches of a step on each rank: a step is ranks * accumulate * batch_tokens tokens at most
+compile = False  # torch.compile: a minute of compiling first, then faster steps on a GPU
+optimizer = "adamw"  # "adamw", or "muon" for the matrices inside the layers and adamw for the rest
 learning_rate = 5e-4  # peak learning rate, reached after the warm-up
+schedule = "cosine"  # "cosine" and "linear" end at 0, "constant", "one-cycle" (no other warm-up)
 warmup_steps = 200  # steps of linear warm-up
-weight_decay = 0.01  # AdamW weight decay, on matrices only
+weight_decay = 0.01  # weight decay, on matrices only
 beta1 = 0.9  # AdamW decay rate of the mean gradient
 beta2 = 0.98  # AdamW decay rate of the mean squared gradient
 grad_clip = 1.0  # largest norm of the gradient; a longer one is scaled down to it; 0: no limit
+label_smoothing = 0.0  # share of the target's probability that is spread over the vocabulary, in training
+ema = 0.0  # decay of a moving average of the weights, such as 0.999, which is then validated and decoded with; 0: none
+loss_spike = 10.0  # a step whose loss is more than so many times the running median is skipped; 0: none is
+bad_steps = 10  # after so many skipped steps in a row: back to the last checkpoint with half the learning rate; 0: never
+max_rollbacks = 3  # how often at most; then training stops
 max_steps = 20000  # optimiser steps; the learning rate reaches its end there
 max_minutes = 0.0  # stop (fully annealed) after this training time even if max_steps is not reached; 0: no limit
 eval_every = 1000  # steps between validations
@@ -47,7 +58,12 @@ log_every = 50  # steps between lines of log.jsonl
 save_every = 1000  # steps between checkpoints
 save_limit = 2  # how many ckpt_STEP.pt to keep, besides best.pt and last.pt; 0: all of them
 resume = False  # go on from the newest checkpoint in out_dir; a new run where there is none
+resume_best = False  # go on from best.pt in out_dir; the checkpoints after it are given up
 init_from = ""  # checkpoint whose weights to start from; empty: random weights
+wandb_mode = "disabled"  # log at Weights & Biases too: "disabled", "offline", "online"
+wandb_project = "symba"  # project there
+list = False  # list the runs below out/ (or --out_dir=) instead of training
+plot = ""  # run folders, separated by spaces, whose curves to draw into plot.png (or --output=) instead of training
 
 # decode.py, evaluate.py
 ckpt = ""  # checkpoint to use; empty: best.pt of out_dir, or of the newest run where no config is named
@@ -67,4 +83,3 @@ agree = False  # how much of the candidates' probability is on texts equal to th
 n_best = False  # write the candidates too
 batch_rows = 64  # rows decoded together
 max_rows = 0  # stop after so many rows; 0: all of them
-dtype = "auto"  # decoding: "fp32", "bf16", "int8" (CPU); "auto": fp32 on the CPU, bf16 on a GPU that has it

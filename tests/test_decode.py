@@ -394,7 +394,7 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(run, tmp_path):
 
 @pytest.mark.parametrize("flag, message", [("--batch_rows=0", "batch_rows: got 0, wanted at least 1"), ("--output=/", "output: / is a folder"),
                                            ("--temperature=0", "temperature: got 0.0"), ("--top_p=0", "top_p: got 0.0"), ("--beam_size=0", "beam_size: got 0"),
-                                           ("--fallback", "fallback: needs --verify"), ("--dtype=int4", "dtype: got 'int4'")])
+                                           ("--fallback", "fallback: needs --verify"), ("--dtype=int4", "dtype: got 'int4'"), ("--dtype=fp16", "dtype: fp16 needs a GPU")])
 def test_settings_that_cannot_work(run, flag, message):
     with pytest.raises(InputError, match=message):
         call(run, flag)

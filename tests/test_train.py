@@ -1,5 +1,4 @@
 """Training: a run that is killed, stopped or resumed is the run that was not; broken input is one line; nothing is overwritten."""
-import json
 import os
 import random
 import shutil
@@ -14,43 +13,29 @@ import pytest
 import torch
 
 import checkpoint
+import optim
 import train
 from batches import collate, load_split
 from configurator import load_settings
-from files import InputError, write_rows
+from distributed import World
+from files import InputError
 from generate import greedy
 from model import ModelConfig, Transformer
+from tiny import SMALL, assert_same_run, log_of, made_up_rows, make_data
 from tokenizer import PAD
 
 TRAIN = Path(train.__file__)
-SMALL = ["--d_model=16", "--heads=2", "--encoder_layers=1", "--decoder_layers=1", "--d_ff=16", "--batch_tokens=256", "--device=cpu",
-         "--learning_rate=0.01", "--warmup_steps=5", "--log_every=1", "--eval_every=10", "--save_every=5", "--eval_rows=8"]
-
-
-def qed_rows():
-    """Rows of several lengths, made from one form; the tests below do not ask whether they are right physics."""
-    for a in "e", "mu", "t":
-        for b in "u", "d", "s", "c", "b":
-            for s, terms in ("s_12", 1), ("s_13", 2), ("s_14", 3):
-                amp = (rf"-1/2*i*e^2*gamma_{{+%\sigma_1,%x_1,%x_2}}*gamma_{{%\sigma_1,%x_3,%x_4}}"
-                       rf"*{a}_{{i_3,%x_2}}(p_1)_u*{a}_{{k_3,%x_1}}(p_2)_v^(*)*{b}_{{l_3,%x_3}}(p_3)_u^(*)*{b}_{{i_5,%x_4}}(p_4)_v/(m_{a}^2 + {s} + 1/2*reg_prop)")
-                polynomial = " + ".join([f"m_{a}^2*m_{b}^2", f"m_{b}^2*{s}", "s_14*s_23"][:terms])
-                yield {"amp": amp, "sqamp": f"2*e^4*({polynomial})*(m_{a}^2 + {s} + 1/2*reg_prop)^(-2)"}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    rows = list(qed_rows())
-    write_rows(folder / "train.csv", ["amp", "sqamp"], rows)
-    write_rows(folder / "valid.csv", ["amp", "sqamp"], rows[::4])
-    return folder
+    return make_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)
 def one_thread_and_the_usual_signals():
     torch.set_num_threads(1)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -58,23 +43,6 @@ def one_thread_and_the_usual_signals():
 
 def run(data, out_dir, *flags):
     return train.main([f"--data_dir={data}", f"--out_dir={out_dir}", *SMALL, *flags])
-
-
-def log_of(out_dir):
-    """Lines of the log without what depends on the clock."""
-    lines = [json.loads(line) for line in (out_dir / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in ("seconds", "tokens_per_second")} for line in lines]
-
-
-def assert_same_run(a, b):
-    first, second = checkpoint.load(a / "last.pt"), checkpoint.load(b / "last.pt")
-    for name in ("step", "epoch", "batch", "skipped", "best"):
-        assert first[name] == second[name]
-    assert all(torch.equal(first["model"][name], second["model"][name]) for name in first["model"])
-    for ours, theirs in zip(first["optimizer"]["state"].values(), second["optimizer"]["state"].values(), strict=True):
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert torch.equal(first["rng"]["cpu"], second["rng"]["cpu"])
-    assert log_of(a) == log_of(b)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +75,7 @@ def test_a_stopped_run_says_how_to_go_on_and_resumes_bit_for_bit(data, straight,
 
     def collate_and_stop(packed, rows):
         nonlocal batches
-        if len(packed.src_start) == len(list(qed_rows())) + 1:  # a batch of the training split
+        if len(packed.src_start) == len(list(made_up_rows())) + 1:  # a batch of the training split
             batches += 1
             if batches == at:
                 os.kill(os.getpid(), number)
@@ -231,16 +199,20 @@ def settings(**values):
     return given
 
 
+def rate_at(settings, step, seconds=0):
+    return optim.learning_rate(settings, step, train.progress(settings, step, seconds))
+
+
 def test_the_schedule_warms_up_and_follows_a_cosine_to_zero():
     by_steps = settings(max_steps=100, warmup_steps=10, learning_rate=2.0)
-    rates = [train.learning_rate(by_steps, step, seconds=0) for step in range(101)]
+    rates = [rate_at(by_steps, step) for step in range(101)]
     assert rates[0] == pytest.approx(0.2) and rates[4] == pytest.approx(1.0, rel=0.01)
     assert rates[50] == pytest.approx(1.0) and rates[100] == 0
     assert max(rates) == rates[9] or max(rates) == rates[10]
     both = settings(max_steps=100, warmup_steps=0, learning_rate=2.0, max_minutes=1.0)
-    assert train.learning_rate(both, 10, seconds=30) == pytest.approx(1.0)  # the clock is further on
-    assert train.learning_rate(both, 50, seconds=3) == pytest.approx(1.0)  # the steps are
-    assert train.learning_rate(both, 10, seconds=90) == 0
+    assert rate_at(both, 10, seconds=30) == pytest.approx(1.0)  # the clock is further on
+    assert rate_at(both, 50, seconds=3) == pytest.approx(1.0)  # the steps are
+    assert rate_at(both, 10, seconds=90) == 0
 
 
 def test_the_loss_counts_target_tokens_only():
@@ -261,7 +233,8 @@ def test_validation_counts_rows_that_greedy_decoding_gets_wholly_right(data, str
         answers[row] = answer if row % 3 == 0 else [3, 2]
     flat = [token for row in range(count) for token in answers[row]]
     starts = torch.tensor([0] + [len(answers[row]) for row in range(count)]).cumsum(0).numpy()
-    figures = train.validate(model, rows._replace(tgt=np.array(flat, np.uint16), tgt_start=starts), batches, torch.device("cpu"))
+    figures, _ = train.validate(model, rows._replace(tgt=np.array(flat, np.uint16), tgt_start=starts), batches,
+                                World(0, 1, torch.device("cpu")))
     assert figures["valid_exact"] == len(range(0, count, 3)) / count
 
 
@@ -281,7 +254,7 @@ def test_eval_rows_are_a_fixed_sample_of_the_validation_split(data, straight):
 def test_a_gradient_that_is_not_finite_is_skipped_and_counted(data, tmp_path, monkeypatch, capsys):
     calls = 0
 
-    def broken_third(logits, target, loss_sum=train.loss_sum):
+    def broken_third(logits, target, smoothing=0.0, loss_sum=train.loss_sum):
         nonlocal calls
         calls += 1
         return loss_sum(logits, target) * (torch.nan if calls == 3 else 1)
@@ -308,7 +281,7 @@ def test_long_gradients_are_clipped_and_zero_clips_none(data, tmp_path):
 
 def test_weight_decay_is_for_matrices_only(straight):
     state = checkpoint.load(straight / "last.pt")
-    decay = {group["weight_decay"]: len(group["params"]) for group in state["optimizer"]["param_groups"]}
+    decay = {group["weight_decay"]: len(group["params"]) for group in state["optimizers"][0]["param_groups"]}
     dimensions = [weight.dim() for weight in state["model"].values()]
     assert decay == {0.01: dimensions.count(2), 0.0: dimensions.count(1)}
 

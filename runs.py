@@ -1,0 +1,152 @@
+"""The folder of a run: its settings, its log as JSON lines (and at Weights & Biases), held by one process; and the list of all runs."""
+import contextlib
+import fcntl
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+from configurator import read_config, settings_text
+from files import InputError, atomic_open
+
+PATIENCE = 60  # seconds to wait for the process that holds the run: a preempted one that still writes its checkpoint
+
+
+@contextlib.contextmanager
+def held(out_dir):
+    """
+    Hold the folder of a run, so that no second process writes there; freed however the process ends.
+
+    Folders that had to be made for it are gone afterwards where nothing came into them. InputError if another process holds it.
+    """
+    out_dir = Path(out_dir)
+    missing = [folder for folder in (out_dir, *out_dir.parents) if not folder.exists()]
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        folder = os.open(out_dir, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"{out_dir}: no run can be written there ({error.strerror})") from None
+    try:
+        for second in range(PATIENCE + 1):
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if second == 0:
+                    print(f"{out_dir}: another process trains there; waiting up to {PATIENCE} s for its end", file=sys.stderr)
+                if second == PATIENCE:
+                    raise InputError(f"{out_dir}: another process trains there; stop it, or name another folder by --out_dir=") from None
+                time.sleep(1)
+            except OSError:  # a file system without locks
+                break
+        yield
+    finally:
+        os.close(folder)
+        for made in missing:
+            with contextlib.suppress(OSError):  # not empty
+                made.rmdir()
+
+
+def start_wandb(settings, wandb_id):
+    """The run at Weights & Biases, None where it is disabled; `wandb_id` of an earlier process goes on with that one's run."""
+    if settings.wandb_mode not in ("disabled", "offline", "online"):
+        raise InputError(f"wandb_mode: got {settings.wandb_mode!r}, wanted disabled, offline or online")
+    if settings.wandb_mode == "disabled":
+        return None
+    try:
+        import wandb
+    except ImportError:
+        raise InputError("wandb_mode: Weights & Biases is not installed; pip install wandb, or --wandb_mode=disabled") from None
+    out_dir = Path(settings.out_dir)
+    try:
+        run = wandb.init(project=settings.wandb_project, name=out_dir.name, id=wandb_id or None, resume="allow", mode=settings.wandb_mode,
+                         dir=str(out_dir), config=vars(settings), settings=wandb.Settings(silent=True))
+    except wandb.Error as error:
+        raise InputError(f"wandb_mode: {str(error).splitlines()[0]}; --wandb_mode=offline needs no network") from None
+    run.define_metric("*", step_metric="step")  # a resumed run writes steps again that a killed one had written
+    return run
+
+
+def open_log(settings, step, wandb_run=None):
+    """
+    Make config.py and log.jsonl in out_dir; returns record(step, seconds, figures), which writes one line.
+
+    The log keeps its lines up to `step`: a resumed run writes the later ones again. What is not finite becomes null, as JSON has no
+    NaN. figures["samples"], if there, is a list of dictionaries of one row each.
+    """
+    out_dir = Path(settings.out_dir)
+    path = out_dir / "log.jsonl"
+    try:
+        for leftover in out_dir.glob(".*.pt.*"):  # of a process that was killed while it wrote
+            leftover.unlink()
+        kept = [json.dumps(line) + "\n" for line in read_log(out_dir) if line["step"] <= step] if step else []
+        with atomic_open(path) as file:
+            file.writelines(kept)
+        with atomic_open(out_dir / "config.py") as file:  # says what the run is, not how it was started
+            file.write(settings_text(SimpleNamespace(**vars(settings) | {"resume": False, "resume_best": False})))
+        log = open(path, "a", buffering=1)
+    except OSError as error:
+        raise InputError(f"{out_dir}: no run can be written there ({error.strerror})") from None
+
+    def record(step, seconds, figures):
+        finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in figures.items()}
+        log.write(json.dumps({"step": step, "seconds": round(seconds, 3)} | finite) + "\n")
+        if wandb_run:
+            samples = finite.pop("samples", None)
+            if samples:
+                import wandb
+                table = wandb.Table(columns=list(samples[0]), data=[list(sample.values()) for sample in samples])
+                finite["samples"] = table
+            wandb_run.log({"step": step} | finite)
+    return record
+
+
+def read_log(run_dir):
+    """The lines of a run's log as dictionaries with a step; the line that a crash cut off is left out. [] where there is no log."""
+    lines = []
+    try:
+        text = (Path(run_dir) / "log.jsonl").read_text(errors="replace")
+    except FileNotFoundError:
+        return []
+    for line in text.splitlines():
+        try:
+            figures = json.loads(line)
+            if figures["step"] >= 0:
+                lines.append(figures)
+        except (ValueError, KeyError, TypeError):
+            pass
+    return lines
+
+
+def list_runs(root):
+    """Print a line for each run below `root`, the one that was last written to first: step, best validation, age."""
+    logs = sorted(Path(root).rglob("log.jsonl"), key=lambda path: -path.stat().st_mtime)
+    if not logs:
+        raise InputError(f"{root}: no runs there; train.py makes them, --out_dir=FOLDER lists those below another folder")
+    width = max(len(str(path.parent)) for path in logs)
+    print(f"{'run':{width}} {'step':>8} {'of':>8} {'exact':>7} {'loss':>8} {'at step':>8}   last written")
+    for path in logs:
+        lines = read_log(path.parent)
+        step = max((line["step"] for line in lines), default=0)
+        validations = [line for line in lines if line.get("valid_loss") is not None]
+        best = max(validations, key=lambda line: (line["valid_exact"], -line["valid_loss"]), default=None)
+        figures = f"{best['valid_exact']:7.2%} {best['valid_loss']:8.4f} {best['step']:8}" if best else f"{'-':>7} {'-':>8} {'-':>8}"
+        print(f"{str(path.parent):{width}} {step:8} {max_steps(path.parent):>8} {figures}   {age(time.time() - path.stat().st_mtime)} ago")
+
+
+def max_steps(run_dir):
+    """The setting of a run as text; "-" where it cannot be read."""
+    try:
+        return str(read_config(run_dir / "config.py").get("max_steps", "-"))
+    except InputError:
+        return "-"
+
+
+def age(seconds):
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"

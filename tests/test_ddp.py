@@ -1,0 +1,92 @@
+"""Several ranks: the gradients, validation and skipped steps of one; interrupted runs under torchrun end as undisturbed ones."""
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import checkpoint
+import train
+from batches import collate, length_batches, load_split
+from kill import kill_test, torchrun
+from model import ModelConfig, Transformer
+from tiny import SMALL, log_of, make_data
+from tokenizer import PAD, Tokenizer
+
+TRAIN = Path(train.__file__)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+def run(ranks, script, data, out_dir, *flags):
+    """Train on so many gloo ranks; returns what was printed."""
+    process, lines = torchrun(ranks, script, f"--data_dir={data}", f"--out_dir={out_dir}", *SMALL, *flags)
+    assert process.wait(120) == 0, "".join(lines)
+    return "".join(lines)
+
+
+def test_ranks_times_micro_batches_give_the_gradients_of_one_batch_and_the_same_validation(data, tmp_path):
+    """1 x 8, 2 x 4 and 4 x 2, against the gradient of the plain mean over all target tokens of the eight micro-batches."""
+    flags = ["--max_steps=1", "--eval_every=1", "--eval_rows=0", "--dropout=0", "--grad_clip=0", "--learning_rate=0", "--weight_decay=0",
+             "--batch_tokens=400"]
+    assert train.main([f"--data_dir={data}", f"--out_dir={tmp_path}/1", *SMALL, "--accumulate=8", *flags]) == 0
+    for ranks, accumulate in (2, 4), (4, 2):
+        run(ranks, TRAIN, data, tmp_path / str(ranks), f"--accumulate={accumulate}", *flags)
+    states = {ranks: checkpoint.load(tmp_path / str(ranks) / "last.pt") for ranks in (1, 2, 4)}
+
+    torch.manual_seed(1337)
+    model = Transformer(ModelConfig(**states[1]["model_config"]))
+    rows = load_split(data, "train", Tokenizer(states[1]["vocabulary"]), 512, 512)
+    batches = length_batches(rows, 400, [1337, 0])
+    first_eight = np.concatenate((batches + length_batches(rows, 400, [1337, 1]))[:8])
+    src, tgt = collate(rows, first_eight)
+    logprob = model(src, tgt[:, :-1]).log_softmax(-1).gather(-1, tgt[:, 1:, None])[..., 0]
+    (-logprob[tgt[:, 1:] != PAD].mean()).backward()
+
+    # AdamW's first mean gradient is 0.1 of the gradient; its parameters are numbered matrices first
+    weights = [weight for dim in (2, 1) for weight in model.parameters() if weight.dim() == dim]
+    for ranks, state in states.items():
+        for number, weight in enumerate(weights):
+            torch.testing.assert_close(state["optimizers"][0]["state"][number]["exp_avg"], 0.1 * weight.grad, rtol=1e-4, atol=1e-7)
+        assert state["batch"] == states[1]["batch"] and state["epoch"] == states[1]["epoch"]
+        assert len(state["rng"]["cpu"]) == ranks
+        assert state["best"] == states[1]["best"]  # not even rounding differs
+    assert not torch.equal(*states[2]["rng"]["cpu"])
+    names = {path.name for path in (tmp_path / "4").iterdir()}
+    assert names == {"best.pt", "ckpt_1.pt", "config.py", "last.pt", "log.jsonl"} and len(log_of(tmp_path / "4")) == 2
+
+    for ranks in 1, 4:  # on one rank now; the position in the epoch does not depend on how many there were
+        assert train.main([f"{tmp_path}/{ranks}/config.py", "--resume", "--accumulate=8", "--max_steps=2"]) == 0
+    one, four = log_of(tmp_path / "1"), log_of(tmp_path / "4")
+    assert one[2]["step"] == four[2]["step"] == 2 and one[2]["loss"] == four[2]["loss"] != one[0]["loss"]
+
+
+def test_a_step_that_is_bad_on_one_rank_is_skipped_on_all(data, tmp_path):
+    (tmp_path / "broken.py").write_text(f"""
+import os, sys
+sys.path.insert(0, {str(TRAIN.parent)!r})
+import train
+from files import main_guard
+calls, loss_sum = 0, train.loss_sum
+def broken(logits, target, smoothing=0.0):
+    global calls
+    calls += 1
+    return loss_sum(logits, target, smoothing) * (float("nan") if os.environ["RANK"] == "1" and calls == 4 else 1)
+train.loss_sum = broken
+main_guard(train.main)
+""")
+    run(2, tmp_path / "broken.py", data, tmp_path / "run", "--max_steps=6", "--eval_every=100", "--save_every=100", "--ema=0.9")
+    log = [line for line in log_of(tmp_path / "run") if "loss" in line]
+    assert [line["skipped"] for line in log] == [0, 0, 1, 1, 1, 1]  # the first call is the step for nothing
+    assert log[2]["loss"] is None and log[2]["grad_norm"] is None
+    assert all(weight.isfinite().all() for weight in checkpoint.load(tmp_path / "run" / "last.pt")["ema"].values())
+
+
+def test_a_run_killed_and_terminated_under_torchrun_is_bit_for_bit_the_straight_run(tmp_path):
+    seed = random.randrange(10**6)
+    print("seed", seed)  # shown if the test fails
+    kill_test(tmp_path, kills=2, terms=1, ranks=2, steps=200, seed=seed)

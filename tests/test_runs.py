@@ -1,0 +1,221 @@
+"""The folder of a run: held by one process, whole on a full disk, listed, plotted, logged at Weights & Biases."""
+import fcntl
+import json
+import os
+import resource
+import shutil
+import signal
+import struct
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+
+import checkpoint
+import runs
+import train
+from configurator import load_settings
+from files import InputError
+from hardware import training_flops
+from model import ModelConfig, Transformer
+from tiny import SMALL, assert_same_run, log_of, make_data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_the_usual_signals():
+    torch.set_num_threads(1)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def run(data, out_dir, *flags):
+    return train.main([f"--data_dir={data}", f"--out_dir={out_dir}", *SMALL, *flags])
+
+
+@pytest.fixture(scope="module")
+def straight(data, tmp_path_factory):
+    """A run of 20 steps, with every checkpoint."""
+    torch.set_num_threads(1)
+    out_dir = tmp_path_factory.mktemp("out") / "straight"
+    assert run(data, out_dir, "--max_steps=20", "--save_limit=0") == 0
+    return out_dir
+
+
+def test_a_second_process_waits_for_the_run_and_then_says_who_has_it(straight, monkeypatch, capsys):
+    folder = os.open(straight, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    monkeypatch.setattr(runs, "PATIENCE", 1)
+    before = (straight / "log.jsonl").stat().st_mtime_ns
+    with pytest.raises(InputError, match="straight: another process trains there; stop it, or name"):
+        train.main([str(straight / "config.py"), "--resume", "--max_steps=30"])
+    assert "waiting up to 1 s" in capsys.readouterr().err and (straight / "log.jsonl").stat().st_mtime_ns == before
+    os.close(folder)
+    assert train.main([str(straight / "config.py"), "--resume"]) == 0
+
+
+def test_a_new_run_is_held_while_it_runs(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "PATIENCE", 0)
+
+    def second_process(*_):
+        with pytest.raises(InputError, match="another process trains there"), runs.held(tmp_path / "run"):
+            pass
+        raise InputError("tried")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="tried"):
+        patch.setattr(train, "load_split", second_process)
+        run(data, tmp_path / "run", "--max_steps=1")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file/run: no run can be written there .Not a directory"):
+        run(data, tmp_path / "file" / "run", "--max_steps=1")
+
+
+def test_a_full_disk_is_one_clear_line_and_costs_the_steps_since_the_last_checkpoint(data, straight, tmp_path):
+    shutil.copytree(straight, tmp_path / "run", ignore=lambda folder, names: {"last.pt", "ckpt_20.pt", "ckpt_15.pt", "best.pt"} & set(names))
+    size = (straight / "ckpt_10.pt").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (0.5, 0.999):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(room * size), hard))  # the kernel lets no file grow beyond
+        try:
+            with pytest.raises(InputError, match=r"(ckpt_15|best).pt: not written \(File too large\); the checkpoints before it are whole"):
+                train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/run", "--resume"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(path.name for path in (tmp_path / "run").glob("*.pt")) == ["ckpt_10.pt", "ckpt_5.pt"]
+    assert train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/run", "--resume"]) == 0
+    assert_same_run(straight, tmp_path / "run")
+
+
+def test_resume_best_goes_on_from_the_best_and_gives_up_what_came_after(straight, tmp_path):
+    shutil.copytree(straight, tmp_path / "run")
+    shutil.copy(straight / "ckpt_10.pt", tmp_path / "run" / "best.pt")
+    assert train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/run", "--resume_best", "--max_steps=12"]) == 0
+    assert [path.name for path in checkpoint.step_files(tmp_path / "run")] == ["ckpt_12.pt", "ckpt_10.pt", "ckpt_5.pt"]
+    assert [line["step"] for line in log_of(tmp_path / "run") if "loss" in line] == list(range(1, 13))
+    assert "resume_best = False" in (tmp_path / "run" / "config.py").read_text()
+    with pytest.raises(InputError, match="best.pt: not readable"):
+        train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/none", "--resume_best"])
+
+
+def test_a_run_id_names_one_run_of_several_of_a_config(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("")
+    assert load_settings("", ["seed"], ["mine.py", "--run_id=a"]).out_dir == "out/mine/a"
+    assert train.main(["mine.py", f"--data_dir={data}", *SMALL, "--run_id=a", "--max_steps=10"]) == 0
+    given = load_settings("", ["seed"], ["out/mine/a/config.py"])
+    assert (given.out_dir, given.run_id) == ("out/mine/a", "a")
+    assert str(checkpoint.find(load_settings("", ["seed"], ["mine.py", "--run_id=a"]))) == "out/mine/a/best.pt"
+    assert str(checkpoint.find(load_settings("", ["seed"], []))) == "out/mine/a/best.pt"  # the newest
+    for name in ("a/b", "..", "."):
+        with pytest.raises(InputError, match="run_id: got"):
+            load_settings("", ["seed"], ["mine.py", f"--run_id={name}"])
+
+
+def test_all_runs_are_listed_the_newest_first_with_step_best_and_age(straight, tmp_path, capsys, monkeypatch):
+    shutil.copytree(straight, tmp_path / "out" / "old" / "deep")
+    shutil.copytree(straight, tmp_path / "out" / "new")
+    (tmp_path / "out" / "new" / "log.jsonl").write_text('{"step": 7, "loss": 1.0}\n{"step": 10, "valid_loss": 0.5, "valid_exact": 0.25}\n'
+                                                        '{"step": 20, "valid_loss": 0.6, "valid_exact": 0.25}\n{"step": 2')
+    os.utime(tmp_path / "out" / "old" / "deep" / "log.jsonl", (1e9, 1e9))
+    monkeypatch.chdir(tmp_path)
+    train.main(["--list"])
+    header, new, old = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["run", "step", "of"]
+    assert new.split()[:6] == ["out/new", "20", "20", "25.00%", "0.5000", "10"] and new.endswith(" s ago")
+    assert old.split()[0] == "out/old/deep" and old.endswith(" days ago")
+    with pytest.raises(InputError, match="gone: no runs there"):
+        train.main(["--list", "--out_dir=gone"])
+
+
+def test_curves_of_runs_are_drawn_as_one_png(straight, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert train.main([f"--plot={straight} {straight}", f"--output={tmp_path}/new/two.png"]) == 0
+    png = (tmp_path / "new" / "two.png").read_bytes()
+    assert png[:8] == b"\x89PNG\r\n\x1a\n" and min(struct.unpack(">II", png[16:24])) > 500
+    assert train.main([f"--plot={straight}"]) == 0 and (straight / "plot.png").exists()
+    (straight / "plot.png").unlink()
+    with pytest.raises(InputError, match="gone: no log.jsonl of a run there"):
+        train.main(["--plot=gone"])
+
+
+class FakeRun:
+    def __init__(self, id):
+        self.id, self.lines = id or "made1", []
+
+    def define_metric(self, *names, **kind):
+        assert names == ("*",) and kind == {"step_metric": "step"}
+
+    def log(self, line):
+        self.lines.append(line)
+
+    def finish(self):
+        self.lines.append({"step": "end"})
+
+
+@pytest.fixture
+def fake_wandb(monkeypatch):
+    """A stand-in for the module, with what was asked of it."""
+    module = types.ModuleType("wandb")
+    module.started = []
+
+    def init(**given):
+        module.started.append((given, FakeRun(given["id"])))
+        return module.started[-1][1]
+
+    module.init, module.Error, module.Settings, module.Table = init, OSError, dict, lambda columns, data: (columns, data)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return module
+
+
+def test_weights_and_biases_gets_the_log_and_a_resumed_run_goes_on_there(data, tmp_path, fake_wandb):
+    flags = ["--wandb_mode=offline", "--wandb_project=mine", "--max_steps=10"]
+    run(data, tmp_path / "run", *flags)
+    run(data, tmp_path / "run", *flags, "--resume", "--max_steps=12")
+    (first, one), (second, other) = fake_wandb.started
+    assert (first["id"], second["id"]) == (None, "made1") and first["resume"] == "allow"
+    assert (first["mode"], first["project"], first["name"]) == ("offline", "mine", "run") and first["config"]["d_model"] == 16
+    assert [line["step"] for line in one.lines if "loss" in line] == list(range(1, 11))
+    assert [line["step"] for line in other.lines if "loss" in line] == [11, 12]
+    assert {"loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory_gb", "skipped"} <= set(one.lines[0])
+    assert one.lines[-1] == other.lines[-1] == {"step": "end"}
+    validation = one.lines[-2]
+    columns, rows = validation["samples"]
+    assert columns == ["sqamp", "prediction"] and len(rows) == 2 and all(row[0].startswith("2*e^4*") for row in rows)
+    logged = log_of(tmp_path / "run")[10]
+    assert logged["samples"][0]["sqamp"] == rows[0][0] and logged["valid_loss"] == validation["valid_loss"]
+
+
+def test_wrong_or_missing_weights_and_biases_is_one_line(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
+    assert run(data, tmp_path / "none", "--max_steps=1") == 0
+    for mode, message in ("offline", "wandb_mode: Weights & Biases is not installed; pip install wandb"), ("on", "wandb_mode: got 'on', wanted"):
+        with pytest.raises(InputError, match=message):
+            run(data, tmp_path / mode, f"--wandb_mode={mode}", "--max_steps=1")
+        assert not (tmp_path / mode).exists()
+
+
+def test_training_flops_are_those_that_torch_counts():
+    """Against torch's own counter of matrix products, on rows without padding; it counts masked pairs of causal attention too."""
+    from torch.utils.flop_counter import FlopCounterMode
+    config = ModelConfig(src_vocab=30, tgt_vocab=20, src_max_len=64, tgt_max_len=64, d_model=32, heads=2, encoder_layers=2, decoder_layers=3,
+                         d_ff=48, dropout=0.0)
+    model, B, S, T = Transformer(config), 2, 40, 1
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(torch.full((B, S), 5), torch.full((B, T), 5)).sum().backward()
+    assert training_flops(config, np.full(B, S), np.full(B, T)) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_log_lines_are_json_without_nan(tmp_path):
+    record = runs.open_log(load_settings("", ["seed"], [f"--out_dir={tmp_path}"]), 0)
+    record(3, 1.23456, {"loss": float("nan"), "grad_norm": float("inf"), "skipped": 2})
+    line = json.loads((tmp_path / "log.jsonl").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert line == {"step": 3, "seconds": 1.235, "loss": None, "grad_norm": None, "skipped": 2}
