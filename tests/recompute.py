@@ -1,0 +1,38 @@
+"""Was anything marked `verified` wrongly? Each candidate of predictions of QED 2->2 is compared anew, with FORM's square of its amplitude, by
+exact rational arithmetic; neither is used where answers are verified.
+
+    python decode.py --beam --beam_size=10 --verify --n_best --input=ROWS.csv --output=predictions.csv
+    PYTHONPATH=. python tests/recompute.py predictions.csv
+"""
+import collections
+import json
+import sys
+
+from exact import equal
+from files import InputError, main_guard, read_rows
+from physics.expression import expand, legs_of, parse
+from physics.square import square_many
+from verify import mass_of
+
+
+def main():
+    rows = [row for path in sys.argv[1:] for _, row in read_rows(path, ("amp", "candidates"))]
+    counts = collections.Counter()
+    for row, square in zip(rows, square_many([row["amp"] for row in rows])):
+        masses = [mass_of(leg.name) for leg in legs_of(expand(parse(row["amp"])))]
+        for text, _, status in json.loads(row["candidates"]):
+            if status in ("verified", "unverified"):
+                try:
+                    right = equal(parse(text), parse(square), masses)
+                except (InputError, ArithmeticError, KeyError, AssertionError):              # no formula at all
+                    right = False
+                counts[status, right] += 1
+                if right != (status == "verified"):
+                    print(f"{status}, but {'right' if right else 'wrong'}: {text}\n  {row['amp']}")
+    print(f"{len(rows)} rows; verified: {counts['verified', True]} right, {counts['verified', False]} wrong; "
+          f"unverified: {counts['unverified', False]} wrong, {counts['unverified', True]} right")
+    return counts["verified", False] + counts["unverified", True] > 0
+
+
+if __name__ == "__main__":
+    main_guard(main)
