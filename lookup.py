@@ -42,6 +42,11 @@ def template_key(amp):
     return template(amp)[0]
 
 
+def kinematic_key(amp):
+    """The amplitude up to index and particle names and the number in front, the product of the charges."""
+    return template_key(_split_number(amp)[1])
+
+
 def lookup_table(rows):
     """{kind: {key: entry}} of rows with `amp` and `sqamp`. The entry is the sqamp; "renamed" with masses m_P0, m_P1, ...;
     "rescaled" as (number in front over that of the amplitude squared, the rest with such masses)."""
@@ -51,10 +56,10 @@ def lookup_table(rows):
         key, particles = template(row["amp"])
         square = _rename_masses(row["sqamp"], {name: f"P{k}" for k, name in enumerate(particles)})
         table["renamed"][key] = square
-        charges, rest = _split_number(row["amp"])
+        charges, _ = _split_number(row["amp"])
         number, square = _split_number(square)
         if charges:
-            table["rescaled"][template_key(rest)] = number / charges**2, square
+            table["rescaled"][kinematic_key(row["amp"])] = number / charges**2, square
     return table
 
 

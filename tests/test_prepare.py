@@ -11,6 +11,7 @@ import time
 import pytest
 
 import prepare
+import rows
 from conftest import ROOT
 from files import read_rows
 from lookup import canonical_key, template_key
@@ -98,9 +99,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path, small):
     subprocess.run(full(straight), check=True, capture_output=True, timeout=300)
     folder, killed = tmp_path / "killed", 0
     for _ in range(20):
-        before = len(list(folder.glob(".parts/*/*.json")))
+        before = len(list(folder.glob(".parts/*/*.part")))
         process = subprocess.Popen(full(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        while process.poll() is None and len(list(folder.glob(".parts/*/*.json"))) == before:
+        while process.poll() is None and len(list(folder.glob(".parts/*/*.part"))) == before:
             time.sleep(0.002)
         if process.poll() is None:
             killed += 1
@@ -141,9 +142,9 @@ def test_a_changed_data_set_is_not_called_complete(tmp_path):
 def test_a_damaged_part_is_made_again(tmp_path, small):
     flags = (SMALL, "--workers=1", "--test_fraction=0.2", "--valid_fraction=0.2")
     settings = prepare.load_settings("", [], [f"--data_dir={tmp_path}", *flags])
-    parts = tmp_path / ".parts" / prepare.fingerprint(settings)[1]
+    parts = tmp_path / ".parts" / prepare.fingerprint(prepare.facts_of(settings) | {"code": prepare.code_version()})
     parts.mkdir(parents=True)
-    (parts / "000000.json").write_text('{"rows": [')
+    (parts / "000000.part").write_text('{"rows": [')
     assert run(tmp_path, *flags).returncode == 0 and contents(tmp_path) == contents(small[0])
 
 
@@ -151,7 +152,7 @@ def test_a_killed_worker_ends_the_run_with_one_line(tmp_path):
     process = subprocess.Popen([sys.executable, ROOT / "prepare.py", f"--data_dir={tmp_path}", "--workers=1", "--theory=ew"],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while not list(tmp_path.glob(".parts/*/*.json")) and process.poll() is None:
+    while not list(tmp_path.glob(".parts/*/*.part")) and process.poll() is None:
         time.sleep(0.01)
     for child in children.read_text().split():
         os.kill(int(child), signal.SIGKILL)
@@ -167,14 +168,14 @@ def test_foreign_files_are_left_alone(tmp_path):
 
 
 def test_a_wrong_square_is_never_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare.physics.square, "square_many", lambda amps, basis: ["e^4*s_12"] * len(amps))
-    done = prepare.make_rows([(("e", "e~"), ("mu", "mu~"))], "qed", "diagram", "all", 1)
+    monkeypatch.setattr(rows.physics.square, "square_many", lambda amps, basis: ["e^4*s_12"] * len(amps))
+    done = rows.make_rows([(("e", "e~"), ("mu", "mu~"))], "qed", "diagram", "all", 1)
     assert len(done["wrong"]) == 1 and "the amplitude gives" in done["wrong"][0]
 
 
 def test_whole_processes_have_one_row_each_with_their_interference():
     for basis in ("all", "independent"):
-        done = prepare.make_rows([(("e", "e~"), ("e", "e~")), (("e", "A"), ("e", "A"))], "qed", "process", basis, 1)
+        done = rows.make_rows([(("e", "e~"), ("e", "e~")), (("e", "A"), ("e", "A"))], "qed", "process", basis, 1)
         assert len(done["rows"]) == 2 and not done["wrong"]
         assert all(row["sqamp"].count("^(-2)") == 2 and row["sqamp"].count("^(-1)") == 2 for row in done["rows"])
 
