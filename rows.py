@@ -27,7 +27,7 @@ def make_rows(processes, theory_name, squares, basis, seed, longest=(0, 0)):
     rows, wrong, left_out = [], [], {"amp": 0, "sqamp": 0}
     for process in processes:
         drawn = [(" ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators()),
-                  physics.amplitude.amplitude(diagram, process, theory)) for diagram in physics.amplitude.diagrams(process, theory)]
+                  physics.amplitude.amplitude(diagram, process, theory, squares == "process")) for diagram in physics.amplitude.diagrams(process, theory)]
         if squares == "process" and drawn:                   # one row: the sum of all diagrams
             names, amps = zip(*drawn)
             drawn = [(" + ".join(names), " + ".join(amps))]

@@ -42,9 +42,9 @@ POWER = r"\^(?:\d+|\(-?\d+(?:/\d+)?\)|\(\*\))"
 OPERAND = re.compile(rf"""
       (?P<number>   (?: \(-\d+(?:/\d+)?\) | -?\d+(?:/\d+)? ) (?:{POWER})? )
     | (?P<momentum> p_\d+_ {INDEX} )
-    | (?P<field>    [A-Za-z]\w*_\{{ [^{{}}]* \}} \(p_\d+\) (?:_[uv]\b)? (?:\^\(\*\))? )
+    | (?P<field>    [A-Za-z]\w*_\{{ [^{{}}]* \}} \(p_\d+\) (?:(?:_[uv])?(?:_T|_off)?\b)? (?:\^\(\*\))? )
     | (?P<tensor>   [A-Za-z]\w*_\{{ [^{{}}]* \}} )
-    | (?P<symbol>   -?[A-Za-z]\w* (?:\(\w+\))? (?:{POWER})? (?!\w*\+?[{{(%]) )  # also cos(theta_W)^2, a scalar leg h(p_3)
+    | (?P<symbol>   -?[A-Za-z]\w* (?:\(\w+\)(?:_off)?)? (?:{POWER})? (?!\w*\+?[{{(%]) )  # also cos(theta_W)^2, a scalar leg h(p_3)
     | (?P<opening>  [(-] )""", re.VERBOSE)
 OPERATOR = re.compile(rf"\)(?:{POWER})? | /\(? | \* | [ ][+-][ ]", re.VERBOSE)
 TENSORS = {"gamma": "LDD", "P_L": "DD", "P_R": "DD", "T_C_10": "ACC", "f_SU3": "AAA"}    # kinds of their indices
@@ -120,7 +120,7 @@ def _lex_field(text, position, operand):
     """
     head, indices, tail = re.split("[{}]", operand)
     label, *indices = indices.split(",")
-    spinor = tail.removesuffix("^(*)")[-2:] in ("_u", "_v")
+    spinor = re.search(r"_[uv]\b", tail.replace("_off", ""))
     kinds = ("CD" if spinor else "AL")[-len(indices):] if indices else ""
     if not re.fullmatch(r"\w+", label) or len(kinds) < len(indices):
         raise _error(text, position + len(head) + 1, r"the indices of a field: its label, [colour,] Dirac or Lorentz")

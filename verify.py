@@ -27,6 +27,7 @@ POINTS = 2                   # random points a row; the values of a wrong row di
 TOLERANCE = 1e-9             # relative; rounding of right rows stays below 1e-11
 ROUNDING = 1e-26             # of |sum of the terms' sizes|^2: what is left of an amplitude that vanishes
 SMALLEST = 1e-100            # such a size, or one above its inverse, is no amplitude but an attempt to over- or underflow
+ANY_DIRECTION = (0.36, 0.48, 0.8)       # to which two transverse polarisations are orthogonal, the first of them
 SHOWN = 10                   # failing rows shown at the end
 
 
@@ -73,13 +74,14 @@ def mass_of(name):
 def random_point(legs, names, rng, points):
     """Values of all symbols and the physical momenta p_1 + .. = .. + p_n, as ({name: (P,) array}, (legs, P, 4) array).
 
-    A leg k is off its mass shell where the symbol s_kk occurs. Phase space is not sampled uniformly; every open region is
+    A leg k is off its mass shell where it is marked `_off` or the symbol s_kk occurs. Phase space is not sampled uniformly; every open region is
     reached, which is all that a polynomial identity needs.
     """
     masses = {mass_of(leg.name) for leg in legs} | {name for name in names if name.startswith("m_")}
     values = {name: rng.uniform(0.5, 2, points) for name in sorted(masses - {None})}
     values[None] = np.zeros(points)
-    shell = [rng.uniform(0.5, 2, points) if f"s_{leg.number}{leg.number}" in names else values[mass_of(leg.name)] for leg in legs]
+    shell = [rng.uniform(0.5, 2, points) if leg.mark == "off" or f"s_{leg.number}{leg.number}" in names else values[mass_of(leg.name)]
+             for leg in legs]
     n_in = sum(leg.incoming for leg in legs)
     groups = shell[:n_in], shell[n_in:]
     energy = np.maximum(sum(groups[0]), sum(groups[1])) + rng.uniform(0.5, 3, points)
@@ -263,11 +265,11 @@ def _rename_dummies(structure):
                  for name, labels in structure)
 
 
-def leg_matrix(leg, field, momentum, values):
+def leg_matrix(leg, field, momentum, values, gauge=0):
     """Sum over a leg's states of (state) (state)^dagger, (P, 4, 4), with the amplitude's open axis first; None for a scalar.
 
     Fermions: sum u ubar = pslash + m, sum v vbar = pslash - m (Peskin & Schroeder (3.66), (3.67)), also off the mass shell.
-    Vectors: -g, or -g + p p / m^2 for massive ones.
+    Vectors: -g, or -g + p p / m^2 for massive ones; for those marked `_T` two vectors eps + gauge * p, eps.p = 0 and eps^0 = 0.
     """
     mass = values[mass_of(leg.name)][:, None, None]
     if leg.kind:
@@ -277,6 +279,14 @@ def leg_matrix(leg, field, momentum, values):
     if len(field.indices) < 2:
         return None
     lower = momentum * METRIC.diagonal()
+    if leg.mark == "T":
+        if mass_of(leg.name):
+            raise InputError(f"{leg.name}: only photons and gluons have transverse polarisations alone")
+        first = np.cross(momentum[:, 1:], ANY_DIRECTION)
+        first /= np.linalg.norm(first, axis=1, keepdims=True)
+        second = np.cross(momentum[:, 1:], first) / momentum[:, :1]
+        vectors = np.stack([np.pad(-space, ((0, 0), (1, 0))) for space in (first, second)]) + gauge * lower       # (2, P, 4), index down
+        return np.einsum("spm,spn->pmn", vectors, vectors)
     return -METRIC + (lower[:, :, None] * lower[:, None, :] / mass**2 if mass_of(leg.name) else np.zeros((len(lower), 1, 1)))
 
 
@@ -299,21 +309,29 @@ def averaged_square(terms, legs, values, momenta):
         by_colour[_rename_dummies(colour)] += array
         scale += np.abs(array).reshape(points, -1).max(axis=1)
     arrays = np.stack(list(by_colour.values()))              # (C, P, 4, 4, ...)
-    summed = np.moveaxis(arrays, 1, 0).reshape(points, len(arrays), -1)
-    plain, width = summed, summed.shape[-1]
-    average = 1
-    for leg, field, momentum in zip(legs, fields, momenta):
-        matrix = leg_matrix(leg, field, momentum, values)
-        if matrix is not None:                               # multiply the first axis, then make it the last: a full turn in the end
-            summed = (summed.reshape(points, len(arrays), 4, width // 4).swapaxes(2, 3) @ matrix[:, None]).reshape(plain.shape)
-        if leg.incoming:
-            states = 1 if matrix is None else 3 if not leg.kind and mass_of(leg.name) else 2
-            average *= states * (dict(dimensions).get(("colour", leg.number), 1))
-    final = collections.Counter((leg.name, leg.kind) for leg in legs if not leg.incoming)
-    average *= math.prod(math.factorial(count) for count in final.values())
-    interference = np.einsum("pcx,pdx->pcd", summed, plain.conj())
+    plain = np.moveaxis(arrays, 1, 0).reshape(points, len(arrays), -1)
+    width = plain.shape[-1]
     colours = np.array([[colour_sum(left, right, dimensions) for right in by_colour] for left in by_colour])
-    return np.einsum("pcd,cd->p", interference, colours) / average, scale**2
+    average = math.prod(math.factorial(count) for count in
+                        collections.Counter((leg.name, leg.kind) for leg in legs if not leg.incoming).values())
+    for leg, field in zip(legs, fields):
+        if leg.incoming:
+            states = 1 if len(field.indices) < 2 else 3 if not leg.kind and mass_of(leg.name) else 2
+            average *= states * (dict(dimensions).get(("colour", leg.number), 1))
+
+    def summed_over_states(gauge):
+        summed = plain
+        for leg, field, momentum in zip(legs, fields, momenta):
+            matrix = leg_matrix(leg, field, momentum, values, gauge)
+            if matrix is not None:                           # multiply the first axis, then make it the last: a full turn in the end
+                summed = (summed.reshape(points, len(arrays), 4, width // 4).swapaxes(2, 3) @ matrix[:, None]).reshape(plain.shape)
+        return np.einsum("pcd,cd->p", np.einsum("pcx,pdx->pcd", summed, plain.conj()), colours) / average
+
+    result = summed_over_states(0)
+    if any(leg.mark == "T" for leg in legs) and np.any(np.abs(summed_over_states(1) - result) > TOLERANCE * (np.abs(result) + scale**2)):
+        raise InputError("the amplitude is not gauge invariant, so its square with transverse polarisations (_T) depends on their choice; "
+                         "expected the sum of all diagrams of a process, without reg_prop")
+    return result, scale**2
 
 
 # ---------------------------------------------------------------------------------------------------------------------

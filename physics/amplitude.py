@@ -9,12 +9,13 @@ import functools
 import itertools
 import math
 from fractions import Fraction
+from typing import NamedTuple
 
 import feyngraph
 
 from files import InputError
 from physics.polynomial import denominator_text, factor_text, monomial, rank, scaled
-from physics.theory import ROOT_2, THEORIES
+from physics.theory import ROOT_2, THEORIES, Particle, Rule
 
 @functools.lru_cache
 def _one_thread():
@@ -58,66 +59,96 @@ def diagrams(process, theory):
     return feyngraph.generate_diagrams(list(process[0]), list(process[1]), 0, model=_model(theory.name))
 
 
-def amplitudes(process, theory):
-    """Text of the amplitude of every tree diagram of a process; their sum is the process's amplitude."""
-    return [amplitude(diagram, process, theory) for diagram in diagrams(process, theory)]
+def amplitudes(process, theory, whole=False, off_shell=()):
+    """Text of the amplitude of every tree diagram of a process, see amplitude(); their sum is the process's amplitude."""
+    return [amplitude(diagram, process, theory, whole, off_shell) for diagram in diagrams(process, theory)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # One diagram. While it is built, a term is (coefficient, scalars, tensors), a tensor (name, *indices), and an index of a
 # leg or propagator is ("mu", its key) for Lorentz, ("c", its key) for colour; Dirac indices and dummies are texts already.
 
-def amplitude(diagram, process, theory):
-    """Text of one diagram's amplitude i*M."""
-    legs = [theory.particles[name] for name in (*process[0], *process[1])]
-    n_in = len(process[0])
+class Leg(NamedTuple):
+    particle: Particle
+    incoming: bool
+    mark: str                   # 'T': transverse polarisations only, 'off': off the mass shell, ''
+    squared: tuple              # p^2 as (symbol, power), () where it vanishes
+
+    @property
+    def transverse(self):
+        """Whether p . polarisation = 0 in the sum over states: -g + p p / m^2 has it, a photon's or gluon's -g has not."""
+        return bool(self.particle.mass) and self.mark != "off"
+
+
+class End(NamedTuple):
+    """A boson at a vertex."""
+    mu: tuple                   # its Lorentz index
+    colour: tuple               # its colour index
+    flow: dict                  # momentum that it brings into the vertex, {leg from 0: sign}
+    vector: bool
+    transverse: bool            # a leg whose momentum vanishes on its index
+    longitudinal: bool          # of its propagator only the part q q / m^2 is taken: the vertex is contracted with the flow
+
+
+def external_legs(process, theory, whole=False, off_shell=()):
+    """The Legs of a process; whole and off_shell as in amplitude()."""
+    particles = [theory.particles[name] for name in itertools.chain(*process)]
+    transverse = whole and sum(particle.colour == 8 for particle in particles) > 1
+    legs = []
+    for k, particle in enumerate(particles):
+        mark = "off" if k + 1 in off_shell else "T" if transverse and particle.colour == 8 else ""
+        squared = (f"s_{k + 1}{k + 1}", 1) if mark == "off" else (particle.mass, 2) if particle.mass else ()
+        legs.append(Leg(particle, k < len(process[0]), mark, squared))
+    return legs
+
+
+def amplitude(diagram, process, theory, whole=False, off_shell=()):
+    """Text of one diagram's amplitude i*M.
+
+    whole: the text is a term of the process's amplitude, the sum of all diagrams. Two or more external gluons then have transverse
+    polarisations only, `G_{..}(p_1)_T`, and there is no reg_prop: it breaks the gauge invariance on which their sum rests.
+    off_shell: numbers, from 1, of the legs off their mass shell, `e_{..}(p_3)_u_off`.
+    """
+    legs = external_legs(process, theory, whole, off_shell)
+    regulator = {} if any(leg.mark == "T" for leg in legs) else {(("reg_prop", 1),): Fraction(1)}
     factor, phase = Fraction(diagram.sign(), diagram.symmetry_factor()), 0
-    denominators = []
+    denominators, massive = [], {}                           # massive: key of a massive vector's propagator -> its mass
     for propagator in diagram.propagators():
         particle = theory.particles[propagator.particle().name()]
-        scale, text = denominator(shortest(propagator.momentum(), n_in), particle.mass, legs)
+        scale, text = denominator(shortest(propagator.momentum(), legs), particle.mass, legs, regulator)
         factor, phase = factor / scale, phase + (3 if particle.twice_spin == 2 else 1)     # -i g_{mu nu} or i (qslash + m)
         denominators.append(text)
-    fresh = itertools.count(1)
+        if particle.twice_spin == 2 and particle.mass:
+            massive[_key(propagator)] = particle.mass
     vertices = {v.id(): (theory.vertices[int(v.interaction().name())], v.propagators_ordered()) for v in diagram.vertices()}
     phase += len(vertices)
-    lines, fields = [], []                                   # lines: fermion lines, vertices of bosons, massive vectors' numerators
-    for at, (rule, ends) in vertices.items():
-        if theory.particles[rule.particles[0]].twice_spin != 1:
-            lines.append([(r.factor * c, [*r.couplings, *scalars], tensors) for r in rule.rules
-                          for c, scalars, tensors in STRUCTURES[r.structure](ends, at, theory, n_in, fresh)])
-        elif type(ends[0]) is feyngraph.Leg:                 # a fermion line, from its starred end
-            line, spinors = _fermion_line(ends[0], vertices, legs, n_in, theory, fresh)
-            lines.append(line)
-            fields += spinors
-    for propagator in diagram.propagators():
-        particle = theory.particles[propagator.particle().name()]
-        if particle.twice_spin == 2 and particle.mass:       # g - q q / m^2
-            flow = shortest(propagator.momentum(), n_in)
-            left, right = (_mu(propagator, vertex.id(), theory) for vertex in propagator.vertices())
-            lines.append([(Fraction(1), [], [("g", left, right)])] +
-                         [(Fraction(-flow[j] * flow[k]), [(particle.mass, -2)], [("p", j, left), ("p", k, right)]) for j in flow for k in flow])
-    bosons = [(k, *([("mu", (feyngraph.Leg, k))] if leg.twice_spin == 2 else []), *([("c", (feyngraph.Leg, k))] if leg.colour > 1 else []))
-              for k, leg in enumerate(legs) if leg.twice_spin != 1]
+    bosons = [(k, *([("mu", (feyngraph.Leg, k))] if leg.particle.twice_spin == 2 else []), *([("c", (feyngraph.Leg, k))] if leg.particle.colour > 1 else []))
+              for k, leg in enumerate(legs) if leg.particle.twice_spin != 1]
     terms = []
-    for choice in itertools.product(*lines):
-        coefficient, scalars, tensors = Fraction(1), {}, []
-        for c, symbols, more in choice:
-            coefficient *= c
-            for symbol, power in symbols:
-                scalars[symbol] = scalars.get(symbol, 0) + power
-            tensors += more
-        terms.append(_contract(coefficient, scalars, tensors, bosons, fields, legs))
-    terms = [term for term in terms if term[0]]
-    common = {symbol: min(scalars.get(symbol, 0) for _, scalars, *_ in terms) for symbol in terms[0][1] if rank(symbol)[0] == 0}
+    for chosen in itertools.product((False, True), repeat=len(massive)):
+        # g - q q / m^2: the second part is + q q / m^2 when at each of its ends q flows into the vertex
+        longitudinal = {key for key, yes in zip(massive, chosen) if yes}
+        lines, fields = _lines(vertices, longitudinal, legs, theory)
+        masses = (Fraction(1), [(massive[key], -2) for key in longitudinal], [])
+        for choice in itertools.product(*lines):
+            coefficient, scalars, tensors = Fraction(1), {}, []
+            for c, symbols, more in (*choice, masses):
+                coefficient *= c
+                for symbol, power in symbols:
+                    scalars[symbol] = scalars.get(symbol, 0) + power
+                tensors += more
+            terms.append(_contract(coefficient, scalars, tensors, bosons, fields, legs))
+    terms = _collected(terms)
+    symbols = dict.fromkeys(symbol for _, scalars, *_ in terms for symbol in scalars)
+    common = {symbol: min(scalars.get(symbol, 0) for _, scalars, *_ in terms) for symbol in symbols if rank(symbol)[0] == 0}
     content = Fraction(math.gcd(*(term[0].numerator for term in terms)), math.lcm(*(term[0].denominator for term in terms)))
     if len(terms) == 1 and terms[0][0] < 0:
         content = -content
     names = _Names()
     texts = []
     for coefficient, scalars, *tensors in terms:
-        left = monomial({symbol: power - common.get(symbol, 0) for symbol, power in scalars.items()})
-        texts.append(scaled(coefficient / content, [*(factor_text(*f) for f in left), *names.texts(*tensors, legs, n_in)]))
+        left = monomial({symbol: scalars.get(symbol, 0) - common.get(symbol, 0) for symbol in symbols})
+        texts.append(scaled(coefficient / content, [*(factor_text(*f) for f in left), *names.texts(*tensors, legs)]))
     phase += common.pop("i", 0)
     body = texts[0] if len(texts) == 1 else f"({' + '.join(texts)})"
     i = ["i"] * (phase % 2)
@@ -125,17 +156,33 @@ def amplitude(diagram, process, theory):
     return scaled(factor * content * (-1) ** (phase % 4 // 2), [*front, body]) + "".join(f"/({text})" for text in denominators)
 
 
+def _lines(vertices, longitudinal, legs, theory):
+    """(alternatives of each fermion line and of each vertex of bosons, the spinors as (leg, Dirac index, colour index))."""
+    fresh = itertools.count(1)
+    lines, fields = [], []
+    for at, (rule, ends) in vertices.items():
+        if theory.particles[rule.particles[0]].twice_spin != 1:
+            ends = [_end(end, at, longitudinal, legs, theory) for end in ends]
+            lines.append([(r.factor * c, [*r.couplings, *scalars], tensors) for r in rule.rules
+                          for c, scalars, tensors in STRUCTURES[r.structure](ends, fresh)])
+        elif type(ends[0]) is feyngraph.Leg:                 # a fermion line, from its starred end
+            line, spinors = _fermion_line(ends[0], vertices, longitudinal, legs, theory, fresh)
+            lines.append(line)
+            fields += spinors
+    return lines, fields
+
+
 def _key(end):
     return type(end), end.id()
 
 
-def _mu(end, at, theory):
-    """Lorentz index of a vector at a vertex; a massive propagator has one at each of its ends."""
-    massive = type(end) is feyngraph.Propagator and theory.particles[end.particle().name()].mass
-    return ("mu", (*_key(end), at)) if massive else ("mu", _key(end))
+def _end(end, at, longitudinal, legs, theory):
+    key, flow = _key(end), shortest(end.momentum(), legs)
+    return End(("mu", (*key, at) if key in longitudinal else key), ("c", key), flow, theory.particles[end.particle().name()].twice_spin == 2,
+               type(end) is feyngraph.Leg and legs[end.id()].transverse, key in longitudinal)
 
 
-def _fermion_line(start, vertices, legs, n_in, theory, fresh):
+def _fermion_line(start, vertices, longitudinal, legs, theory, fresh):
     """A fermion line from its starred leg: (its alternatives, the two spinors as (leg, Dirac index, colour index)).
 
     An alternative is one way to take a rule at each vertex and qslash or m in each propagator, as a term.
@@ -146,27 +193,32 @@ def _fermion_line(start, vertices, legs, n_in, theory, fresh):
     at = start.vertex().id()
     while True:
         vertex, (bar, psi, boson) = vertices[at]
+        boson = _end(boson, at, longitudinal, legs, theory)
+        outer = [legs[end.id()] for end in (bar, psi) if type(end) is feyngraph.Leg and legs[end.id()].mark != "off"]
+        rules = _slashed(vertex.rules, *outer) if boson.longitudinal and len(outer) == 2 else vertex.rules
         column, grown = f"%a_{next(fresh)}", []
         for scale, scalars, tensors, row in alternatives:
-            for rule in vertex.rules:
+            for rule in rules:
                 matrices, end = [], row
                 for name in rule.structure.split():          # the last matrix ends in the index `column`
                     if name == "gamma":
                         before, end = end, f"%a_{next(fresh)}" if "P_L" in rule.structure else column
-                        matrices.append(("gamma", _mu(boson, at, theory), before, end))
-                    elif name == "P_L":
-                        matrices.append(("P_L", end, column))
+                        matrices.append(("gamma", boson.mu, before, end))
+                    elif name in ("P_L", "P_R"):
+                        matrices.append((name, end, column))
                         end = column
                     elif name == "T":
-                        matrices.append(("T_C_10", ("c", _key(boson)), ("c", _key(bar)), ("c", _key(psi))))
+                        matrices.append(("T_C_10", boson.colour, ("c", _key(bar)), ("c", _key(psi))))
                 grown.append((scale * rule.factor, [*scalars, *rule.couplings], tensors + matrices, end))
+        if boson.longitudinal and len(outer) < 2:
+            grown = [(scale * sign, scalars, [*tensors, ("p", leg, boson.mu)], end) for scale, scalars, tensors, end in grown for leg, sign in boson.flow.items()]
         alternatives = grown
         if type(psi) is feyngraph.Leg:
             break
         mass = theory.particles[psi.particle().name()].mass
         rho, after = rf"%\mu_{next(fresh)}", f"%a_{next(fresh)}"
         # the line is walked against the fermion's flow: at this psi the propagator's momentum flows into the vertex
-        flow = shortest(psi.momentum(), n_in)
+        flow = shortest(psi.momentum(), legs)
         slashed = [(scale * sign, scalars, [*tensors, ("p", k, rho), ("gamma", rho, end, after)], after)
                    for scale, scalars, tensors, end in alternatives for k, sign in flow.items()]
         massive = [(scale, [*scalars, (mass, 1)], *rest) for scale, scalars, *rest in alternatives if mass]
@@ -179,46 +231,79 @@ def _fermion_line(start, vertices, legs, n_in, theory, fresh):
     return alternatives, spinors
 
 
-def _three_vectors(ends, at, theory, n_in, fresh):
-    """g^mu nu (k - p)^rho + g^nu rho (p - q)^mu + g^rho mu (q - k)^nu, momenta k, p, q flowing in (Peskin & Schroeder, appendix A.1)."""
-    mu = [_mu(end, at, theory) for end in ends]
-    momenta = [shortest(end.momentum(), n_in) for end in ends]
+def _slashed(rules, after, before):
+    """Rules of a vertex between two spinors on their mass shells, contracted with the momentum that flows in: by the Dirac equation
+
+        ubar(k') (k'slash - kslash) P_L u(k) = ubar(k') (m' P_L - m P_R) u(k), and likewise for v.
+    """
+    if after.particle.mass == before.particle.mass:          # a vector current is conserved
+        rules = [rule for rule in rules if rule.structure == "gamma P_L"]
+    return [Rule(sign * rule.factor, (*rule.couplings, (mass, 1)), rule.structure.replace("gamma P_L", matrix).replace("gamma", "unit"))
+            for rule in rules for mass, sign, matrix in ((after.particle.mass, 1, "P_L"), (before.particle.mass, -1, "P_R")) if mass]
+
+
+# Vertices of bosons: their terms for the End of each boson; `fresh` counts the dummy indices
+
+def _three_vectors(ends, fresh):
+    """g^mu nu (k - p)^rho + g^nu rho (p - q)^mu + g^rho mu (q - k)^nu, momenta k, p, q flowing in (Peskin & Schroeder, appendix A.1).
+
+    Contracted with q_rho that is (p^2 - k^2) g^mu nu + k^mu k^nu - p^mu p^nu.
+    """
+    third = next((n for n, end in enumerate(ends) if end.longitudinal), None)
+    if third is not None:
+        k, p = ends[third - 2], ends[third - 1]
+        terms = [(Fraction(sign * a * b), [], tensors) for end, sign in ((p, 1), (k, -1)) for (i, a), (j, b) in itertools.product(end.flow.items(), repeat=2)
+                 for dummy in [rf"%\mu_{next(fresh)}"]
+                 for tensors in [[("g", k.mu, p.mu), ("p", i, dummy), ("p", j, dummy)]]]
+        terms += [(Fraction(sign * a * b), [], [("p", i, k.mu), ("p", j, p.mu)])
+                  for end, sign in ((k, 1), (p, -1)) for (i, a), (j, b) in itertools.product(end.flow.items(), repeat=2)]
+        return _with_momenta(terms, (k, p))
     terms = []
-    for k in range(3):
-        first, second, third = k, (k + 1) % 3, (k + 2) % 3
-        for which, sign in ((first, 1), (second, -1)):
-            for leg, c in momenta[which].items():
-                terms.append((Fraction(sign * c), [], [("g", mu[first], mu[second]), ("p", leg, mu[third])]))
+    for third, q in enumerate(ends):
+        k, p = ends[third - 2], ends[third - 1]
+        if q.transverse:                                     # k - p = 2 k + q = -(2 p + q)
+            difference = {leg: 2 * sign for leg, sign in k.flow.items()} if len(k.flow) <= len(p.flow) else {leg: -2 * sign for leg, sign in p.flow.items()}
+        else:
+            difference = {leg: k.flow.get(leg, 0) - p.flow.get(leg, 0) for leg in {**k.flow, **p.flow}}
+        terms += [(Fraction(c), [], [("g", k.mu, p.mu), ("p", leg, q.mu)]) for leg, c in difference.items() if c]
     return terms
 
 
-def _three_gluons(ends, at, theory, n_in, fresh):
+def _with_momenta(terms, ends):
+    """The terms times the momentum of each longitudinal end."""
+    for end in ends:
+        if end.longitudinal:
+            terms = [(c * sign, scalars, [*tensors, ("p", leg, end.mu)]) for c, scalars, tensors in terms for leg, sign in end.flow.items()]
+    return terms
+
+
+def _three_gluons(ends, fresh):
     """-i f^abc [g^mu nu (k - p)^rho + ...]: the rule itself is g f^abc [...], without an i (Peskin & Schroeder, appendix A.1)."""
-    colour = [("c", _key(end)) for end in ends]
-    return [(scale, [("i", 3)], [("f_SU3", *colour), *tensors]) for scale, _, tensors in _three_vectors(ends, at, theory, n_in, fresh)]
+    colours = ("f_SU3", *(end.colour for end in ends))
+    return [(scale, [("i", 3)], [colours, *tensors]) for scale, _, tensors in _three_vectors(ends, fresh)]
 
 
-def _four_vectors(ends, at, theory, n_in, fresh):
+def _four_vectors(ends, fresh):
     """2 g^mu nu g^rho sigma - g^mu rho g^nu sigma - g^mu sigma g^nu rho (Denner, arXiv 0709.1075, appendix A: VVVV)."""
-    mu, nu, rho, sigma = (_mu(end, at, theory) for end in ends)
-    return [(Fraction(2), [], [("g", mu, nu), ("g", rho, sigma)]), (Fraction(-1), [], [("g", mu, rho), ("g", nu, sigma)]),
-            (Fraction(-1), [], [("g", mu, sigma), ("g", nu, rho)])]
+    mu, nu, rho, sigma = (end.mu for end in ends)
+    return _with_momenta([(Fraction(2), [], [("g", mu, nu), ("g", rho, sigma)]), (Fraction(-1), [], [("g", mu, rho), ("g", nu, sigma)]),
+                          (Fraction(-1), [], [("g", mu, sigma), ("g", nu, rho)])], ends)
 
 
-def _metric(ends, at, theory, n_in, fresh):
+def _metric(ends, fresh):
     """g^mu nu between the two vectors of a vertex, whatever scalars there are."""
-    mu, nu = (_mu(end, at, theory) for end in ends if theory.particles[end.particle().name()].twice_spin == 2)
-    return [(Fraction(1), [], [("g", mu, nu)])]
+    vectors = [end for end in ends if end.vector]
+    return _with_momenta([(Fraction(1), [], [("g", *(end.mu for end in vectors))])], vectors)
 
 
-def _number(ends, at, theory, n_in, fresh):
+def _number(ends, fresh):
     """1: scalars alone."""
     return [(Fraction(1), [], [])]
 
 
-def _four_gluons(ends, at, theory, n_in, fresh):
+def _four_gluons(ends, fresh):
     """-i g^2 [f^abe f^cde (g^mu rho g^nu sigma - g^mu sigma g^nu rho) + two permutations] (Peskin & Schroeder, appendix A.1)."""
-    mu, colour = [("mu", _key(end)) for end in ends], [("c", _key(end)) for end in ends]
+    mu, colour = [end.mu for end in ends], [end.colour for end in ends]
     terms = []
     for a, b, c, d in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2)):
         dummy = f"%g_{next(fresh)}"
@@ -228,7 +313,7 @@ def _four_gluons(ends, at, theory, n_in, fresh):
     return terms
 
 
-# vertices without fermions; those of fermions are products of 'gamma', 'P_L' and 'T', 'unit' is none of them
+# those of fermions are products of 'gamma', 'P_L' and 'T', 'unit' is none of them
 STRUCTURES = {"f": _three_gluons, "ff": _four_gluons, "VVV": _three_vectors, "VVVV": _four_vectors, "metric": _metric, "number": _number}
 
 
@@ -247,18 +332,23 @@ def _contract(coefficient, scalars, tensors, bosons, fields, legs):
             renamed[left if name == "1" else right] = right if name == "1" else left
     momenta, rest = {}, []                                   # Lorentz index -> the leg whose momentum has it
     scalars = dict(scalars)
+    bosons, fields = ([(k, *(final(index) for index in indices)) for k, *indices in external] for external in (bosons, fields))
+    vanishing = {(k, indices[0]) for k, *indices in bosons if legs[k].transverse and indices}
     for name, *indices in tensors:
         if name in ("g", "1"):
             continue
         if name == "p":
             leg, index = indices[0], final(indices[1])
+            if (leg, index) in vanishing:
+                return Fraction(0), {}, [], [], []
             if index not in momenta:
                 momenta[index] = leg
                 continue
             i, j = sorted((momenta.pop(index), leg))
-            if i == j and not legs[i].mass:
-                coefficient = Fraction(0)
-            symbol, power = (legs[i].mass, 2) if i == j else (f"s_{i + 1}{j + 1}", 1)
+            squared = legs[i].squared if i == j else (f"s_{i + 1}{j + 1}", 1)
+            if not squared:
+                return Fraction(0), {}, [], [], []
+            symbol, power = squared
             scalars[symbol] = scalars.get(symbol, 0) + power
         else:
             rest.append((name, *(final(index) for index in indices)))
@@ -272,8 +362,16 @@ def _contract(coefficient, scalars, tensors, bosons, fields, legs):
         if left:
             scalars[ROOT_2] = 1
     tensors = [("p", leg, index) for index, leg in momenta.items()] + rest
-    bosons, fields = ([(k, *(final(index) for index in indices)) for k, *indices in external] for external in (bosons, fields))
     return coefficient * (-1) ** (power // 2), scalars, tensors, bosons, fields
+
+
+def _collected(terms):
+    """The terms with those of the same tensors and scalars added up."""
+    total = {}
+    for coefficient, scalars, *rest in terms:
+        key = monomial(scalars), *map(tuple, rest)
+        total[key] = total.get(key, 0) + coefficient
+    return [(coefficient, dict(scalars), *rest) for (scalars, *rest), coefficient in total.items() if coefficient]
 
 
 class _Names:
@@ -287,7 +385,7 @@ class _Names:
             self.known[index] = f"{kind}{sum(name.startswith(kind) for name in self.known.values()) + 1}"
         return self.known[index]
 
-    def texts(self, tensors, bosons, fields, legs, n_in):
+    def texts(self, tensors, bosons, fields, legs):
         """Texts of a term's tensors and external fields. Of the two ends of a Lorentz index one is marked `+`: of two
         gammas the first, else the last."""
         places = {}
@@ -309,51 +407,49 @@ class _Names:
                 texts.append(f"p_{indices[0] + 1}_{lorentz(indices[1])}")
             elif name == "gamma":
                 texts.append(f"gamma_{{{lorentz(indices[0])},{self.name(indices[1], '%a_')},{self.name(indices[2], '%a_')}}}")
-            elif name == "P_L":
-                texts.append(f"P_L_{{{self.name(indices[0], '%a_')},{self.name(indices[1], '%a_')}}}")
+            elif name in ("P_L", "P_R"):
+                texts.append(f"{name}_{{{self.name(indices[0], '%a_')},{self.name(indices[1], '%a_')}}}")
             elif name == "T_C_10":
                 texts.append(f"T_C_10_{{{self.name(indices[0], '%g_')},{self.name(indices[1], '%C_')},{self.name(indices[2], '%C_')}}}")
             else:
                 texts.append(f"{name}_{{{','.join(self.name(index, '%g_') for index in indices)}}}")
         for k, *indices in bosons:
-            star = "" if k < n_in else "^(*)"
+            suffix = f"_{legs[k].mark}" * bool(legs[k].mark) + "^(*)" * (not legs[k].incoming)
             if indices:
                 mu, *colour = indices
-                indices = [f"i_{k + 1}", *(self.name(c, "%g_") for c in colour), lorentz(mu)]
-                texts.append(f"{legs[k].field}_{{{','.join(indices)}}}(p_{k + 1}){star}")
-            else:
-                texts.append(f"{legs[k].field}(p_{k + 1}){star}")
+                indices = "_{" + ",".join([f"i_{k + 1}", *(self.name(c, "%g_") for c in colour), lorentz(mu)]) + "}"
+            texts.append(f"{legs[k].particle.field}{indices or ''}(p_{k + 1}){suffix}")
         for k, dirac, colour in fields:
-            anti = legs[k].pdg < 0
-            indices = [f"i_{k + 1}", *([self.name(colour, "%C_")] if legs[k].colour > 1 else []), self.name(dirac, "%a_")]
-            texts.append(f"{legs[k].field}_{{{','.join(indices)}}}(p_{k + 1})_{'v' if anti else 'u'}"
-                         f"{'^(*)' if anti == (k < n_in) else ''}")
+            particle, anti = legs[k].particle, legs[k].particle.pdg < 0
+            indices = [f"i_{k + 1}", *([self.name(colour, "%C_")] if particle.colour > 1 else []), self.name(dirac, "%a_")]
+            suffix = f"_{'v' if anti else 'u'}" + f"_{legs[k].mark}" * bool(legs[k].mark) + "^(*)" * (anti == legs[k].incoming)
+            texts.append(f"{particle.field}_{{{','.join(indices)}}}(p_{k + 1}){suffix}")
         return texts
 
 
-def shortest(momentum, n_in):
+def shortest(momentum, legs):
     """A propagator's momentum as {leg: +-1}, from 0, written with the fewer of the legs on its two sides."""
     flow = {k: c for k, c in enumerate(momentum) if c}
     if 2 * len(flow) <= len(momentum):
         return flow
     # p_1 + ... + p_in - p_out - ... = 0: take it away as often as makes the flow's coefficients vanish
-    whole = [1 if k < n_in else -1 for k in range(len(momentum))]
+    whole = [1 if leg.incoming else -1 for leg in legs]
     first = next(iter(flow))
     sign = flow[first] * whole[first]
     other = {k: flow.get(k, 0) - sign * whole[k] for k in range(len(momentum))}
     return {k: c for k, c in other.items() if c}
 
 
-def denominator(momentum, mass, legs):
-    """q^2 - m^2 + reg_prop for q = sum of momentum[k] p_(k+1), legs on their mass shells, as (leading coefficient, text)."""
-    terms = {(("reg_prop", 1),): Fraction(1)}
+def denominator(momentum, mass, legs, regulator):
+    """q^2 - m^2 + regulator for q = sum of momentum[k] p_(k+1), as (leading coefficient, text)."""
+    terms = dict(regulator)
 
     def add(monomial, value):
         terms[monomial] = terms.get(monomial, 0) + value
 
     for k in momentum:
-        if legs[k].mass:
-            add(((legs[k].mass, 2),), Fraction(1))
+        if legs[k].squared:
+            add((legs[k].squared,), Fraction(1))
     for j, k in itertools.combinations(sorted(momentum), 2):
         add(((f"s_{j + 1}{k + 1}", 1),), Fraction(2 * momentum[j] * momentum[k]))
     if mass:

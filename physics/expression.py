@@ -35,6 +35,7 @@ class Field(NamedTuple):
     leg: int                    # n of its momentum p_n
     kind: str                   # 'u' or 'v' for fermions, '' otherwise
     starred: bool               # ^(*): conjugate
+    mark: str = ""              # 'T': transverse polarisations only, 'off': off the mass shell
 
 
 class Sum(NamedTuple):
@@ -68,14 +69,14 @@ INDEX = r"\+?%?\\?[A-Za-z]\w*"
 TOKEN = re.compile(rf"""
       (?P<space>    \s+ )
     | (?P<number>   0 | [1-9]\d* )
-    | (?P<field>    [A-Za-z]\w*? (?:_\{{ [^{{}}()]* \}})? \(p_[1-9]\d?\) (?:_[uv]\b)? (?:\^\(\*\))? )
-    | (?P<momentum> p_[1-9]\d?_ \+?%\\?[A-Za-z]\w* )
+    | (?P<field>    [A-Za-z]\w*? (?:_\{{ [^{{}}()]* \}})? \(p_[1-9]\d?\) (?:(?:_[uv])?(?:_T|_off)?\b)? (?:\^\(\*\))? )
+    | (?P<momentum> p_[1-9]\d?_ \+?(?:%\\?|\\)[A-Za-z]\w* )
     | (?P<tensor>   (?!p_) [A-Za-z]\w*? _\{{ [^{{}}()]* \}} )
     | (?P<function> (?:{"|".join(FUNCTIONS)}) (?=\() )
     | (?P<symbol>   [A-Za-z]\w* )
     | (?P<operator> [-+*/^()] )
     | (?P<unknown>  . )""", re.VERBOSE | re.DOTALL | re.ASCII)
-FIELD = re.compile(r"(\w+?)(?:_\{(.*)\})?\(p_(\d+)\)(?:_([uv]))?(\^\(\*\))?")
+FIELD = re.compile(r"(\w+?)(?:_\{(.*)\})?\(p_(\d+)\)(?:_([uv]))?(?:_(T|off))?(\^\(\*\))?")
 INDICES = re.compile(rf"{INDEX}(?:,{INDEX})*")
 
 
@@ -175,9 +176,9 @@ def _indices(text, indices, column):
 
 
 def _field(text, match):
-    name, indices, leg, kind, star = FIELD.fullmatch(match.group()).groups()
+    name, indices, leg, kind, mark, star = FIELD.fullmatch(match.group()).groups()
     return Field(name, _indices(text, indices, match.start() + len(name) + 2) if indices is not None else (),
-                 int(leg), kind or "", star is not None)
+                 int(leg), kind or "", star is not None, mark or "")
 
 
 def _power(bases, node):
@@ -254,8 +255,8 @@ def to_text(tree):
                 pieces.append(f"{node.name}_{{{','.join(node.indices)}}}")
         elif kind is Field:
             indices = f"_{{{','.join(node.indices)}}}" if node.indices else ""
-            spinor = f"_{node.kind}" if node.kind else ""
-            pieces.append(f"{node.name}{indices}(p_{node.leg}){spinor}{'^(*)' if node.starred else ''}")
+            suffixes = "".join(f"_{suffix}" for suffix in (node.kind, node.mark) if suffix)
+            pieces.append(f"{node.name}{indices}(p_{node.leg}){suffixes}{'^(*)' if node.starred else ''}")
         else:
             todo.extend(reversed(list(_layout(node, kind))))
     return "".join(pieces)
@@ -345,6 +346,7 @@ class Leg(NamedTuple):
     name: str                   # particle
     kind: str                   # 'u', 'v' or ''
     starred: bool
+    mark: str                   # 'T', 'off' or '', see Field
 
     @property
     def incoming(self):
@@ -356,7 +358,7 @@ def legs_of(terms):
     """Legs of an amplitude in the order of their momenta. Raises InputError unless every term has each leg exactly once."""
     legs = None
     for term in terms:
-        here = sorted(Leg(t.leg, t.name, t.kind, t.starred) for t in term.tensors if type(t) is Field)
+        here = sorted(Leg(t.leg, t.name, t.kind, t.starred, t.mark) for t in term.tensors if type(t) is Field)
         if legs is None:
             legs = here
             if not legs:

@@ -57,6 +57,22 @@ def add(left, right, sign=1):
     return {key: value for key, value in total.items() if value}
 
 
+def divided(polynomial, divisor):
+    """polynomial / divisor, None if that is no polynomial (powers may be negative); the divisor has a symbol that is linear in it."""
+    linear = next(term for term in sorted(divisor, key=order, reverse=True) if len(term) == 1 and term[0][1] == 1)
+    (symbol, _), = linear
+    lowest = min((dict(term).get(symbol, 0) for term in polynomial), default=0)
+    rest, quotient = dict(polynomial), {}
+    while rest:
+        highest = max(dict(term).get(symbol, 0) for term in rest)
+        if highest == lowest:
+            return None
+        step = {monomial({**dict(term), symbol: highest - 1}): value / divisor[linear] for term, value in rest.items() if dict(term).get(symbol, 0) == highest}
+        quotient = add(quotient, step)
+        rest = add(rest, multiply(step, divisor), -1)
+    return quotient
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Text
 

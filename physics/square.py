@@ -17,7 +17,7 @@ from files import InputError
 from physics import colour, form
 from physics.expression import (Field, Function, Negative, Number, Power, Product, Sum, Symbol, expand, fold, legs_of, names_in,
                                 parse, to_text)
-from physics.polynomial import add, denominator_text, factored_text, monomial, multiply
+from physics.polynomial import add, denominator_text, divided, factored_text, monomial, multiply
 from physics.theory import ROOT_2, mass_symbol
 
 DECLARATIONS = """AutoDeclare Symbols x,s;
@@ -162,7 +162,7 @@ class Row:
         self.symbols = {}                                    # our symbol -> FORM's x0, x1, ... in this order
         self.lines = 0                                       # spin lines in use
         self.on_shell = {f"s{leg.number}x{leg.number}": mass_symbol(leg.name) for leg in legs
-                         if f"s_{leg.number}{leg.number}" not in used}
+                         if leg.mark != "off" and f"s_{leg.number}{leg.number}" not in used}
         self.weight = average(legs, fields)
         self.eliminated = conservation(legs, self.on_shell) if basis == "independent" else {}
         groups = {}                                          # (which leg each fermion line joins to which, colour) -> terms
@@ -173,14 +173,15 @@ class Row:
             lines, factors, mirrored, colours = structure(term, len(legs))
             joins = tuple(sorted((left, right) for left, right, _ in lines))
             groups.setdefault((joins, colours), []).append((coefficient, sorted(lines), factors, mirrored))
-        self.vectors = [self.vector_sum(leg, field) for leg, field in zip(legs, fields) if not leg.kind and len(field.indices) > 1]
+        self.transverse = [leg.number for leg in legs if leg.mark == "T"]
+        self.vectors = [self.vector_sum(leg) for leg, field in zip(legs, fields) if not leg.kind and len(field.indices) > 1]
         self.pieces = [((left[1], right[1]), self.interference(groups[left], groups[right], left[0] == right[0]))
                        for left, right in itertools.product(groups, groups)]
         self.colours = [pair for pair, _ in self.pieces]
 
     def expression(self, colours):
-        """The square in FORM's language, given the colour sums {(left, right): Fraction}."""
-        pieces = "+".join(f"({colours[pair]})*({text})" for pair, text in self.pieces if colours[pair]) or "0"
+        """The square in FORM's language, given the colour sums {(left, right): number as text}."""
+        pieces = "+".join(f"({colours[pair]})*({text})" for pair, text in self.pieces if colours[pair] != "0") or "0"
         return "*".join([f"({pieces})", *self.vectors])
 
     def name(self, symbol):
@@ -202,12 +203,22 @@ class Row:
             return f"g_({line},p{number})"
         return f"(g_({line},p{number}){'+' if leg.kind == 'u' else '-'}{self.name(mass)}*gi_({line}))"
 
-    def vector_sum(self, leg, field):
-        """Minus the metric in the indices m (amplitude) and n (conjugate) of a vector leg; massive ones have + p p / m^2."""
-        k = leg.number
-        mass = mass_symbol(leg.name)
-        massive = f"+p{k}(m{k})*p{k}(n{k})*{self.name(mass)}^(-2)" if mass else ""
-        return f"(-d_(m{k},n{k}){massive})"
+    def vector_sum(self, leg):
+        """Sum over the states of a vector leg in its indices m (amplitude) and n (conjugate).
+
+        Minus the metric; massive ones have + p p / m^2. Of those with transverse polarisations (_T) only, all but the first, p_j, have
+        -g + (p p_j + p_j p) / p.p_j (Leader & Predazzi, Introduction to Gauge Theories and Modern Particle Physics, section 22.2). With
+        these in place the amplitude vanishes when p_j stands for the first one's polarisation, so that one may have -g.
+        """
+        k, mass = leg.number, mass_symbol(leg.name)
+        if mass and leg.mark == "T":
+            raise InputError(f"{leg.name}: only photons and gluons have transverse polarisations alone")
+        rest = f"+p{k}(m{k})*p{k}(n{k})*{self.name(mass)}^(-2)" if mass else ""
+        if leg.mark == "T" and k != self.transverse[0]:
+            j = self.transverse[0]
+            product = substitute({((f"s_{j}{k}", -1),): Fraction(1)}, self.eliminated)
+            rest = f"+(p{k}(m{k})*p{j}(n{k})+p{j}(m{k})*p{k}(n{k}))*{self.coefficient(product)}"
+        return f"(-d_(m{k},n{k}){rest})"
 
     def interference(self, left, right, same_joins):
         """Sum over the terms of two groups of term * conjugated term, fermion lines closed into traces."""
@@ -264,7 +275,8 @@ class Row:
             if value:
                 key = monomial(powers)
                 total[key] = total.get(key, 0) + value * self.weight
-        return factored_text(substitute({term: value for term, value in total.items() if value}, self.eliminated))
+        total = substitute({term: value for term, value in total.items() if value}, self.eliminated)
+        return factored_text(one_fraction(total) if self.transverse and self.eliminated else total)
 
 
 def conservation(legs, on_shell):
@@ -312,6 +324,28 @@ def substitute(polynomial, solved):
                 product = multiply(product, factor)
         result = add(result, product)
     return result
+
+
+def one_fraction(polynomial):
+    """The polynomial over its common denominator, in lowest terms; each denominator has a symbol in it linearly, as q^2 - m^2 has an s_ij."""
+    powers = {}
+    for term in polynomial:
+        for symbol, power in term:
+            if symbol.startswith("("):
+                powers[symbol] = max(powers.get(symbol, 0), -power)
+    inside = {symbol: rational(parse(symbol)) for symbol in powers}
+    total = {}
+    for term, value in polynomial.items():
+        below = dict(term)
+        product = {tuple(factor for factor in term if factor[0] not in inside): value}
+        for symbol, power in powers.items():
+            for _ in range(power + below.get(symbol, 0)):
+                product = multiply(product, inside[symbol])
+        total = add(total, product)
+    for symbol in powers:
+        while powers[symbol] and (quotient := divided(total, inside[symbol])):
+            total, powers[symbol] = quotient, powers[symbol] - 1
+    return multiply(total, {monomial({symbol: -power for symbol, power in powers.items()}): Fraction(1)})
 
 
 def average(legs, fields):

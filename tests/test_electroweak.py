@@ -90,9 +90,9 @@ def averaged(text, energy=0.0, angle=1.0, masses=None):
 def test_photon_ward_identity_fixes_the_sign_of_the_photons_coupling_to_w(process, monkeypatch):
     leg_matrix = judge.leg_matrix
 
-    def momentum_for_polarisation(leg, field, momentum, values):
+    def momentum_for_polarisation(leg, field, momentum, values, gauge):
         if (leg.name, leg.number) not in (("A", 4), ("A", 2)) or (leg.name, leg.number) == ("A", 2) and process != "W A -> W A":
-            return leg_matrix(leg, field, momentum, values)
+            return leg_matrix(leg, field, momentum, values, gauge)
         lower = momentum * judge.METRIC.diagonal()
         return lower[:, :, None] * lower[:, None, :]
 

@@ -8,7 +8,7 @@ import pytest
 
 from files import InputError, read_rows
 from physics import square as squarer
-from physics.amplitude import amplitudes, diagrams, parse_process, shortest
+from physics.amplitude import amplitudes, diagrams, external_legs, parse_process, shortest
 from physics.expression import parse
 from physics.polynomial import factored_text
 from physics.square import square, square_many
@@ -54,9 +54,10 @@ def test_amplitude_is_spelled_as_marty_spells_it():
 
 
 def test_propagator_momentum_takes_the_shorter_way_round():
-    assert shortest([1, 1, 0, 0], 2) == {0: 1, 1: 1}
-    assert shortest([1, 1, -1, 0, 0], 2) == {3: 1, 4: 1}                                  # p1 + p2 - p3 = p4 + p5
-    assert shortest([0, -1, 1, 1, 0], 2) == {0: 1, 4: -1}                                 # -p2 + p3 + p4 = p1 - p5
+    four, five = (external_legs(parse_process(text, QED), QED) for text in ("e e~ -> mu mu~", "e e~ -> mu mu~ A"))
+    assert shortest([1, 1, 0, 0], four) == {0: 1, 1: 1}
+    assert shortest([1, 1, -1, 0, 0], five) == {3: 1, 4: 1}                               # p1 + p2 - p3 = p4 + p5
+    assert shortest([0, -1, 1, 1, 0], five) == {0: 1, 4: -1}                              # -p2 + p3 + p4 = p1 - p5
 
 
 @pytest.mark.parametrize("text", ["e e~ mu mu~", "e e~ -> ", "e x -> e x", "-> e"])

@@ -100,9 +100,9 @@ def test_photon_current_is_conserved_only_in_the_sum_of_all_diagrams(monkeypatch
     """Ward identity: with a photon's polarisation replaced by its momentum the whole Compton amplitude vanishes."""
     sum_over_states = judge.leg_matrix
 
-    def momentum_for_polarisation(leg, field, momentum, values):
+    def momentum_for_polarisation(leg, field, momentum, values, gauge):
         if (leg.name, leg.number) != ("A", 2):
-            return sum_over_states(leg, field, momentum, values)
+            return sum_over_states(leg, field, momentum, values, gauge)
         lower = momentum * judge.METRIC.diagonal()
         return lower[:, :, None] * lower[:, None, :]
 
