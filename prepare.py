@@ -62,7 +62,8 @@ def pieces(settings):
     theory = THEORIES[settings.theory]
     chosen = choose_processes(settings.processes, theory, settings.sample, settings.seed)
     if not chosen:
-        raise InputError(f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory}")
+        raise InputError(f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory}"
+                         + f", or none with at most sample={settings.sample} of them" * bool(settings.sample))
     print(check_cost(chosen, theory, settings.max_diagrams), flush=True)
     for kind, group in itertools.groupby(chosen, key=lambda process: f"{len(process[0])}->{len(process[1])}"):
         chunk, size = [], 0
@@ -83,9 +84,10 @@ def read_inputs(text):
 
 
 def make_part(task):
-    """Make one part unless it is there already; returns how many rows were asked for."""
+    """Make one part unless it is there already; returns how many rows were asked for and why any of them is not right."""
     folder, number, (size, kind, items), settings = task
-    if read_part(folder, number)[0] is None:
+    header, _ = read_part(folder, number)
+    if header is None:
         longest = settings.longest_amp, settings.longest_sqamp
         if settings.input:
             done = check_rows(items, settings.seed, longest)
@@ -95,8 +97,9 @@ def make_part(task):
         for row in done["rows"]:
             add_keys(row, settings)
         done["seconds"]["keys"] = cpu_seconds() - before
-        write_part(folder, number, {"kind": kind, **{name: done[name] for name in ("wrong", "left_out", "seconds")}}, done["rows"])
-    return size
+        header = {"kind": kind, **{name: done[name] for name in ("wrong", "left_out", "seconds")}}
+        write_part(folder, number, header, done["rows"])
+    return size, header["wrong"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -346,23 +349,22 @@ def main():
         return
     with_code = facts | {"code": code_version()}
     parts = folder / ".parts" / fingerprint(with_code)
+    work = enumerate(pieces(settings))
     if settings.merge:
-        work = enumerate(pieces(settings))
         count = sum(1 for _ in work)
         require_parts(parts, with_code, count)
         return finish(folder, parts, count, facts, settings, started)
 
-    work = enumerate(pieces(settings))
     first = next(work, None)                                 # raises what is wrong with the settings before anything is written
     open_folder(parts, with_code, shards)
     tasks = ((parts, number, piece, settings) for number, piece in itertools.chain([first] * bool(first), work) if number % shards == shard - 1)
-    count = 0
+    count = wrong = 0
     with tqdm(unit=" rows", disable=None) as progress:
-        for done in parallel_map(make_part, tasks, settings.workers):
-            progress.update(done)
-            count += 1
+        for size, reasons in parallel_map(make_part, tasks, settings.workers):
+            progress.update(size)
+            count, wrong = count + 1, wrong + len(reasons)
     if settings.shard:
-        print(f"shard {shard}/{shards}: {count} parts in {parts}")
+        print(f"shard {shard}/{shards}: {count} parts in {parts}, {wrong} rows wrong")
         return
     finish(folder, parts, count, facts, settings, started)
 

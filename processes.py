@@ -17,6 +17,8 @@ MOST_TUPLES = 1_000_000      # combinations of particles, on one side of a proce
 MILLISECONDS = {"qed": 1.7, "qcd": 2.6, "ew": 12}         # CPU time of a 2->2 diagram: amplitude, square, verification
 MORE_A_LEG = 4               # times that for each leg more: QED 2->3 takes 2 times, 2->4 11 times, QCD 2->3 4 times as long
 KILOBYTES = 60               # of memory for a diagram: feyngraph has all those of a process there together
+TIMES = (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
+SIZES = (("GB", 1e6), ("MB", 1e3), ("KB", 1))
 
 
 def list_processes(text, theory):
@@ -53,19 +55,18 @@ def check_cost(chosen, theory, max_diagrams):
     total = sum(chosen.values())
     largest = max(chosen, key=chosen.get)
     seconds = sum(n * MILLISECONDS[theory.name] / 1000 * MORE_A_LEG ** max(len(process[0]) + len(process[1]) - 4, 0) for process, n in chosen.items())
-    cost = (f"{len(chosen):,} processes with {total:,} diagrams, roughly {_duration(seconds)} of CPU time; the largest, {process_text(largest)}, "
-            f"has {chosen[largest]:,}, roughly {chosen[largest] * KILOBYTES / 1e6:,.1f} GB of memory")
+    cost = (f"{len(chosen):,} process{'es' * (len(chosen) > 1)} with {total:,} diagrams, roughly {_amount(seconds, TIMES)} of CPU time; "
+            f"the largest, {process_text(largest)}, has {chosen[largest]:,}, roughly {_amount(chosen[largest] * KILOBYTES, SIZES)} of memory")
     if total > max_diagrams:
-        raise InputError(f"processes: {cost}. That is more than max_diagrams={max_diagrams:,}: name fewer processes, "
-                         f"draw some of them (--sample={max_diagrams}) or raise the limit (--max_diagrams={total})")
+        fewer = f"name fewer processes, draw some of them (--sample={max_diagrams})" if len(chosen) > 1 else "name another process"
+        raise InputError(f"processes: {cost}. That is more than max_diagrams={max_diagrams:,}: {fewer} or raise the limit (--max_diagrams={total})")
     return cost
 
 
-def _duration(seconds):
-    for unit, size in (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+def _amount(value, units):
+    """The value in the largest unit of which it is at least 2."""
+    name, size = next((unit for unit in units[:-1] if value >= 2 * unit[1]), units[-1])
+    return f"{value / size:,.0f} {name}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -78,7 +79,7 @@ def enumerate_processes(theory, n_in, n_out):
     """
     most = len(theory.particles) ** max(n_in, n_out)
     if most > MOST_TUPLES:
-        raise InputError(f"processes: '{n_in}->{n_out}' takes {most:,} combinations of particles to list; at most {MOST_TUPLES:,} are tried: "
+        raise InputError(f"processes: '{n_in}->{n_out}' takes {len(theory.particles)}^{max(n_in, n_out)} = {most:,} combinations of particles to list; at most {MOST_TUPLES:,} are tried: "
                          "name the processes that you want, such as --processes=\"e e~ -> mu mu~ A A; ...\"")
     charges = conserved_charges(theory)
 
