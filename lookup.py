@@ -11,6 +11,7 @@ from files import InputError
 from physics.expression import parse
 from physics.polynomial import factored_text, scaled
 from physics.square import rational
+from physics.theory import is_massless
 from tokenizer import amp_tokens
 
 KINDS = ("exact", "renamed", "rescaled")
@@ -26,13 +27,15 @@ def canonical_key(amp):
 def template(amp):
     """The amplitude up to index and particle names, and the particles in order of first appearance, as field or in a mass.
 
-    `m_e` becomes `m_P0`, `e_{ }(p_1)_u` becomes `P0_{ }(p_1)_u`; numbers, so charges, stay.
+    `m_e` becomes `m_P0`, `e_{ }(p_1)_u` becomes `P0_{ }(p_1)_u`, of a massless particle `N0_{ }(p_1)`; numbers, so charges, stay. Names
+    are exchanged within one kind of particle only: spin and colour show in a field's indices.
     """
     particles = {}
 
     def rename(match):
-        number = particles.setdefault(match[1] or match[2], len(particles))
-        return f"m_P{number}" if match[1] else f"P{number}"
+        name = match[1] or match[2]
+        number = particles.setdefault(name, len(particles))
+        return f"m_P{number}" if match[1] else f"N{number}" if is_massless(name) else f"P{number}"
 
     return MASS_OR_LEG.sub(rename, canonical_key(amp)), list(particles)
 
@@ -42,8 +45,8 @@ def template_key(amp):
     return template(amp)[0]
 
 
-def kinematic_key(amp):
-    """The amplitude up to index and particle names and the number in front, the product of the charges."""
+def kinematics_key(amp):
+    """The template without the number in front, the product of the charges: equal for rows that "rescaled" looks up."""
     return template_key(_split_number(amp)[1])
 
 
@@ -59,7 +62,7 @@ def lookup_table(rows):
         charges, _ = _split_number(row["amp"])
         number, square = _split_number(square)
         if charges:
-            table["rescaled"][kinematic_key(row["amp"])] = number / charges**2, square
+            table["rescaled"][kinematics_key(row["amp"])] = number / charges**2, square
     return table
 
 

@@ -8,7 +8,7 @@ import re
 import physics.amplitude
 import physics.square
 from files import InputError
-from lookup import canonical_key, kinematic_key, template_key
+from lookup import canonical_key, kinematics_key, template_key
 from physics.amplitude import process_text
 from physics.theory import THEORIES
 from tokenizer import amp_tokens, sqamp_tokens
@@ -90,7 +90,7 @@ def add_keys(row, settings):
     exact = canonical_key(amp)
     row["template"] = hashlib.sha256(template.encode()).hexdigest()[:12]
     same = f"{exact} {row['sqamp']}" if settings.input else exact        # a row of a file may differ from another in its square alone
-    row["keys"] = [hash64(same), hash64(exact), hash64(template), hash64(kinematic_key(amp))]
+    row["keys"] = [hash64(same), hash64(exact), hash64(template), hash64(kinematics_key(amp))]
     row["tokens"] = [len(amp_tokens(amp)[0]), len(sqamp_tokens(row["sqamp"]))]
     if settings.randomise_indices and not settings.input:
         row["amp"] = randomise_indices(amp, settings.seed)

@@ -6,7 +6,8 @@ r"""Text of amplitudes and squared amplitudes <-> trees, in MARTY's grammar.
     atom    := number | symbol | function '(' sum ')' | '(' sum ')' | tensor | field
 
 A tensor is `gamma_{%\sigma_1,%a,%b}` or a momentum with an index, `p_2_%\nu_1`; a field is a leg of the diagram,
-`e_{i_3,%gam_1}(p_1)_u^(*)`. A `+` before an index marks its position; a repeated index is summed.
+`e_{i_3,%gam_1}(p_1)_u^(*)`. A `+` before an index marks its position; a repeated index is summed. MARTY's grammar has two additions:
+`_T` marks a photon or gluon with transverse polarisations only, `_off` a leg off its mass shell: `e_{..}(p_1)_u_off^(*)`, `G_{..}(p_2)_T`.
 
 Nothing is evaluated while reading, and no function here recurses: nesting is limited by memory alone.
 """
@@ -194,6 +195,19 @@ def _product(factors, inverse, negative):
 
 def _sum(terms, minus):
     return terms[0] if len(terms) == 1 else Sum(tuple(terms), tuple(minus))
+
+
+def respelled(text):
+    r"""The text as MARTY spells it. Earlier work has normalised index names without `%` and no spaces:
+
+    `gamma_{+\INDEX_0,INDEX_1,INDEX_2}*p_3_\INDEX_0*e_{MOMENTUM_0,INDEX_2}(p_1)_u+-m_e` (the backslash marks Lorentz indices).
+    """
+    return re.sub(r"(?<=[{,+_])(\\?INDEX_\d+)\b", r"%\1", to_text(parse(text)))
+
+
+def marked_off_shell(amp, legs):
+    """The amplitude with the fields of these legs (numbers from 1) marked `_off`."""
+    return re.sub(r"\(p_(\d+)\)(_[uv]\b)?", lambda match: match[0] + "_off" * (int(match[1]) in legs), amp)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -95,8 +95,8 @@ def scaled(coefficient, factors):
 
 
 def sum_text(polynomial):
-    """The polynomial's terms in their fixed order, joined by ` + `."""
-    return " + ".join(scaled(polynomial[term], [factor_text(*factor) for factor in term]) for term in sorted(polynomial, key=order))
+    """The polynomial's terms in their fixed order, joined by ` + `; '0' if there is none."""
+    return " + ".join(scaled(polynomial[term], [factor_text(*factor) for factor in term]) for term in sorted(polynomial, key=order)) or "0"
 
 
 def denominator_text(polynomial):

@@ -17,7 +17,7 @@ from files import InputError
 from physics import colour, form
 from physics.expression import (Field, Function, Negative, Number, Power, Product, Sum, Symbol, expand, fold, legs_of, names_in,
                                 parse, to_text)
-from physics.polynomial import add, denominator_text, divided, factored_text, monomial, multiply
+from physics.polynomial import add, denominator_text, divided, factored_text, monomial, multiply, sum_text
 from physics.theory import ROOT_2, mass_symbol
 
 DECLARATIONS = """AutoDeclare Symbols x,s;
@@ -26,19 +26,24 @@ AutoDeclare Indices m,n;
 """
 
 
-def square(amp, basis="all", timeout=60):
+# prefactor, polynomial and propagators; or multiplied out, a plain sum of products, as MARTY's own simplification ends in many rows
+STYLES = {"factored": factored_text, "marty": sum_text}
+
+
+def square(amp, basis="all", style="factored", timeout=60):
     """Canonical sqamp text of one amplitude's text. Raises InputError with the reason."""
-    result, = square_many([amp], basis, timeout)
+    result, = square_many([amp], basis, style, timeout)
     if isinstance(result, InputError):
         raise result
     return result
 
 
-def square_many(amps, basis="all", timeout=60):
+def square_many(amps, basis="all", style="factored", timeout=60):
     """Canonical sqamp texts of a list of amplitudes; in the place of a row that fails stands the InputError that says why.
 
     basis: "all" leaves the s_ij as the traces give them; "independent" eliminates by momentum conservation, so that one
     function over the same propagators has one text.
+    style: a key of STYLES, how the same polynomial is written.
     timeout: seconds for one FORM process over all rows; when it fails or takes longer the list is halved until the bad row is alone.
     """
     results, rows = [None] * len(amps), []
@@ -64,7 +69,7 @@ def square_many(amps, basis="all", timeout=60):
             continue
         for (k, row), output in zip(batch, outputs):
             try:
-                results[k] = row.read(output)
+                results[k] = STYLES[style](row.read(output))
             except InputError as error:
                 results[k] = error
             except (ValueError, IndexError):
@@ -146,7 +151,7 @@ def conjugated(polynomial):
 # One row: its FORM expression, and its text from FORM's answer
 
 class Row:
-    """An amplitude ready for FORM: `expression` gives its square in FORM's language, `read` turns FORM's answer into text."""
+    """An amplitude ready for FORM: `expression` gives its square in FORM's language, `read` turns FORM's answer into a polynomial."""
 
     def __init__(self, amp, basis):
         tree = parse(amp)
@@ -207,7 +212,7 @@ class Row:
         """Sum over the states of a vector leg in its indices m (amplitude) and n (conjugate).
 
         Minus the metric; massive ones have + p p / m^2. Of those with transverse polarisations (_T) only, all but the first, p_j, have
-        -g + (p p_j + p_j p) / p.p_j (Leader & Predazzi, Introduction to Gauge Theories and Modern Particle Physics, section 22.2). With
+        -g + (p p_j + p_j p) / p.p_j (compare Peskin & Schroeder, section 16.1). With
         these in place the amplitude vanishes when p_j stands for the first one's polarisation, so that one may have -g.
         """
         k, mass = leg.number, mass_symbol(leg.name)
@@ -248,7 +253,7 @@ class Row:
         return "+".join(pieces)
 
     def read(self, output):
-        """Canonical text from FORM's terms, one a line."""
+        """The square as a polynomial over denominators, from FORM's terms, one a line."""
         total, names = {}, list(self.symbols)
         for line in output:
             value, powers = Fraction(-1 if line[0] == "-" else 1), {}
@@ -276,7 +281,7 @@ class Row:
                 key = monomial(powers)
                 total[key] = total.get(key, 0) + value * self.weight
         total = substitute({term: value for term, value in total.items() if value}, self.eliminated)
-        return factored_text(one_fraction(total) if self.transverse and self.eliminated else total)
+        return one_fraction(total) if self.transverse and self.eliminated else total
 
 
 def conservation(legs, on_shell):

@@ -23,7 +23,7 @@ import prepare
 import rows
 from conftest import ROOT
 from files import read_rows
-from lookup import canonical_key, kinematic_key, lookup_scores, template_key
+from lookup import canonical_key, kinematics_key, lookup_scores, template_key
 from physics.theory import THEORIES
 from verify import verify
 
@@ -93,7 +93,7 @@ def test_index_names_are_random_and_mean_nothing(small, tmp_path):
 
 @pytest.mark.parametrize("split, key, processes", [
     ("template", template_key, "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A"),
-    ("kinematics", kinematic_key, "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A; {f} {f}~ -> A {f} {f}~; {f} A -> A {f}"),
+    ("kinematics", kinematics_key, "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A; {f} {f}~ -> A {f} {f}~; {f} A -> A {f}"),
 ])
 def test_like_rows_stay_in_one_split(tmp_path, split, key, processes):
     flags = (f"--processes={'; '.join(processes.format(f=f) for f in 'e mu t u c tt d s b'.split())}", f"--split={split}", "--test_fraction=0.2", "--valid_fraction=0.2")
