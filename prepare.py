@@ -35,11 +35,12 @@ from lookup import lookup_scores
 from parallel import parallel_map
 from parts import difference, open_folder, parse_shard, read_json, read_part, read_row, require_parts, write_part
 from physics.amplitude import process_text
+from physics.square import STYLES
 from physics.theory import THEORIES
 from processes import check_cost, choose_processes, list_processes
-from rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows
+from rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows, off_shell_choices
 
-KEYS = ["theory", "processes", "sample", "squares", "basis", "longest_amp", "longest_sqamp", "split", "valid_fraction", "test_fraction",
+KEYS = ["theory", "processes", "sample", "squares", "basis", "style", "off_shell", "longest_amp", "longest_sqamp", "split", "valid_fraction", "test_fraction",
         "randomise_indices", "input", "draw", "shard", "merge", "max_diagrams", "data_dir", "seed", "workers"]
 OF_ONE_RUN = {"data_dir", "workers", "draw", "shard", "merge", "max_diagrams"}       # settings that no row depends on
 SPLITS = ("random", "template", "kinematics")
@@ -64,6 +65,7 @@ def pieces(settings):
     if not chosen:
         raise InputError(f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory}"
                          + f", or none with at most sample={settings.sample} of them" * bool(settings.sample))
+    chosen = {process: n * len(off_shell_choices(process, settings.off_shell)) for process, n in chosen.items()}
     print(check_cost(chosen, theory, settings.max_diagrams), flush=True)
     for kind, group in itertools.groupby(chosen, key=lambda process: f"{len(process[0])}->{len(process[1])}"):
         chunk, size = [], 0
@@ -92,7 +94,7 @@ def make_part(task):
         if settings.input:
             done = check_rows(items, settings.seed, longest)
         else:
-            done = make_rows(items, settings.theory, settings.squares, settings.basis, settings.seed, longest)
+            done = make_rows(items, settings.theory, settings.squares, settings.basis, settings.seed, settings.style, settings.off_shell, longest)
         before = cpu_seconds()
         for row in done["rows"]:
             add_keys(row, settings)
@@ -275,12 +277,12 @@ def draw(text, theory, folder):
 def check(settings):
     if settings.theory not in THEORIES:
         raise InputError(f"theory: got '{settings.theory}', wanted one of {', '.join(THEORIES)}")
-    for key, known in (("split", SPLITS), ("squares", ("diagram", "process")), ("basis", ("all", "independent"))):
+    for key, known in (("split", SPLITS), ("squares", ("diagram", "process")), ("basis", ("all", "independent")), ("style", tuple(STYLES))):
         if getattr(settings, key) not in known:
             raise InputError(f"{key}: got '{getattr(settings, key)}', wanted {' or '.join(map(repr, known))}")
     if not (settings.valid_fraction >= 0 and settings.test_fraction >= 0 and settings.valid_fraction + settings.test_fraction < 1):
         raise InputError("valid_fraction and test_fraction: wanted at least 0 each and less than 1 together")
-    for key, least in (("sample", 0), ("longest_amp", 0), ("longest_sqamp", 0), ("max_diagrams", 1)):
+    for key, least in (("sample", 0), ("off_shell", 0), ("longest_amp", 0), ("longest_sqamp", 0), ("max_diagrams", 1)):
         if getattr(settings, key) < least:
             raise InputError(f"{key}: got {getattr(settings, key)}, wanted {least} or more")
     if settings.shard and settings.merge:

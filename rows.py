@@ -17,27 +17,31 @@ from verify import verify
 COLUMNS = ["process", "diagram", "theory", "template", "amp", "sqamp"]
 
 
-def make_rows(processes, theory_name, squares, basis, seed, longest=(0, 0)):
+def make_rows(processes, theory_name, squares, basis, seed, style="factored", off_shell=0, longest=(0, 0)):
     """Rows of some processes, with the reasons why any is not right, how many were too long, CPU seconds spent:
     {"rows": [...], "wrong": [...], "left_out": {"amp": 0, "sqamp": 0}, "seconds": {...}}.
 
+    off_shell: up to so many legs are off their mass shell, in every choice of them.
     longest: most tokens of an amplitude and of a square, without those at start and end; 0: no limit. What is too long is not squared, or not verified.
     """
     theory, clock = THEORIES[theory_name], [cpu_seconds()]
     rows, wrong, left_out = [], [], {"amp": 0, "sqamp": 0}
     for process in processes:
-        drawn = [(" ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators()),
-                  physics.amplitude.amplitude(diagram, process, theory, squares == "process")) for diagram in physics.amplitude.diagrams(process, theory)]
-        if squares == "process" and drawn:                   # one row: the sum of all diagrams
-            names, amps = zip(*drawn)
-            drawn = [(" + ".join(names), " + ".join(amps))]
-        for name, amp in drawn:
-            if too_long(amp_tokens(amp)[0], longest[0]):
-                left_out["amp"] += 1
-            else:
-                rows.append({"process": process_text(process), "diagram": name, "theory": theory_name, "amp": amp})
+        diagrams = list(physics.amplitude.diagrams(process, theory))
+        for off in off_shell_choices(process, off_shell):
+            mark = f" off shell: {' '.join(map(str, off))}" * bool(off)
+            drawn = [(" ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators()) + mark,
+                      physics.amplitude.amplitude(diagram, process, theory, squares == "process", off)) for diagram in diagrams]
+            if squares == "process" and drawn:               # one row: the sum of all diagrams
+                names, amps = zip(*drawn)
+                drawn = [(" + ".join(names), " + ".join(amps))]
+            for name, amp in drawn:
+                if too_long(amp_tokens(amp)[0], longest[0]):
+                    left_out["amp"] += 1
+                else:
+                    rows.append({"process": process_text(process), "diagram": name, "theory": theory_name, "amp": amp})
     clock.append(cpu_seconds())
-    squared = physics.square.square_many([row["amp"] for row in rows], basis)
+    squared = physics.square.square_many([row["amp"] for row in rows], basis, style)
     clock.append(cpu_seconds())
     kept = []
     for row, result in zip(rows, squared):
@@ -52,6 +56,12 @@ def make_rows(processes, theory_name, squares, basis, seed, longest=(0, 0)):
     clock.append(cpu_seconds())
     seconds = dict(zip(("amplitudes", "squares", "verification"), (after - before for before, after in itertools.pairwise(clock))))
     return {"rows": kept, "wrong": wrong, "left_out": left_out, "seconds": seconds}
+
+
+def off_shell_choices(process, most):
+    """Every choice of at most so many legs, as tuples of their numbers from 1."""
+    legs = range(1, len(process[0]) + len(process[1]) + 1)
+    return list(itertools.chain.from_iterable(itertools.combinations(legs, n) for n in range(most + 1)))
 
 
 def check_rows(rows, seed, longest):

@@ -293,7 +293,7 @@ def test_foreign_files_are_left_alone(tmp_path):
 
 
 def test_a_wrong_square_is_never_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows.physics.square, "square_many", lambda amps, basis: ["e^4*s_12"] * len(amps))
+    monkeypatch.setattr(rows.physics.square, "square_many", lambda amps, *options: ["e^4*s_12"] * len(amps))
     done = rows.make_rows([(("e", "e~"), ("mu", "mu~"))], "qed", "diagram", "all", 1)
     assert len(done["wrong"]) == 1 and "the amplitude gives" in done["wrong"][0]
 
@@ -303,6 +303,17 @@ def test_whole_processes_have_one_row_each_with_their_interference():
         done = rows.make_rows([(("e", "e~"), ("e", "e~")), (("e", "A"), ("e", "A"))], "qed", "process", basis, 1)
         assert len(done["rows"]) == 2 and not done["wrong"]
         assert all(row["sqamp"].count("^(-2)") == 2 and row["sqamp"].count("^(-1)") == 2 for row in done["rows"])
+
+
+def test_legs_off_their_shell_and_plain_sums(tmp_path):
+    flags = ("--processes=e mu -> e mu; e A -> e A", "--workers=1", "--split=template")
+    done = run(tmp_path / "off", *flags, "--off_shell=2")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith("33 rows: "), done.stderr      # 1 + 4 + 6 choices
+    marked = [(row["diagram"].partition(" off shell: ")[2].split(), sorted(set(re.findall(r"\(p_(\d)\)(?:_[uv])?_off", row["amp"])))) for row in rows_of(tmp_path / "off")]
+    assert all(said == legs for said, legs in marked) and collections.Counter(len(legs) for _, legs in marked) == {0: 3, 1: 12, 2: 18}
+    assert run(tmp_path / "plain", *flags, "--style=marty").returncode == 0
+    scattering, = (row["sqamp"] for row in rows_of(tmp_path / "plain") if row["process"] == "e mu -> e mu")
+    assert scattering.count("(m_e^2 + -s_13 + 1/2*reg_prop)^(-2)") == 5      # one under each term
 
 
 def test_files_are_checked_deduplicated_and_split(small, tmp_path):
