@@ -23,15 +23,20 @@ def parse_shard(text):
 
 
 def open_folder(folder, facts, shards):
-    """Make or find the folder of a work, which holds its facts, and say where another one was begun beside it. shards: in how many it is cut, 1 if not."""
+    """Make or find the folder of a work, which holds its facts, and say where another one was begun beside it.
+
+    shards: in how many the work is cut, 1 if it is not. Raises InputError where it is being done in another number of them.
+    """
     others = [other for other in sorted(folder.parent.glob("*/facts.json")) if other.parent != folder]
     if others and not (folder / "facts.json").exists():
-        print(f"{folder.parent.parent}: begun with {difference(facts, read_json(others[-1]))}; that work is not used, starting anew")
+        before = difference(facts, read_json(others[-1]))
+        print(f"{folder.parent.parent}: begun with {before}; that work is not used, starting anew")
     write_json(folder / "facts.json", facts)
     if shards > 1:
         known = shards_of(folder)
         if known not in (1, shards):
-            raise InputError(f"shard: {folder.parent.parent} is being made in {known} shards, not in {shards}; go on with these, or name another --data_dir")
+            raise InputError(f"shard: {folder.parent.parent} is being made in {known} shards, not in {shards}; go on with these, "
+                             "or name another --data_dir")
         write_json(folder / "shards.json", {"shards": shards})
 
 
@@ -89,7 +94,8 @@ def require_parts(folder, facts, count):
     """Raise an InputError that names every shard, or part, that is missing, damaged or foreign among so many parts."""
     if not (folder / "facts.json").exists():
         others = [difference(facts, read_json(path)) for path in sorted(folder.parent.glob("*/facts.json"))]
-        raise InputError(f"{folder.parent.parent}: no shards made with these settings" + "".join(f"; there are some with {other}" for other in others[:1]))
+        raise InputError(f"{folder.parent.parent}: no shards made with these settings"
+                         + "".join(f"; there are some with {other}" for other in others[:1]))
     shards, broken = shards_of(folder), {}
     for number in range(count):
         header, reason = read_part(folder, number)

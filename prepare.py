@@ -40,8 +40,8 @@ from physics.theory import THEORIES
 from processes import check_cost, choose_processes, list_processes
 from rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows, off_shell_choices
 
-KEYS = ["theory", "processes", "sample", "squares", "basis", "style", "off_shell", "longest_amp", "longest_sqamp", "split", "valid_fraction", "test_fraction",
-        "randomise_indices", "input", "draw", "shard", "merge", "max_diagrams", "data_dir", "seed", "workers"]
+KEYS = ["theory", "processes", "sample", "squares", "basis", "style", "off_shell", "longest_amp", "longest_sqamp", "split",
+        "valid_fraction", "test_fraction", "randomise_indices", "input", "draw", "shard", "merge", "max_diagrams", "data_dir", "seed", "workers"]
 OF_ONE_RUN = {"data_dir", "workers", "draw", "shard", "merge", "max_diagrams"}       # settings that no row depends on
 SPLITS = ("random", "template", "kinematics")
 CHUNK = 64                   # diagrams, or rows of a file, in one part of the work: one FORM program, one file of finished rows
@@ -94,7 +94,8 @@ def make_part(task):
         if settings.input:
             done = check_rows(items, settings.seed, longest)
         else:
-            done = make_rows(items, settings.theory, settings.squares, settings.basis, settings.seed, settings.style, settings.off_shell, longest)
+            done = make_rows(items, settings.theory, settings.squares, settings.basis, settings.seed,
+                             settings.style, settings.off_shell, longest)
         before = cpu_seconds()
         for row in done["rows"]:
             add_keys(row, settings)
@@ -140,12 +141,15 @@ def split_rows(groups, settings):
     shuffled = array.array("q", range(len(order)))
     random.Random(settings.seed).shuffle(shuffled)
     chosen = {"test": array.array("q"), "valid": array.array("q"), "train": array.array("q")}
+
+    def give(k, name):
+        chosen[name].extend(rows[ends[k] - sizes[order[k]]:ends[k]].tolist())
+
     for name, share in (("test", settings.test_fraction), ("valid", settings.valid_fraction)):
         while shuffled and len(chosen[name]) < round(share * len(groups)):
-            k = shuffled.pop()
-            chosen[name].extend(rows[ends[k] - sizes[order[k]]:ends[k]].tolist())
+            give(shuffled.pop(), name)
     for k in shuffled:
-        chosen["train"].extend(rows[ends[k] - sizes[order[k]]:ends[k]].tolist())
+        give(k, "train")
     return {name: np.array(chosen[name], np.int64) for name in ("train", "valid", "test")}
 
 
@@ -243,11 +247,11 @@ def finish(folder, parts, count, facts, settings, started):
     for name, numbers in splits.items():
         if not len(numbers):
             print(f"note: {folder}/{name}.csv is empty, and train.py needs rows in it: more processes, or a larger {name}_fraction")
-    for kind, facts in kinds.items():
-        if facts["rows"]:
-            lengths = ", ".join(f"{name} {facts[f'{name}_tokens']['mean']} tokens (at most {facts[f'{name}_tokens']['max']})" for name in ("amp", "sqamp"))
-            print(f"{folder}: {kind}: {facts['rows']} rows; {lengths}; "
-                  f"CPU ms a row: {', '.join(f'{name} {value:.2f}' for name, value in facts['ms_per_row_per_core'].items())}")
+    for kind, said in kinds.items():
+        if said["rows"]:
+            lengths = ", ".join(f"{name} {said[f'{name}_tokens']['mean']} tokens (at most {said[f'{name}_tokens']['max']})" for name in ("amp", "sqamp"))
+            print(f"{folder}: {kind}: {said['rows']} rows; {lengths}; "
+                  f"CPU ms a row: {', '.join(f'{name} {value:.2f}' for name, value in said['ms_per_row_per_core'].items())}")
     print(summary)
 
 

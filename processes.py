@@ -79,8 +79,9 @@ def enumerate_processes(theory, n_in, n_out):
     """
     most = len(theory.particles) ** max(n_in, n_out)
     if most > MOST_TUPLES:
-        raise InputError(f"processes: '{n_in}->{n_out}' takes {len(theory.particles)}^{max(n_in, n_out)} = {most:,} combinations of particles to list; at most {MOST_TUPLES:,} are tried: "
-                         "name the processes that you want, such as --processes=\"e e~ -> mu mu~ A A; ...\"")
+        raise InputError(f"processes: '{n_in}->{n_out}' takes {len(theory.particles)}^{max(n_in, n_out)} = {most:,} combinations "
+                         f"of particles to list; at most {MOST_TUPLES:,} are tried: name the processes that you want, "
+                         "such as --processes=\"e e~ -> mu mu~ A A; ...\"")
     charges = conserved_charges(theory)
 
     def by_charge(n):

@@ -22,7 +22,8 @@ def make_rows(processes, theory_name, squares, basis, seed, style="factored", of
     {"rows": [...], "wrong": [...], "left_out": {"amp": 0, "sqamp": 0}, "seconds": {...}}.
 
     off_shell: up to so many legs are off their mass shell, in every choice of them.
-    longest: most tokens of an amplitude and of a square, without those at start and end; 0: no limit. What is too long is not squared, or not verified.
+    longest: most tokens of an amplitude and of a square, without those at start and end; 0: no limit. An amplitude that is too long
+    is not squared, a square that is too long not verified.
     """
     theory, clock = THEORIES[theory_name], [cpu_seconds()]
     rows, wrong, left_out = [], [], {"amp": 0, "sqamp": 0}

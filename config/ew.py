@@ -1,7 +1,7 @@
 """The standard electroweak set: every diagram of 1->2, 1->3 and 2->2, a sample of 2->3."""
 theory = "ew"
 processes = "1->2; 1->3; 2->2; 2->3"
-sample = 15000  # 2->3 alone has more: 641,380 diagrams
+sample = 11000  # 2->3 alone has more: 641,380 diagrams
 longest_amp = 780
 longest_sqamp = 1700
 
