@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 import verify as judge
-from physics.expression import expand, legs_of, parse
+from physics.expression import expand, legs_of, names_in, parse
 
 
 def two_to_two(shell, energy, angle):
@@ -20,10 +20,11 @@ def two_to_two(shell, energy, angle):
 
 def averaged(text, constants, energy, angle=1.0):
     """Averaged |M|^2 of a 2->2 process; constants: values of masses and couplings, 0 for what is not among them."""
-    terms = expand(parse(text))
+    tree = parse(text)
+    terms = expand(tree)
     legs = legs_of(terms)
     shell = [constants.get(judge.mass_of(leg.name), 0.0) for leg in legs]
     momenta, invariants = two_to_two(shell, energy, angle)
-    values = {judge.mass_of(leg.name): 0.0 for leg in legs} | {"reg_prop": 0.0} | constants | invariants
+    values = dict.fromkeys([*names_in(tree), *(judge.mass_of(leg.name) for leg in legs)], 0.0) | constants | invariants
     values = {name: np.full(1, value) for name, value in values.items()} | {"i": 1j, None: np.zeros(1)}
     return judge.averaged_square(terms, legs, values, momenta)[0].real[0]

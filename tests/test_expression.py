@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from files import InputError, read_rows
-from physics.expression import (Field, Function, Negative, Number, Power, Product, Sum, Symbol, Tensor, expand, legs_of, parse, to_text)
+from physics.expression import (Field, Function, Negative, Number, Power, Product, Sum, Symbol, Tensor, expand, legs_of, parse, respelled, to_text)
+from tokenizer import amp_text, amp_tokens
+from verify import verify
 
 NAMES = st.sampled_from(["i", "e", "g", "m_e", "m_mu", "s_12", "s_34", "reg_prop", "theta_W"])
 INDICES = st.sampled_from([r"%\mu_1", r"+%\sigma_165", "%gam_2", "%a_17", "%C_55"])
@@ -140,3 +142,24 @@ def test_term_order_of_a_sum_does_not_matter_to_its_terms():
     parts = [f"{n}*p_{n}_%a*A_{{i_1,%a}}(p_1)" for n in range(1, 6)]
     shuffled = random.sample(parts, len(parts))
     assert sorted(map(str, expand(parse(" + ".join(parts))))) == sorted(map(str, expand(parse(" + ".join(shuffled)))))
+
+
+def test_marks_of_legs_survive_their_text():
+    for text, kind, mark, starred in (("e_{i_1,%a}(p_1)_u_off^(*)", "u", "off", True), ("G_{i_1,%g,+%\\mu}(p_1)_T", "", "T", False), ("h(p_1)_off^(*)", "", "off", True)):
+        field = parse(text)
+        assert (field.kind, field.mark, field.starred) == (kind, mark, starred) and to_text(field) == text
+
+
+# a row with normalised index names, as public notebooks on such data sets have it
+NORMALISED = (r"-1/2*i*e^2*gamma_{+\INDEX_0,INDEX_1,INDEX_2}*gamma_{\INDEX_0,INDEX_3,INDEX_4}*e_{MOMENTUM_0,INDEX_2}(p_1)_u*e_{MOMENTUM_1,INDEX_4}(p_2)_u"
+              r"*e_{MOMENTUM_2,INDEX_1}(p_3)_u^(*)*e_{MOMENTUM_3,INDEX_3}(p_4)_u^(*)/(m_e^2+-s_13+1/2*reg_prop)")
+
+
+def test_spellings_of_earlier_work_are_read():
+    assert verify(NORMALISED, "2*e^4*(m_e^4 + -1/2*m_e^2*s_13 + 1/2*s_14*s_23 + -1/2*m_e^2*s_24 + 1/2*s_12*s_34)*(m_e^2 + -s_13 + 1/2*reg_prop)^(-2)")
+    text = respelled(NORMALISED)
+    assert r"gamma_{+%\INDEX_0,%INDEX_1,%INDEX_2}" in text and "{MOMENTUM_0,%INDEX_2}" in text and "/(m_e^2 + -s_13 + 1/2*reg_prop)" in text
+    assert amp_text(*amp_tokens(text)) == text == respelled(text)
+    assert parse(r"p_3_\INDEX_0") == Tensor("p_3", (r"\INDEX_0",)) and respelled(r"+-p_3_\INDEX_0"[2:]) == r"p_3_%\INDEX_0"
+    with pytest.raises(InputError, match="column 5: found .*, expected an operator or the end"):
+        parse("Prod;(;-1/2;i;)")

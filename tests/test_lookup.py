@@ -1,4 +1,4 @@
-from lookup import look_up, lookup_scores, lookup_table
+from lookup import kinematics_key, look_up, lookup_scores, lookup_table, template_key
 from physics.amplitude import amplitudes, parse_process
 from physics.square import square
 from physics.theory import THEORIES
@@ -34,3 +34,16 @@ def test_other_charges_need_the_number_in_front_rescaled():
 
 def test_other_legs_are_not_found():
     assert lookup_scores(rows("e mu -> e mu"), rows("e mu~ -> e mu~", "e A -> e A")) == {"exact": 0, "renamed": 0, "rescaled": 0}
+
+
+def test_massless_and_massive_particles_are_not_exchanged():
+    """Photon and Z, neutrino and electron may stand in one text up to names, but differ in their sums and averages over spins."""
+    line = r"e*gamma_{%\mu_1,%a_1,%a_2}*V_{i_1,+%\mu_1}(p_1)*F_{i_2,%a_1}(p_2)_u^(*)*F_{i_3,%a_2}(p_3)_v"
+    keys = {name: template_key(line.replace("V_", name + "_")) for name in ("A", "Z", "W", "G")}
+    assert keys["Z"] == keys["W"] != keys["A"] == keys["G"]
+    assert template_key(line.replace("F_", "nu_e_")) == template_key(line.replace("F_", "nu_mu_")) != template_key(line.replace("F_", "e_"))
+
+
+def test_kinematics_are_shared_by_all_charges():
+    (unit,), (other,) = rows("e mu -> e mu"), rows("d u -> d u")
+    assert template_key(unit["amp"]) != template_key(other["amp"]) and kinematics_key(unit["amp"]) == kinematics_key(other["amp"])

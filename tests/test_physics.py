@@ -9,9 +9,9 @@ import pytest
 from files import InputError, read_rows
 from physics import square as squarer
 from physics.amplitude import amplitudes, diagrams, external_legs, parse_process, shortest
-from physics.expression import parse
+from physics.expression import Sum, children, expand, legs_of, marked_off_shell, parse
 from physics.polynomial import factored_text
-from physics.square import square, square_many
+from physics.square import rational, square, square_many
 from physics.theory import THEORIES, conserved_charges
 from verify import evaluate, verify
 
@@ -308,3 +308,61 @@ def test_an_amplitude_that_vanishes_has_the_square_zero():
     amp = process_amplitudes("e e~ -> mu mu~")[0]
     zero = rf"(p_1_%\mu_9 + p_2_%\mu_9 - p_3_%\mu_9 - p_4_%\mu_9)*p_1_+%\mu_9*{amp}"
     assert square(zero, "independent") == "0" and verify(zero, "0") and not verify(zero, "s_12") and not verify(amp, "0")
+
+
+# -- any number of legs
+
+@pytest.mark.parametrize("theory, process, off_shell", [
+    ("qed", "A -> e e~", (1,)), ("qed", "A -> A mu mu~", (1,)), ("qed", "e mu -> e mu A", ()), ("qed", "A A e -> A e", ()), ("qed", "e A -> e mu mu~ A", ()),
+    ("qcd", "G -> G G", (1,)), ("qcd", "G -> u u~ G", (1,)), ("qcd", "u G -> u G G", ()), ("qcd", "u d~ G -> u d~", ()), ("qcd", "u d -> u d s s~", ()),
+    ("ew", "Z -> d d~", ()), ("ew", "t -> b nu_mu mu~", ()), ("ew", "e e~ -> nu_e nu_e~ h", ()), ("ew", "e e~ A -> W W~", ()), ("ew", "nu_e e~ -> mu nu_mu~ u d~", ())])
+def test_diagrams_with_any_number_of_legs(theory, process, off_shell):
+    amps = amplitudes(parse_process(process, THEORIES[theory]), THEORIES[theory], off_shell=off_shell)
+    amps = random.Random(1).sample(amps, min(4, len(amps)))
+    for amp, sqamp in zip(amps, square_many(amps)):
+        assert verify(amp, str(sqamp)), (amp, sqamp)
+
+
+# -- legs off their mass shell
+
+def test_marty_off_shell_rows_are_right_with_the_flag_that_they_lack(marty):
+    """The column `diagram` names the legs off shell; marked in the amplitude they explain the square without a hint from its s_kk."""
+    rows = [row for _, row in read_rows(marty / "qed-2to2-offshell.csv.gz")][::50]
+    amps = []
+    for row in rows:
+        legs = {int(k) for k in re.findall(r"OffShell (?:AntiPart )?\w+\(X_(\d)\)", row["diagram"])}
+        amps.append(marked_off_shell(row["amp"], legs))
+        assert {leg.number for leg in legs_of(expand(parse(amps[-1]))) if leg.mark == "off"} == legs
+    for amp, row, sqamp in zip(amps, rows, square_many(amps)):
+        assert verify(amp, row["sqamp"]) and verify(amp, str(sqamp))
+
+
+def test_a_leg_off_its_mass_shell_is_seen_in_the_text():
+    amp, = amplitudes(parse_process("e mu -> e mu", QED), QED, off_shell=(3,))
+    assert "(p_3)_u_off^(*)" in amp and "s_33" in amp
+    assert verify(amp, square(amp)) and verify(amp, square(amp, "independent"))
+    decay, = amplitudes(parse_process("A -> e e~", QED), QED, off_shell=(1,))
+    assert verify(decay, "2*e^2*(2*m_e^2 + s_11)") and not verify(decay.replace("_off", ""), "2*e^2*(2*m_e^2 + s_11)".replace("s_11", "0"))
+
+
+# -- transverse polarisations
+
+@pytest.mark.parametrize("amp, reason", [
+    (amplitudes(parse_process("u u~ -> G G", THEORIES["qcd"]), THEORIES["qcd"], whole=True)[0], "not gauge invariant"),
+    (" + ".join(amplitudes(parse_process("u u~ -> G G", THEORIES["qcd"]), THEORIES["qcd"])).replace("(p_3)^", "(p_3)_T^"), "not gauge invariant"),
+    (amplitudes(parse_process("Z -> e e~", THEORIES["ew"]), THEORIES["ew"])[0].replace("(p_1)*", "(p_1)_T*"), "only photons and gluons")])
+def test_transverse_polarisations_need_a_gauge_invariant_amplitude(amp, reason):
+    assert "_T" in amp
+    verdict = verify(amp, "1")
+    assert verdict.status == "unreadable" and reason in verdict.reason
+
+
+# -- styles
+
+@pytest.mark.parametrize("process", ["e e~ -> mu mu~", "e A -> e A", "e e~ -> mu mu~ A"])
+def test_a_plain_sum_of_products_is_the_same_square(process):
+    for amp in process_amplitudes(process):
+        factored, plain = square(amp), square(amp, style="marty")
+        assert verify(amp, plain) and rational(parse(plain)) == rational(parse(factored))
+        tree = parse(plain)
+        assert type(tree) is Sum and all(type(node) is not Sum for term in tree.terms for node in children(term))
