@@ -47,7 +47,7 @@ SPLITS = ("random", "template", "kinematics")
 CHUNK = 64                   # diagrams, or rows of a file, in one part of the work: one FORM program, one file of finished rows
 BLOCK = 500                  # test rows that the lookup table answers at a time
 SHOWN = 20                   # wrong rows named at the end
-FORMAT = 1                   # of the data set; raise it when the same settings give other rows
+FORMAT = 2                   # of the data set; raise it when the same settings give other rows
 
 
 # ---------------------------------------------------------------------------------------------------------------------

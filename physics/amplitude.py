@@ -2,8 +2,9 @@ r"""Processes -> tree diagrams (feyngraph) -> text of their amplitudes in MARTY'
 
 One diagram gives one text: a prefactor with i, couplings and charges, a sum of products of Dirac matrices, momenta and
 external fields, and the propagators' denominators q^2 - m^2 + reg_prop with their leading coefficient pulled out.
-Feynman rules: Peskin & Schroeder, appendix A.1; photons and gluons in Feynman gauge, W and Z in unitary gauge. Fermion signs
-between diagrams are feyngraph's.
+Feynman rules: physics/theory.py and physics/vertices.py. What can be carried out without changing the amplitude is: in the unitary gauge's
+q q / m^2 the Dirac equation of external fermions, products of chiral projectors, and p . polarisation = 0 of external massive vectors.
+Fermion signs between diagrams are feyngraph's.
 """
 import functools
 import itertools
@@ -16,6 +17,7 @@ import feyngraph
 from files import InputError
 from physics.polynomial import denominator_text, factor_text, monomial, rank, scaled
 from physics.theory import ROOT_2, THEORIES, Particle, Rule
+from physics.vertices import STRUCTURES, End
 
 @functools.lru_cache
 def _one_thread():
@@ -77,17 +79,7 @@ class Leg(NamedTuple):
     @property
     def transverse(self):
         """Whether p . polarisation = 0 in the sum over states: -g + p p / m^2 has it, a photon's or gluon's -g has not."""
-        return bool(self.particle.mass) and self.mark != "off"
-
-
-class End(NamedTuple):
-    """A boson at a vertex."""
-    mu: tuple                   # its Lorentz index
-    colour: tuple               # its colour index
-    flow: dict                  # momentum that it brings into the vertex, {leg from 0: sign}
-    vector: bool
-    transverse: bool            # a leg whose momentum vanishes on its index
-    longitudinal: bool          # of its propagator only the part q q / m^2 is taken: the vertex is contracted with the flow
+        return self.mark == "T" or bool(self.particle.mass) and self.mark != "off"
 
 
 def external_legs(process, theory, whole=False, off_shell=()):
@@ -122,7 +114,8 @@ def amplitude(diagram, process, theory, whole=False, off_shell=()):
             massive[_key(propagator)] = particle.mass
     vertices = {v.id(): (theory.vertices[int(v.interaction().name())], v.propagators_ordered()) for v in diagram.vertices()}
     phase += len(vertices)
-    bosons = [(k, *([("mu", (feyngraph.Leg, k))] if leg.particle.twice_spin == 2 else []), *([("c", (feyngraph.Leg, k))] if leg.particle.colour > 1 else []))
+    bosons = [(k, *([("mu", (feyngraph.Leg, k))] if leg.particle.twice_spin == 2 else []),
+               *([("c", (feyngraph.Leg, k))] if leg.particle.colour > 1 else []))
               for k, leg in enumerate(legs) if leg.particle.twice_spin != 1]
     terms = []
     for chosen in itertools.product((False, True), repeat=len(massive)):
@@ -178,8 +171,9 @@ def _key(end):
 
 def _end(end, at, longitudinal, legs, theory):
     key, flow = _key(end), shortest(end.momentum(), legs)
-    return End(("mu", (*key, at) if key in longitudinal else key), ("c", key), flow, theory.particles[end.particle().name()].twice_spin == 2,
-               type(end) is feyngraph.Leg and legs[end.id()].transverse, key in longitudinal)
+    return End(mu=("mu", (*key, at) if key in longitudinal else key), colour=("c", key), flow=flow,
+               vector=theory.particles[end.particle().name()].twice_spin == 2,
+               transverse=type(end) is feyngraph.Leg and legs[end.id()].transverse, longitudinal=key in longitudinal)
 
 
 def _fermion_line(start, vertices, longitudinal, legs, theory, fresh):
@@ -211,7 +205,8 @@ def _fermion_line(start, vertices, longitudinal, legs, theory, fresh):
                         matrices.append(("T_C_10", boson.colour, ("c", _key(bar)), ("c", _key(psi))))
                 grown.append((scale * rule.factor, [*scalars, *rule.couplings], tensors + matrices, end))
         if boson.longitudinal and len(outer) < 2:
-            grown = [(scale * sign, scalars, [*tensors, ("p", leg, boson.mu)], end) for scale, scalars, tensors, end in grown for leg, sign in boson.flow.items()]
+            grown = [(scale * sign, scalars, [*tensors, ("p", leg, boson.mu)], end)
+                     for scale, scalars, tensors, end in grown for leg, sign in boson.flow.items()]
         alternatives = grown
         if type(psi) is feyngraph.Leg:
             break
@@ -226,9 +221,23 @@ def _fermion_line(start, vertices, longitudinal, legs, theory, fresh):
         at = next(vertex.id() for vertex in psi.vertices() if vertex.id() != at)
     spinors.append((psi.id(), column, ("c", _key(psi))))
     # where a vertex has no Dirac matrix (a scalar's), the two indices around it are one
-    alternatives = [(scale, scalars, [*tensors, ("1", end, column)] if end != column else tensors)
+    alternatives = [(scale, scalars, _last_projector([*tensors, ("1", end, column)] if end != column else tensors))
                     for scale, scalars, tensors, end in alternatives]
-    return alternatives, spinors
+    return [term for term in alternatives if term[2]], spinors
+
+
+def _last_projector(tensors):
+    """A fermion line in which all P_L and P_R are carried out but the last one; empty if they make it vanish: P_L gamma = gamma P_R, P_L P_R = 0."""
+    line, last, odd = [], None, False
+    for tensor in reversed(tensors):
+        if tensor[0] == "gamma":
+            odd = not odd
+        elif tensor[0] in ("P_L", "P_R"):
+            if last and (tensor[0] == last) == odd:
+                return []
+            last, odd, tensor = (last, odd, ("1", *tensor[1:])) if last else (tensor[0], False, tensor)
+        line.append(tensor)
+    return line[::-1]
 
 
 def _slashed(rules, after, before):
@@ -240,81 +249,6 @@ def _slashed(rules, after, before):
         rules = [rule for rule in rules if rule.structure == "gamma P_L"]
     return [Rule(sign * rule.factor, (*rule.couplings, (mass, 1)), rule.structure.replace("gamma P_L", matrix).replace("gamma", "unit"))
             for rule in rules for mass, sign, matrix in ((after.particle.mass, 1, "P_L"), (before.particle.mass, -1, "P_R")) if mass]
-
-
-# Vertices of bosons: their terms for the End of each boson; `fresh` counts the dummy indices
-
-def _three_vectors(ends, fresh):
-    """g^mu nu (k - p)^rho + g^nu rho (p - q)^mu + g^rho mu (q - k)^nu, momenta k, p, q flowing in (Peskin & Schroeder, appendix A.1).
-
-    Contracted with q_rho that is (p^2 - k^2) g^mu nu + k^mu k^nu - p^mu p^nu.
-    """
-    third = next((n for n, end in enumerate(ends) if end.longitudinal), None)
-    if third is not None:
-        k, p = ends[third - 2], ends[third - 1]
-        terms = [(Fraction(sign * a * b), [], tensors) for end, sign in ((p, 1), (k, -1)) for (i, a), (j, b) in itertools.product(end.flow.items(), repeat=2)
-                 for dummy in [rf"%\mu_{next(fresh)}"]
-                 for tensors in [[("g", k.mu, p.mu), ("p", i, dummy), ("p", j, dummy)]]]
-        terms += [(Fraction(sign * a * b), [], [("p", i, k.mu), ("p", j, p.mu)])
-                  for end, sign in ((k, 1), (p, -1)) for (i, a), (j, b) in itertools.product(end.flow.items(), repeat=2)]
-        return _with_momenta(terms, (k, p))
-    terms = []
-    for third, q in enumerate(ends):
-        k, p = ends[third - 2], ends[third - 1]
-        if q.transverse:                                     # k - p = 2 k + q = -(2 p + q)
-            difference = {leg: 2 * sign for leg, sign in k.flow.items()} if len(k.flow) <= len(p.flow) else {leg: -2 * sign for leg, sign in p.flow.items()}
-        else:
-            difference = {leg: k.flow.get(leg, 0) - p.flow.get(leg, 0) for leg in {**k.flow, **p.flow}}
-        terms += [(Fraction(c), [], [("g", k.mu, p.mu), ("p", leg, q.mu)]) for leg, c in difference.items() if c]
-    return terms
-
-
-def _with_momenta(terms, ends):
-    """The terms times the momentum of each longitudinal end."""
-    for end in ends:
-        if end.longitudinal:
-            terms = [(c * sign, scalars, [*tensors, ("p", leg, end.mu)]) for c, scalars, tensors in terms for leg, sign in end.flow.items()]
-    return terms
-
-
-def _three_gluons(ends, fresh):
-    """-i f^abc [g^mu nu (k - p)^rho + ...]: the rule itself is g f^abc [...], without an i (Peskin & Schroeder, appendix A.1)."""
-    colours = ("f_SU3", *(end.colour for end in ends))
-    return [(scale, [("i", 3)], [colours, *tensors]) for scale, _, tensors in _three_vectors(ends, fresh)]
-
-
-def _four_vectors(ends, fresh):
-    """2 g^mu nu g^rho sigma - g^mu rho g^nu sigma - g^mu sigma g^nu rho (Denner, arXiv 0709.1075, appendix A: VVVV)."""
-    mu, nu, rho, sigma = (end.mu for end in ends)
-    return _with_momenta([(Fraction(2), [], [("g", mu, nu), ("g", rho, sigma)]), (Fraction(-1), [], [("g", mu, rho), ("g", nu, sigma)]),
-                          (Fraction(-1), [], [("g", mu, sigma), ("g", nu, rho)])], ends)
-
-
-def _metric(ends, fresh):
-    """g^mu nu between the two vectors of a vertex, whatever scalars there are."""
-    vectors = [end for end in ends if end.vector]
-    return _with_momenta([(Fraction(1), [], [("g", *(end.mu for end in vectors))])], vectors)
-
-
-def _number(ends, fresh):
-    """1: scalars alone."""
-    return [(Fraction(1), [], [])]
-
-
-def _four_gluons(ends, fresh):
-    """-i g^2 [f^abe f^cde (g^mu rho g^nu sigma - g^mu sigma g^nu rho) + two permutations] (Peskin & Schroeder, appendix A.1)."""
-    mu, colour = [end.mu for end in ends], [end.colour for end in ends]
-    terms = []
-    for a, b, c, d in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2)):
-        dummy = f"%g_{next(fresh)}"
-        colours = [("f_SU3", colour[a], colour[b], dummy), ("f_SU3", colour[c], colour[d], dummy)]
-        terms.append((Fraction(-1), [], [*colours, ("g", mu[a], mu[c]), ("g", mu[b], mu[d])]))
-        terms.append((Fraction(1), [], [*colours, ("g", mu[a], mu[d]), ("g", mu[b], mu[c])]))
-    return terms
-
-
-# those of fermions are products of 'gamma', 'P_L' and 'T', 'unit' is none of them
-STRUCTURES = {"f": _three_gluons, "ff": _four_gluons, "VVV": _three_vectors, "VVVV": _four_vectors, "metric": _metric, "number": _number}
 
 
 def _contract(coefficient, scalars, tensors, bosons, fields, legs):

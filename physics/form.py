@@ -25,7 +25,8 @@ def executable():
 
 
 def run(declarations, expressions, statements, timeout):
-    """Terms of each expression, as lists of texts such as `-4*x0^2*s1x2`, after the statements; from one FORM process.
+    """Terms of each expression, as lists of texts such as `-4*x0^2*s1x2`, after the statements; from one FORM process, in which the
+    expressions are R0, R1, ...
 
     timeout in seconds. Raises InputError if FORM reports an error or takes longer.
     """

@@ -67,7 +67,8 @@ def divided(polynomial, divisor):
         highest = max(dict(term).get(symbol, 0) for term in rest)
         if highest == lowest:
             return None
-        step = {monomial({**dict(term), symbol: highest - 1}): value / divisor[linear] for term, value in rest.items() if dict(term).get(symbol, 0) == highest}
+        step = {monomial({**dict(term), symbol: highest - 1}): value / divisor[linear]
+                for term, value in rest.items() if dict(term).get(symbol, 0) == highest}
         quotient = add(quotient, step)
         rest = add(rest, multiply(step, divisor), -1)
     return quotient
@@ -118,11 +119,12 @@ def factored_text(polynomial):
         by_denominators.setdefault(below, {})[term[:len(term) - len(below)]] = value
     pieces = []
     for below, terms in sorted(by_denominators.items()):
-        common = dict.fromkeys(symbol for term in terms for symbol, _ in term)
-        common = {symbol: min(dict(term).get(symbol, 0) for term in terms) for symbol in common}
-        inside = {}
-        for term, value in terms.items():
-            inside[monomial({symbol: dict(term).get(symbol, 0) - power for symbol, power in common.items()})] = value
+        powers = [dict(term) for term in terms]
+        symbols = dict.fromkeys(symbol for power in powers for symbol in power)
+        common = {symbol: min(power.get(symbol, 0) for power in powers) for symbol in symbols}
+        common = {symbol: power for symbol, power in common.items() if power}
+        inside = {monomial({symbol: power.get(symbol, 0) - common.get(symbol, 0) for symbol in {**power, **common}}): value
+                  for power, value in zip(powers, terms.values())}
         content = Fraction(math.gcd(*(value.numerator for value in inside.values())),
                            math.lcm(*(value.denominator for value in inside.values())))
         if inside[min(inside, key=order)] < 0:

@@ -85,7 +85,14 @@ def _traces(rows, timeout):
     # what is left of a single epsilon tensor comes with an i: it cancels in |amp|^2, which is real
     statements += "id e_(m1?,m2?,m3?,m4?) = 0;\n"
     statements += "".join(f"id p{i}.p{j} = s{i}x{j};\n" for i, j in itertools.combinations_with_replacement(range(1, legs + 1), 2))
-    return form.run(DECLARATIONS, [row.expression(colours) for row in rows], statements, timeout)
+    expressions = [row.expression(colours) for row in rows]
+    shells = {}                                              # (FORM's name of p^2, of its value) -> the rows in which it has that value
+    for k, row in enumerate(rows):
+        for product, mass in row.on_shell.items():
+            shells.setdefault((product, f"{row.name(mass)}^2" if mass else "0"), []).append(f"R{k}")
+    for (product, value), names in shells.items():
+        statements += f"if ( expression({','.join(names)}) );\nid {product} = {value};\nendif;\n"
+    return form.run(DECLARATIONS, expressions, statements, timeout)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -255,31 +262,32 @@ class Row:
     def read(self, output):
         """The square as a polynomial over denominators, from FORM's terms, one a line."""
         total, names = {}, list(self.symbols)
+
+        @functools.cache
+        def read_factor(factor):
+            """(number, symbol, power) of one factor."""
+            if factor[0].isdigit():
+                return Fraction(factor), "", 0
+            symbol, _, power = factor.partition("^")
+            power = int(power.strip("()")) if power else 1
+            if symbol[0] == "s":
+                return 1, "s_" + symbol[1:].replace("x", ""), power
+            if symbol[0] != "x" or not symbol[1:].isdigit():
+                raise InputError(f"the square is not a real polynomial of scalar products: {symbol}")
+            symbol = names[int(symbol[1:])]
+            if symbol == ROOT_2:                             # at most one root is left: it has no power in the text
+                return Fraction(2) ** (power // 2), symbol, power % 2
+            return 1, symbol, power
+
         for line in output:
-            value, powers = Fraction(-1 if line[0] == "-" else 1), {}
-            for factor in line.lstrip("+-").split("*"):
-                if factor[0].isdigit():
-                    value *= Fraction(factor)
-                    continue
-                symbol, _, power = factor.partition("^")
-                power = int(power.strip("()")) if power else 1
-                if symbol in self.on_shell:
-                    symbol, power = self.on_shell[symbol], 2 * power
-                    if not symbol:
-                        value = 0
-                elif symbol[0] == "s":
-                    symbol = "s_" + symbol[1:].replace("x", "")
-                elif symbol[0] == "x" and symbol[1:].isdigit():
-                    symbol = names[int(symbol[1:])]
-                    if symbol == ROOT_2:                     # at most one root is left: it has no power in the text
-                        value *= Fraction(2) ** (power // 2)
-                        power %= 2
-                else:
-                    raise InputError(f"the square is not a real polynomial of scalar products: {line.strip()}")
-                powers[symbol] = powers.get(symbol, 0) + power
-            if value:
-                key = monomial(powers)
-                total[key] = total.get(key, 0) + value * self.weight
+            value, powers = -1 if line[0] == "-" else 1, {}
+            for number, symbol, power in map(read_factor, line.lstrip("+-").split("*")):
+                if number != 1:
+                    value *= number
+                if power:
+                    powers[symbol] = powers.get(symbol, 0) + power
+            key = monomial(powers)
+            total[key] = total.get(key, 0) + value * self.weight
         total = substitute({term: value for term, value in total.items() if value}, self.eliminated)
         return one_fraction(total) if self.transverse and self.eliminated else total
 
