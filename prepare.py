@@ -29,13 +29,13 @@ import numpy as np
 from tqdm import tqdm
 
 import physics.amplitude
+import physics.square
 from configurator import load_settings
 from files import InputError, atomic_open, main_guard, read_rows, write_json, write_rows
 from lookup import lookup_scores
 from parallel import parallel_map
 from parts import difference, open_folder, parse_shard, read_json, read_part, read_row, require_parts, write_part
 from physics.amplitude import process_text
-from physics.square import STYLES
 from physics.theory import THEORIES
 from processes import check_cost, choose_processes, list_processes
 from rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows, off_shell_choices
@@ -182,7 +182,9 @@ def lookup_accuracy(folder, columns, splits, workers):
 def _lookup_block(task):
     folder, *places = task
     train, test = (list(load_rows(folder, columns, range(len(columns["part"])))) for columns in places)
-    return len(test), lookup_scores(train, test)
+    scores = lookup_scores(train, test)
+    physics.square.rational.cache_clear()                    # it remembers every square it compared: hundreds of MB of long ones
+    return len(test), scores
 
 
 def statistics(columns, headers):
@@ -281,7 +283,7 @@ def draw(text, theory, folder):
 def check(settings):
     if settings.theory not in THEORIES:
         raise InputError(f"theory: got '{settings.theory}', wanted one of {', '.join(THEORIES)}")
-    for key, known in (("split", SPLITS), ("squares", ("diagram", "process")), ("basis", ("all", "independent")), ("style", tuple(STYLES))):
+    for key, known in (("split", SPLITS), ("squares", ("diagram", "process")), ("basis", ("all", "independent")), ("style", tuple(physics.square.STYLES))):
         if getattr(settings, key) not in known:
             raise InputError(f"{key}: got '{getattr(settings, key)}', wanted {' or '.join(map(repr, known))}")
     if not (settings.valid_fraction >= 0 and settings.test_fraction >= 0 and settings.valid_fraction + settings.test_fraction < 1):
