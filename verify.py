@@ -287,7 +287,7 @@ def leg_matrix(leg, field, momentum, values, gauge=0):
     lower = momentum * METRIC.diagonal()
     if leg.mark == "T":
         if mass_of(leg.name):
-            raise InputError(f"{leg.name}: only photons and gluons have transverse polarisations alone")
+            raise InputError(f"{leg.name}(p_{leg.number}): only photons and gluons are marked _T")
         first = np.cross(momentum[:, 1:], ANY_DIRECTION)
         first /= np.linalg.norm(first, axis=1, keepdims=True)
         second = np.cross(momentum[:, 1:], first) / momentum[:, :1]

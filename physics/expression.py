@@ -372,6 +372,9 @@ def legs_of(terms):
     """Legs of an amplitude in the order of their momenta. Raises InputError unless every term has each leg exactly once."""
     legs = None
     for term in terms:
+        for field in term.tensors:
+            if type(field) is Field and field.mark == "T" and (field.kind or len(field.indices) < 2):
+                raise InputError(f"{field.name}(p_{field.leg}): only photons and gluons are marked _T")
         here = sorted(Leg(t.leg, t.name, t.kind, t.starred, t.mark) for t in term.tensors if type(t) is Field)
         if legs is None:
             legs = here

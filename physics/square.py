@@ -86,11 +86,11 @@ def _traces(rows, timeout):
     statements += "id e_(m1?,m2?,m3?,m4?) = 0;\n"
     statements += "".join(f"id p{i}.p{j} = s{i}x{j};\n" for i, j in itertools.combinations_with_replacement(range(1, legs + 1), 2))
     expressions = [row.expression(colours) for row in rows]
-    shells = {}                                              # (FORM's name of p^2, of its value) -> the rows in which it has that value
+    values = {}                                              # (product of two momenta, what it is in some rows) -> those rows
     for k, row in enumerate(rows):
-        for product, mass in row.on_shell.items():
-            shells.setdefault((product, f"{row.name(mass)}^2" if mass else "0"), []).append(f"R{k}")
-    for (product, value), names in shells.items():
+        for value in row.known_products():
+            values.setdefault(value, []).append(f"R{k}")
+    for (product, value), names in values.items():
         statements += f"if ( expression({','.join(names)}) );\nid {product} = {value};\nendif;\n"
     return form.run(DECLARATIONS, expressions, statements, timeout)
 
@@ -200,7 +200,16 @@ class Row:
         """FORM's name of a symbol: text of the row never reaches FORM's input."""
         if symbol == "i":
             return "i_"
+        if symbol[:2] == "s_" and symbol[2:].isdigit():      # p_i . p_j, checked to be of two legs
+            return f"s{symbol[2]}x{symbol[3]}"
         return self.symbols.setdefault(symbol, f"x{len(self.symbols)}")
+
+    def known_products(self):
+        """(FORM's name, FORM's text of the value) of the products of two momenta that the mass shells and the basis replace."""
+        for product, mass in self.on_shell.items():
+            yield product, f"{self.name(mass)}^2" if mass else "0"
+        for symbol, polynomial in self.eliminated.items():
+            yield self.name(symbol), self.coefficient(polynomial)
 
     def coefficient(self, polynomial):
         terms = ["*".join([f"({value})", *(f"{self.name(symbol)}^{power}" if power > 0 else f"{self.name(symbol)}^({power})"
@@ -218,13 +227,13 @@ class Row:
     def vector_sum(self, leg):
         """Sum over the states of a vector leg in its indices m (amplitude) and n (conjugate).
 
-        Minus the metric; massive ones have + p p / m^2. Of those with transverse polarisations (_T) only, all but the first, p_j, have
-        -g + (p p_j + p_j p) / p.p_j (compare Peskin & Schroeder, section 16.1). With
-        these in place the amplitude vanishes when p_j stands for the first one's polarisation, so that one may have -g.
+        Minus the metric; massive ones have + p p / m^2. Of those with transverse polarisations only (_T) all but the first, p_j, have
+        -g + (p p_j + p_j p) / p.p_j (compare Peskin & Schroeder, section 16.1). With these in place the amplitude vanishes when p_j
+        stands for the first one's polarisation, so that one may have -g.
         """
         k, mass = leg.number, mass_symbol(leg.name)
         if mass and leg.mark == "T":
-            raise InputError(f"{leg.name}: only photons and gluons have transverse polarisations alone")
+            raise InputError(f"{leg.name}(p_{leg.number}): only photons and gluons are marked _T")
         rest = f"+p{k}(m{k})*p{k}(n{k})*{self.name(mass)}^(-2)" if mass else ""
         if leg.mark == "T" and k != self.transverse[0]:
             j = self.transverse[0]
@@ -288,7 +297,7 @@ class Row:
                     powers[symbol] = powers.get(symbol, 0) + power
             key = monomial(powers)
             total[key] = total.get(key, 0) + value * self.weight
-        total = substitute({term: value for term, value in total.items() if value}, self.eliminated)
+        total = {term: value for term, value in total.items() if value}                   # roots may cancel after FORM
         return one_fraction(total) if self.transverse and self.eliminated else total
 
 

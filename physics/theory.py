@@ -4,8 +4,8 @@ A vertex lists its particles as fields flowing in, a fermion line first as (psib
 psibar_e gamma psi_e A. Its Feynman rule is i * the sum over its rules of factor * couplings * structure; signs follow
 Peskin & Schroeder, appendix A.1 and chapter 20 (D = d - i e Q A - i g A^a T^a ..., so i e Q gamma^mu for a fermion of charge Q).
 
-Gauge: photons and gluons propagate with -i g (Feynman), W and Z with -i (g - q q / m^2) (unitary), so that there are no Goldstone bosons and
-each diagram is one of physical particles. amplitude.py carries out the q q / m^2 where the Dirac equation or the vertices allow it.
+Gauge: photons and gluons propagate with -i g (Feynman), W and Z with -i (g - q q / m^2) (unitary): there are no Goldstone bosons. amplitude.py
+carries out the q q / m^2 where the Dirac equation or the vertices allow it.
 """
 from fractions import Fraction
 from typing import NamedTuple

@@ -350,7 +350,8 @@ def test_a_leg_off_its_mass_shell_is_seen_in_the_text():
 @pytest.mark.parametrize("amp, reason", [
     (amplitudes(parse_process("u u~ -> G G", THEORIES["qcd"]), THEORIES["qcd"], whole=True)[0], "not gauge invariant"),
     (" + ".join(amplitudes(parse_process("u u~ -> G G", THEORIES["qcd"]), THEORIES["qcd"])).replace("(p_3)^", "(p_3)_T^"), "not gauge invariant"),
-    (amplitudes(parse_process("Z -> e e~", THEORIES["ew"]), THEORIES["ew"])[0].replace("(p_1)*", "(p_1)_T*"), "only photons and gluons")])
+    (amplitudes(parse_process("Z -> e e~", THEORIES["ew"]), THEORIES["ew"])[0].replace("(p_1)*", "(p_1)_T*"), "only photons and gluons"),
+    (amplitudes(parse_process("e e~ -> mu mu~", QED), QED)[0].replace("(p_1)_u", "(p_1)_u_T"), "only photons and gluons")])
 def test_transverse_polarisations_need_a_gauge_invariant_amplitude(amp, reason):
     assert "_T" in amp
     verdict = verify(amp, "1")
