@@ -95,7 +95,7 @@ def random_point(legs, names, rng, points):
     for one, many in (sides, sides[::-1]):
         if len(one) == 1:                                    # a decay: the lone leg's mass is the energy of all the others
             energy, least = shell[one[0]], sum(shell[k] for k in many)
-            if np.any(energy < least):
+            if np.any(energy <= least):
                 energy[:] = least * rng.uniform(1.2, 2, points)              # in place: changes the mass itself
     momenta = np.empty((len(legs), points, 4))
     for side in sides:

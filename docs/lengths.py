@@ -34,7 +34,7 @@ def main():
     for axis in axes:
         axis.legend(fontsize=7)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("% of the rows")
+    axes[0].set(ylabel="% of the rows", ylim=(0, 80))
     path = Path(__file__).with_name("lengths.svg")
     figure.savefig(path, metadata={"Date": None})
     print(path)

@@ -217,6 +217,12 @@ def test_absurd_text_is_never_right_and_never_a_traceback(amp, sqamp):
     assert verify(amp, sqamp).status in ("unreadable", "wrong")
 
 
+@pytest.mark.parametrize("process", ["tau -> tau A A", "nu_e -> nu_e nu_mu nu_mu~", "tau A A -> tau"])
+def test_particles_on_their_mass_shell_do_not_radiate_by_themselves(process):
+    amp = amplitudes(parse_process(process, THEORIES["ew"]), THEORIES["ew"])[0]
+    assert verify(amp, "e^2").status == "unreadable" and "cannot decay" in verify(amp, "e^2").reason
+
+
 def test_a_photon_on_its_mass_shell_does_not_decay():
     decay = r"e*gamma_{%\mu_1,%a_1,%a_2}*A_{i_1,+%\mu_1}(p_1)*e_{i_2,%a_1}(p_2)_u^(*)*e_{i_3,%a_2}(p_3)_v"
     assert "massless particle cannot decay" in verify(decay, "e^2").reason
