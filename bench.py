@@ -16,7 +16,8 @@ from pathlib import Path
 from batches import load_split
 from files import InputError, main_guard, write_rows
 from physics.theory import THEORIES
-from prepare import list_processes, make_rows, randomise_indices
+from processes import list_processes
+from rows import make_rows, randomise_indices
 from tokenizer import Tokenizer, build_vocabulary, lex
 
 ROUNDS = 5

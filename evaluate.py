@@ -188,7 +188,7 @@ def add_answers(rows, loaded, options):
 
 
 def split_of(data_dir):
-    """"random" or "template", from the manifest that prepare.py wrote; None where there is none."""
+    """"random", "template" or "kinematics", from the manifest that prepare.py wrote; None where there is none."""
     try:
         return json.loads((data_dir / "manifest.json").read_text(encoding="utf-8"))["settings"]["split"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -5,7 +5,7 @@ import os
 
 from files import InputError
 
-AHEAD = 4                    # pieces of work a worker that are read ahead: memory does not grow with the input
+AHEAD = 16                   # pieces of work a worker that are read ahead: memory does not grow with the input
 
 
 def parallel_map(function, tasks, workers):

@@ -1,15 +1,18 @@
 r"""Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every row verified, split, written as CSV.
 
     python prepare.py [config/file.py] [--key=value ...]
-    python prepare.py config/qed.py --processes="e e~ -> mu mu~; e A -> e A"
+    python prepare.py config/qed.py --processes="e e~ -> mu mu~; e A -> e A; 1->3"
     python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty
     python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams
+    python prepare.py config/qcd.py --shard=3/16              only part 3 of 16, on any machine that sees data_dir
+    python prepare.py config/qcd.py --merge                   join the 16; one that is missing or damaged is named
 
-`processes` is "2->2" for every process with so many legs, in every crossing and order of the legs, or a list of processes.
+`processes` is a list of processes; "2->2" stands for every one with so many legs, in every crossing and order of the legs.
 With `input` the rows come from files instead, CSV or MARTY's raw text: checked, those that are wrong named and kept out.
 Writes train.csv, valid.csv, test.csv and manifest.json into data_dir. Work that was interrupted goes on where it stopped;
-the same settings give the same CSV files, byte for byte, whatever the number of workers.
+the same settings give the same CSV files, byte for byte, whatever the number of workers or shards, and however often it was killed.
 """
+import array
 import collections
 import hashlib
 import importlib.metadata
@@ -18,98 +21,62 @@ import json
 import os
 import platform
 import random
-import re
 import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 import physics.amplitude
 import physics.square
 from configurator import load_settings
 from files import InputError, atomic_open, main_guard, read_rows, write_json, write_rows
-from lookup import canonical_key, lookup_scores, template_key
+from lookup import lookup_scores
 from parallel import parallel_map
-from physics.amplitude import parse_process, process_text
-from physics.theory import THEORIES, conserved_charges
-from verify import verify
+from parts import difference, open_folder, parse_shard, read_json, read_part, read_row, require_parts, write_part
+from physics.amplitude import process_text
+from physics.theory import THEORIES
+from processes import check_cost, choose_processes, list_processes
+from rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows, off_shell_choices
 
-KEYS = ["theory", "processes", "squares", "basis", "split", "valid_fraction", "test_fraction", "randomise_indices", "input", "draw", "data_dir", "seed", "workers"]
-COLUMNS = ["process", "diagram", "theory", "template", "amp", "sqamp"]
-CHUNK = 64                   # processes, or rows of a file, in one piece of work: one FORM program, one file of finished rows
+KEYS = ["theory", "processes", "sample", "squares", "basis", "style", "off_shell", "longest_amp", "longest_sqamp", "split",
+        "valid_fraction", "test_fraction", "randomise_indices", "input", "draw", "shard", "merge", "max_diagrams", "data_dir", "seed", "workers"]
+OF_ONE_RUN = {"data_dir", "workers", "draw", "shard", "merge", "max_diagrams"}       # settings that no row depends on
+SPLITS = ("random", "template", "kinematics")
+CHUNK = 64                   # diagrams, or rows of a file, in one part of the work: one FORM program, one file of finished rows
+BLOCK = 500                  # test rows that the lookup table answers at a time
 SHOWN = 20                   # wrong rows named at the end
 FORMAT = 2                   # of the data set; raise it when the same settings give other rows
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Processes
+# The work in parts
 
-def list_processes(text, theory):
-    """Processes named by the setting `processes`, in a fixed order."""
-    counts = re.fullmatch(r"\s*([1-9])\s*->\s*([1-9])\s*", text)
-    if counts:
-        return enumerate_processes(theory, int(counts[1]), int(counts[2]))
-    return list(dict.fromkeys(parse_process(part, theory) for part in text.split(";") if part.strip()))
-
-
-def enumerate_processes(theory, n_in, n_out):
-    """All ordered (incoming, outgoing) with equal conserved charges; some of them have no diagram."""
-    charges = conserved_charges(theory)
-
-    def by_charge(n):
-        table = collections.defaultdict(list)
-        for names in itertools.product(theory.particles, repeat=n):
-            table[tuple(round(float(x), 6) + 0.0 for x in sum(charges[name] for name in names))].append(names)
-        return table
-
-    incoming, outgoing = by_charge(n_in), by_charge(n_out)
-    return [(before, after) for charge, group in incoming.items() for before in group for after in outgoing.get(charge, ())]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Rows
-
-def make_rows(processes, theory_name, squares, basis, seed):
-    """Rows of some processes, the reasons why any is not right, CPU seconds spent: {"rows": [...], "wrong": [...], "seconds": {...}}."""
-    theory, clock = THEORIES[theory_name], [cpu_seconds()]
-    rows = []
-    for process in processes:
-        drawn = [(" ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators()),
-                  physics.amplitude.amplitude(diagram, process, theory, squares == "process")) for diagram in physics.amplitude.diagrams(process, theory)]
-        if squares == "process" and drawn:                   # one row: the sum of all diagrams
-            names, amps = zip(*drawn)
-            drawn = [(" + ".join(names), " + ".join(amps))]
-        rows += [{"process": process_text(process), "diagram": name, "theory": theory_name, "amp": amp} for name, amp in drawn]
-    clock.append(cpu_seconds())
-    squared = physics.square.square_many([row["amp"] for row in rows], basis)
-    clock.append(cpu_seconds())
-    wrong = []
-    for row, result in zip(rows, squared):
-        row["sqamp"] = str(result)
-        verdict = verify(row["amp"], row["sqamp"], seed)
-        if not verdict:
-            wrong.append(f"{row['process']} [{row['diagram']}]: {result if isinstance(result, InputError) else verdict.reason}")
-    clock.append(cpu_seconds())
-    seconds = dict(zip(("amplitudes", "squares", "verification"), (after - before for before, after in itertools.pairwise(clock))))
-    return {"rows": rows, "wrong": wrong, "seconds": seconds}
-
-
-def check_rows(rows, seed):
-    """The same of rows (FILE:LINE, row) that were read from files: only the right ones are kept."""
-    before, kept, wrong = cpu_seconds(), [], []
-    for place, row in rows:
-        verdict = verify(row["amp"], row["sqamp"], seed)
-        if verdict:
-            kept.append({column: row.get(column, "") for column in COLUMNS})
-        else:
-            wrong.append(f"{place}: {verdict.status}: {verdict.reason}")
-    return {"rows": kept, "wrong": wrong, "seconds": {"verification": cpu_seconds() - before}}
-
-
-def cpu_seconds():
-    """CPU time of this process and of the FORM processes that it has waited for."""
-    return sum(os.times()[:4])
+def pieces(settings):
+    """(how many rows it will have, its kind such as "2->3", processes or rows of files) of every part of the work, in order."""
+    if settings.input:
+        rows = read_inputs(settings.input)
+        for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []):
+            yield len(chunk), "files", chunk
+        return
+    theory = THEORIES[settings.theory]
+    chosen = choose_processes(settings.processes, theory, settings.sample, settings.seed)
+    if not chosen:
+        raise InputError(f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory}"
+                         + f", or none with at most sample={settings.sample} of them" * bool(settings.sample))
+    chosen = {process: n * len(off_shell_choices(process, settings.off_shell)) for process, n in chosen.items()}
+    print(check_cost(chosen, theory, settings.max_diagrams), flush=True)
+    for kind, group in itertools.groupby(chosen, key=lambda process: f"{len(process[0])}->{len(process[1])}"):
+        chunk, size = [], 0
+        for process in group:
+            chunk.append(process)
+            size += chosen[process]
+            if size >= CHUNK:
+                yield size, kind, chunk
+                chunk, size = [], 0
+        if chunk:
+            yield size, kind, chunk
 
 
 def read_inputs(text):
@@ -118,84 +85,184 @@ def read_inputs(text):
             yield f"{path}:{line}", row
 
 
-def _work(task):
-    path, function, *arguments = task
-    if read_json(path) is None:
-        write_json(path, function(*arguments))
-    return len(arguments[0])
-
-
-def read_json(path):
-    """What the file holds; None where it is missing or broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def work(items, function, arguments, workers, folder):
-    """function(chunk, *arguments) for every chunk of the items, in parallel; each answer is a file in `folder`, and chunks that are
-    there already are not made again. Yields the answers in the order of the items."""
-    def tasks():
-        for k in itertools.count():
-            chunk = list(itertools.islice(items, CHUNK))
-            if not chunk:
-                return
-            yield folder / f"{k:06d}.json", function, chunk, *arguments
-
-    items, count = iter(items), 0
-    with tqdm(unit=" items", disable=None) as progress:
-        for done in parallel_map(_work, tasks(), workers):
-            progress.update(done)
-            count += 1
-    for k in range(count):
-        yield read_json(folder / f"{k:06d}.json")
-
-
-LABELS = {                   # what amplitude.py writes -> what MARTY draws from
-    r"%\mu_": (r"%\mu_", r"%\nu_", r"%\rho_", r"%\sigma_", r"%\tau_", r"%\lambda_"),
-    "%a_": ("%alpha_", "%beta_", "%gam_", "%del_", "%eps_", "%eta_"),
-    "%C_": ("%A_", "%B_", "%C_", "%D_", "%E_", "%F_", "%G_", "%H_"),
-    "%g_": ("%a_", "%b_", "%c_", "%d_", "%e_", "%f_", "%g_", "%h_"),
-    "i_": ("i_", "j_", "k_", "l_"),
-}
-_INDEX = re.compile(r"(%\\?[A-Za-z]+_|(?<=\{)i_)(\d+)")
-
-
-def randomise_indices(amp, seed):
-    """The amplitude with other index names, drawn as MARTY's look; the same text and seed give the same names."""
-    rng, names = random.Random(f"{seed} {amp}"), {}
-
-    def rename(match):
-        if match[0] not in names:
-            while (name := f"{rng.choice(LABELS[match[1]])}{rng.randint(1, 99999)}") in names.values():
-                pass
-            names[match[0]] = name
-        return names[match[0]]
-
-    return _INDEX.sub(rename, amp)
+def make_part(task):
+    """Make one part unless it is there already; returns how many rows were asked for and why any of them is not right."""
+    folder, number, (size, kind, items), settings = task
+    header, _ = read_part(folder, number)
+    if header is None:
+        longest = settings.longest_amp, settings.longest_sqamp
+        if settings.input:
+            done = check_rows(items, settings.seed, longest)
+        else:
+            done = make_rows(items, settings.theory, settings.squares, settings.basis, settings.seed,
+                             settings.style, settings.off_shell, longest)
+        before = cpu_seconds()
+        for row in done["rows"]:
+            add_keys(row, settings)
+        done["seconds"]["keys"] = cpu_seconds() - before
+        header = {"kind": kind, **{name: done[name] for name in ("wrong", "left_out", "seconds")}}
+        write_part(folder, number, header, done["rows"])
+    return size, header["wrong"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Splits
+# The whole: rows stay in their parts; of each one only some 60 bytes are held here
 
-def split_rows(rows, settings):
-    """{"train": rows, "valid": rows, "test": rows}, drawn with the seed.
+def collect(folder, count):
+    """What all parts say together, rows that stand twice left out:
+    ({"part", "offset", "random", "template", "kinematics", "amp", "sqamp": array of all rows}, [header of each part without its rows])."""
+    columns = {name: array.array("Q") for name in ("part", "offset", "key", *SPLITS, "amp", "sqamp")}
+    headers = []
+    for number in range(count):
+        header, rows = read_part(folder, number)
+        if header is None:                                   # somebody deletes while we read
+            raise InputError(f"{folder}: part {number} is {rows}; run again")
+        headers.append(header)
+        for offset, row in rows:
+            for column, value in zip(columns.values(), (number, offset, *row["keys"], *row["tokens"])):
+                column.append(value)
+    columns = {name: np.frombuffer(column, np.uint64) if column else np.zeros(0, np.uint64) for name, column in columns.items()}
+    kept = np.sort(np.unique(columns.pop("key"), return_index=True)[1])      # the first of each
+    return {name: column[kept] for name, column in columns.items()}, headers
 
-    "random": amplitude by amplitude. "template": rows that are equal up to particle and index names stay together, so that
-    nothing like a test row was seen in training; whole templates are drawn until a split has its share.
+
+def split_rows(groups, settings):
+    """{"train": row numbers, "valid": ..., "test": ...}, drawn with the seed: whole groups, until a split has its share.
+
+    groups: of each row what must not straddle the splits. "random": the amplitude up to index names. "template": up to particle names
+    too, so that nothing like a test row was seen in training. "kinematics": up to the number in front, the charges, as well.
     """
-    groups = collections.defaultdict(list)
-    for row in rows:
-        groups[row["template"] if settings.split == "template" else canonical_key(row["amp"])].append(row)
-    order = list(groups.values())
-    random.Random(settings.seed).shuffle(order)
-    splits = {"test": [], "valid": [], "train": []}
+    _, first, group, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first)                                # groups in the order of their first row
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    rows = np.argsort(rank[group], kind="stable")            # group after group
+    ends = np.cumsum(sizes[order])
+    shuffled = array.array("q", range(len(order)))
+    random.Random(settings.seed).shuffle(shuffled)
+    chosen = {"test": array.array("q"), "valid": array.array("q"), "train": array.array("q")}
+
+    def give(k, name):
+        chosen[name].extend(rows[ends[k] - sizes[order[k]]:ends[k]].tolist())
+
     for name, share in (("test", settings.test_fraction), ("valid", settings.valid_fraction)):
-        while order and len(splits[name]) < round(share * len(rows)):
-            splits[name] += order.pop()
-    splits["train"] = [row for group in order for row in group]
-    return {name: splits[name] for name in ("train", "valid", "test")}
+        while shuffled and len(chosen[name]) < round(share * len(groups)):
+            give(shuffled.pop(), name)
+    for k in shuffled:
+        give(k, "train")
+    return {name: np.array(chosen[name], np.int64) for name in ("train", "valid", "test")}
+
+
+def load_rows(folder, columns, numbers):
+    for number in numbers:
+        row = read_row(folder, int(columns["part"][number]), int(columns["offset"][number]))
+        yield {column: row[column] for column in COLUMNS}
+
+
+def lookup_accuracy(folder, columns, splits, workers):
+    """lookup_scores of the test split, block by block: to a block only the training rows that can answer one of its rows."""
+    train, test = splits["train"], splits["test"]
+    newest = {}                                              # of the training rows with a key the last one counts: key -> its place in train
+    for split in SPLITS:
+        keys, last = np.unique(columns[split][train][::-1], return_index=True)
+        newest[split] = keys, len(train) - 1 - last
+
+    def tasks():
+        for block in np.split(test, range(BLOCK, len(test), BLOCK)):
+            needed = [places[np.isin(keys, columns[split][block])] for split, (keys, places) in newest.items()]
+            answers = train[np.unique(np.concatenate(needed))]
+            yield folder, *({name: columns[name][numbers] for name in ("part", "offset")} for numbers in (answers, block))
+
+    scores = collections.Counter()
+    for count, part in parallel_map(_lookup_block, tasks(), workers):
+        scores.update({kind: share * count for kind, share in part.items()})
+    return {kind: score / max(len(test), 1) for kind, score in scores.items()}
+
+
+def _lookup_block(task):
+    folder, *places = task
+    train, test = (list(load_rows(folder, columns, range(len(columns["part"])))) for columns in places)
+    scores = lookup_scores(train, test)
+    physics.square.rational.cache_clear()                    # it remembers every square it compared: hundreds of MB of long ones
+    return len(test), scores
+
+
+def statistics(columns, headers):
+    """{kind: rows, tokens of amplitudes and squares, CPU milliseconds a row, rows left out} for the manifest."""
+    kinds = np.array([header["kind"] for header in headers])
+    table = {}
+    for kind in dict.fromkeys(kinds.tolist()):
+        of_kind = kinds[columns["part"].astype(np.int64)] == kind
+        parts = [header for header in headers if header["kind"] == kind]
+        made, seconds = sum(header["rows"] for header in parts), sum_up(parts, "seconds")
+        table[kind] = {
+            "rows": int(of_kind.sum()), "left_out": sum_up(parts, "left_out"),
+            **{f"{name}_tokens": {"mean": round(float(columns[name][of_kind].mean()), 1), "max": int(columns[name][of_kind].max())}
+               for name in ("amp", "sqamp") if of_kind.any()},
+            "ms_per_row_per_core": {name: round(1000 * value / max(made, 1), 4) for name, value in seconds.items()},
+        }
+    return table
+
+
+def sum_up(headers, name):
+    total = collections.Counter()
+    for header in headers:
+        total.update(header[name])
+    return dict(total)
+
+
+def finish(folder, parts, count, facts, settings, started):
+    """Split and write the rows of all parts."""
+    columns, headers = collect(parts, count)
+    wrong = [line for header in headers for line in header["wrong"]]
+    made, rows = sum(header["rows"] for header in headers), len(columns["part"])
+    left_out = sum_up(headers, "left_out")
+    print(*wrong[:SHOWN], sep="\n", end="\n" if wrong else "")
+    if wrong and not settings.input:
+        raise InputError(f"{len(wrong)} of {made} rows are not verified; nothing was written")
+    if wrong:
+        print(f"{len(wrong)} rows are wrong or unreadable and were kept out")
+    if not rows:
+        raise InputError(f"{settings.input}: no row is right" if settings.input and not any(left_out.values()) else
+                         f"no row is left: {left_out['amp']} amplitudes and {left_out['sqamp']} squares are too long")
+    splits = split_rows(columns[settings.split], settings)
+    for name, numbers in splits.items():
+        write_rows(folder / f"{name}.csv", COLUMNS, load_rows(parts, columns, numbers))
+    summary = f"{rows} rows: {', '.join(f'{len(numbers)} {name}' for name, numbers in splits.items())}, all verified"
+    kinds = statistics(columns, headers)
+    write_json(folder / "manifest.json", {
+        "fingerprint": fingerprint(facts), "summary": summary, "settings": facts,
+        "rows": {name: len(numbers) for name, numbers in splits.items()}, "verified": rows,
+        "templates": len(np.unique(columns["template"])), "kinematics": len(np.unique(columns["kinematics"])),
+        "duplicates_removed": made - rows, "wrong": len(wrong), "left_out": left_out, "kinds": kinds,
+        "lookup_accuracy": lookup_accuracy(parts, columns, splits, settings.workers),
+        "wall_seconds": round(time.time() - started, 2), "workers": settings.workers or os.cpu_count(),
+        "sha256": {name: sha256_of(folder / f"{name}.csv") for name in splits},
+        "versions": versions(),
+    })
+    clean_up(folder)
+    if made > rows:
+        print(f"{made - rows} rows stand twice and were left out")
+    for column, setting in (("amp", "longest_amp"), ("sqamp", "longest_sqamp")):
+        if left_out[column]:
+            print(f"{left_out[column]} rows were left out: {column} has more than {setting}={getattr(settings, setting)} tokens")
+    for name, numbers in splits.items():
+        if not len(numbers):
+            print(f"note: {folder}/{name}.csv is empty, and train.py needs rows in it: more processes, or a larger {name}_fraction")
+    for kind, said in kinds.items():
+        if said["rows"]:
+            lengths = ", ".join(f"{name} {said[f'{name}_tokens']['mean']} tokens (at most {said[f'{name}_tokens']['max']})" for name in ("amp", "sqamp"))
+            print(f"{folder}: {kind}: {said['rows']} rows; {lengths}; "
+                  f"CPU ms a row: {', '.join(f'{name} {value:.2f}' for name, value in said['ms_per_row_per_core'].items())}")
+    print(summary)
+
+
+def clean_up(folder):
+    """Remove the parts of a finished data set, and what killed runs left of half-written files."""
+    shutil.rmtree(folder / ".parts", ignore_errors=True)
+    for name in ("train.csv", "valid.csv", "test.csv", "manifest.json"):
+        for stray in folder.glob(f".{name}.*"):
+            stray.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -216,11 +283,18 @@ def draw(text, theory, folder):
 def check(settings):
     if settings.theory not in THEORIES:
         raise InputError(f"theory: got '{settings.theory}', wanted one of {', '.join(THEORIES)}")
-    for key, known in (("split", ("random", "template")), ("squares", ("diagram", "process")), ("basis", ("all", "independent"))):
+    for key, known in (("split", SPLITS), ("squares", ("diagram", "process")), ("basis", ("all", "independent")), ("style", tuple(physics.square.STYLES))):
         if getattr(settings, key) not in known:
-            raise InputError(f"{key}: got '{getattr(settings, key)}', wanted '{known[0]}' or '{known[1]}'")
+            raise InputError(f"{key}: got '{getattr(settings, key)}', wanted {' or '.join(map(repr, known))}")
     if not (settings.valid_fraction >= 0 and settings.test_fraction >= 0 and settings.valid_fraction + settings.test_fraction < 1):
         raise InputError("valid_fraction and test_fraction: wanted at least 0 each and less than 1 together")
+    for key, least in (("sample", 0), ("off_shell", 0), ("longest_amp", 0), ("longest_sqamp", 0), ("max_diagrams", 1)):
+        if getattr(settings, key) < least:
+            raise InputError(f"{key}: got {getattr(settings, key)}, wanted {least} or more")
+    if settings.shard and settings.merge:
+        raise InputError("shard and merge: one after the other, --shard=K/N for each K, then --merge")
+    if not settings.input and not settings.processes.strip(" ;"):
+        raise InputError(f"processes: '{settings.processes}' names no process of {settings.theory}")
 
 
 def sha256_of(path):
@@ -231,11 +305,44 @@ def sha256_of(path):
         raise InputError(f"{path}: not readable ({error.strerror})") from None
 
 
-def fingerprint(settings):
-    """What the rows depend on, as a dictionary, and its hash."""
-    facts = {key: getattr(settings, key) for key in KEYS if key not in ("data_dir", "workers", "draw")} | {"format": FORMAT}
-    facts["input_sha256"] = [sha256_of(path) for path in settings.input.split()]
-    return facts, hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+def facts_of(settings):
+    """What the rows depend on, as a dictionary."""
+    facts = {key: getattr(settings, key) for key in KEYS if key not in OF_ONE_RUN} | {"format": FORMAT}
+    return facts | {"input_sha256": [sha256_of(path) for path in settings.input.split()]}
+
+
+def fingerprint(facts):
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def code_version():
+    """Hash of the code that makes the rows: parts that another version made are not gone on with."""
+    here = Path(__file__).resolve().parent
+    names = ("prepare", "processes", "parts", "rows", "lookup", "tokenizer", "verify")
+    return fingerprint([sha256_of(path) for path in [*(here / f"{name}.py" for name in names), *sorted(here.glob("physics/*.py"))]] + [versions()])
+
+
+def versions():
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in ("feyngraph", "form-bin", "numpy")}}
+
+
+def is_complete(folder, facts):
+    """Whether the data set is there, as it was written. Raises InputError where another one, or somebody's own file, is in its place."""
+    if not (folder / "manifest.json").exists():
+        if not (folder / ".parts").exists() and any((folder / f"{name}.csv").exists() for name in ("train", "valid", "test")):
+            raise InputError(f"{folder} holds CSV files that this program did not finish; name another --data_dir or delete them")
+        return False
+    manifest = read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict) or manifest.get("fingerprint") != fingerprint(facts):
+        others = manifest.get("settings") if isinstance(manifest, dict) else None
+        raise InputError(f"{folder} holds a data set made with {difference(facts, others)}; name another --data_dir or delete that folder")
+    for name, digest in manifest["sha256"].items():
+        if not (folder / f"{name}.csv").exists() or sha256_of(folder / f"{name}.csv") != digest:
+            raise InputError(f"{folder}/{name}.csv is not what this program wrote; delete that folder to make the data set again")
+    print(f"{folder} is complete already")
+    print(manifest["summary"])
+    clean_up(folder)
+    return True
 
 
 def main():
@@ -244,76 +351,30 @@ def main():
     started, folder = time.time(), Path(settings.data_dir)
     if settings.draw:
         return draw(settings.draw, THEORIES[settings.theory], folder)
-    facts, key = fingerprint(settings)
-    manifest_path = folder / "manifest.json"
-    if manifest_path.exists():
-        manifest = read_json(manifest_path)
-        if not isinstance(manifest, dict) or manifest.get("fingerprint") != key:
-            raise InputError(f"{folder} holds a data set made with other settings; name another --data_dir or delete that folder")
-        for name, digest in manifest["sha256"].items():
-            if not (folder / f"{name}.csv").exists() or sha256_of(folder / f"{name}.csv") != digest:
-                raise InputError(f"{folder}/{name}.csv is not what this program wrote; delete that folder to make the data set again")
-        print(f"{folder} is complete already")
-        print(manifest["summary"])
+    shard, shards = parse_shard(settings.shard) if settings.shard else (1, 1)
+    facts = facts_of(settings)
+    if is_complete(folder, facts):
         return
-    parts = folder / ".parts" / key
-    if not parts.exists() and any((folder / f"{name}.csv").exists() for name in ("train", "valid", "test")):
-        raise InputError(f"{folder} holds CSV files that this program did not finish; name another --data_dir or delete them")
+    with_code = facts | {"code": code_version()}
+    parts = folder / ".parts" / fingerprint(with_code)
+    work = enumerate(pieces(settings))
+    if settings.merge:
+        count = sum(1 for _ in work)
+        require_parts(parts, with_code, count)
+        return finish(folder, parts, count, facts, settings, started)
 
-    if settings.input:
-        items, function, arguments = read_inputs(settings.input), check_rows, (settings.seed,)
-    else:
-        items = list_processes(settings.processes, THEORIES[settings.theory])
-        if not items:
-            raise InputError(f"processes: '{settings.processes}' names no process of {settings.theory}")
-        function, arguments = make_rows, (settings.theory, settings.squares, settings.basis, settings.seed)
-    parts.mkdir(parents=True, exist_ok=True)
-    rows, wrong, seconds, seen = [], [], collections.Counter(), set()
-    made = 0
-    for chunk in work(items, function, arguments, settings.workers, parts):
-        wrong += chunk["wrong"]
-        seconds.update(chunk["seconds"])
-        made += len(chunk["rows"])
-        for row in chunk["rows"]:
-            same = canonical_key(row["amp"]), settings.input and row["sqamp"]
-            if same not in seen:                             # equal up to index names
-                seen.add(same)
-                row["template"] = hashlib.sha256(template_key(row["amp"]).encode()).hexdigest()[:12]
-                if settings.randomise_indices and not settings.input:
-                    row["amp"] = randomise_indices(row["amp"], settings.seed)
-                rows.append(row)
-    print(*wrong[:SHOWN], sep="\n", end="\n" if wrong else "")
-    if wrong and not settings.input:
-        raise InputError(f"{len(wrong)} of {made} rows are not verified; nothing was written")
-    if wrong:
-        print(f"{len(wrong)} rows are wrong or unreadable and were kept out")
-    if not rows:
-        raise InputError(f"{settings.input}: no row is right" if settings.input else
-                         f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory}")
-
-    splits = split_rows(rows, settings)
-    for name, part in splits.items():
-        write_rows(folder / f"{name}.csv", COLUMNS, part)
-    summary = f"{len(rows)} rows: {', '.join(f'{len(part)} {name}' for name, part in splits.items())}, all verified"
-    write_json(manifest_path, {
-        "fingerprint": key, "summary": summary, "settings": facts,
-        "rows": {name: len(part) for name, part in splits.items()}, "verified": len(rows),
-        "processes": len({row["process"] for row in rows}), "templates": len({row["template"] for row in rows}),
-        "duplicates_removed": made - len(rows), "wrong": len(wrong),
-        "lookup_accuracy": lookup_scores(splits["train"], splits["test"]),
-        "ms_per_row_per_core": {name: round(1000 * value / made, 4) for name, value in seconds.items()},
-        "wall_seconds": round(time.time() - started, 2), "workers": settings.workers or os.cpu_count(),
-        "sha256": {name: sha256_of(folder / f"{name}.csv") for name in splits},
-        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in ("feyngraph", "form-bin", "numpy")}},
-    })
-    shutil.rmtree(folder / ".parts")
-    if made > len(rows):
-        print(f"{made - len(rows)} rows stand twice and were left out")
-    for name, part in splits.items():
-        if not part:
-            print(f"note: {folder}/{name}.csv is empty, and train.py needs rows in it: more processes, or a larger {name}_fraction")
-    print(f"{folder}: CPU time a row: {', '.join(f'{name} {1000 * value / made:.2f} ms' for name, value in seconds.items())}")
-    print(summary)
+    first = next(work, None)                                 # raises what is wrong with the settings before anything is written
+    open_folder(parts, with_code, shards)
+    tasks = ((parts, number, piece, settings) for number, piece in itertools.chain([first] * bool(first), work) if number % shards == shard - 1)
+    count = wrong = 0
+    with tqdm(unit=" rows", disable=None) as progress:
+        for size, reasons in parallel_map(make_part, tasks, settings.workers):
+            progress.update(size)
+            count, wrong = count + 1, wrong + len(reasons)
+    if settings.shard:
+        print(f"shard {shard}/{shards}: {count} parts in {parts}, {wrong} rows wrong")
+        return
+    finish(folder, parts, count, facts, settings, started)
 
 
 if __name__ == "__main__":

@@ -87,26 +87,32 @@ def random_point(legs, names, rng, points):
     """Values of all symbols and the physical momenta p_1 + .. = .. + p_n, as ({name: (P,) array}, (legs, P, 4) array).
 
     A leg k is off its mass shell where it is marked `_off` or the symbol s_kk occurs. Phase space is not sampled uniformly; every open region is
-    reached, which is all that a polynomial identity needs.
+    reached, which is all that a polynomial identity needs. Where no real decay is possible, as in e -> e mu mu~, one of its products comes in with
+    reversed momentum, of negative energy.
     """
     masses = {mass_of(leg.name) for leg in legs} | {name for name in names if name.startswith("m_")}
     values = {name: rng.uniform(0.5, 2, points) for name in sorted(masses - {None})}
     values[None] = np.zeros(points)
     shell = [rng.uniform(0.5, 2, points) if leg.mark == "off" or f"s_{leg.number}{leg.number}" in names else values[mass_of(leg.name)]
              for leg in legs]
-    n_in = sum(leg.incoming for leg in legs)
-    groups = shell[:n_in], shell[n_in:]
-    energy = np.maximum(sum(groups[0]), sum(groups[1])) + rng.uniform(0.5, 3, points)
-    for group, other in (groups, groups[::-1]):
-        if len(group) == 1:                                  # a decay: the lone leg's mass is the energy of all the others
-            energy = group[0]
-            if np.any(energy <= sum(other)):
-                if group[0] is values[None]:
-                    raise InputError("a massless particle cannot decay on its mass shell")
-                if any(group[0] is mass for mass in other):
-                    raise InputError("a particle cannot decay into itself on the mass shell")
-                energy[:] = sum(other) * rng.uniform(1.2, 2, points)         # in place: changes the mass itself
-    momenta = np.concatenate([_phase_space(energy, group, rng) for group in groups])
+    sides = [k for k, leg in enumerate(legs) if leg.incoming], [k for k, leg in enumerate(legs) if not leg.incoming]
+    crossed = []
+    for one, many in (sides, sides[::-1]):
+        if len(one) == 1 and (shell[one[0]] is values[None] or any(shell[one[0]] is shell[k] for k in many)):
+            if len(many) < 3:
+                raise InputError("on their mass shells a massless particle cannot decay, nor one into itself")
+            crossed = [many[-1]]                             # the same polynomial identity holds with this leg on the other side
+            one.append(many.pop())
+    energy = np.maximum(*(sum(shell[k] for k in side) for side in sides)) + rng.uniform(0.5, 3, points)
+    for one, many in (sides, sides[::-1]):
+        if len(one) == 1:                                    # a decay: the lone leg's mass is the energy of all the others
+            energy, least = shell[one[0]], sum(shell[k] for k in many)
+            if np.any(energy <= least):
+                energy[:] = least * rng.uniform(1.2, 2, points)              # in place: changes the mass itself
+    momenta = np.empty((len(legs), points, 4))
+    for side in sides:
+        momenta[side] = _phase_space(energy, [shell[k] for k in side], rng)
+    momenta[crossed] *= -1
     for i, j in itertools.combinations_with_replacement(range(len(legs)), 2):
         values[f"s_{i + 1}{j + 1}"] = np.einsum("pm,m,pm->p", momenta[i], METRIC.diagonal(), momenta[j])
     values["i"] = 1j

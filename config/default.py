@@ -2,14 +2,22 @@
 
 # data: prepare.py
 theory = "qed"  # theory to generate, a name in physics/theory.py
-processes = "2->2"  # processes to generate: legs in -> legs out
+processes = "2->2"  # processes to generate, such as "2->2; 2->3; e A -> e A": legs in -> legs out, or a process
+sample = 0  # of "2->3" and the like only so many diagrams, those of whole processes drawn with the seed; 0: all
+max_diagrams = 200000  # more than so many are not begun, but what they would cost is said
+style = "factored"  # "factored": prefactor, polynomial, propagators; "marty": multiplied out, a sum of products
+off_shell = 0  # with up to so many legs off their mass shell too, in every choice of them; such legs are marked `_off` in amp
+longest_amp = 0  # rows whose amplitude has more tokens are left out and counted; 0: none
+longest_sqamp = 0  # the same of the squared amplitude
 squares = "diagram"  # "diagram": a row a diagram, no interference; "process": a row a process, all diagrams and their interference
 basis = "all"  # "all": the s_ij as the trace gives them; "independent": momentum conservation used
-split = "random"  # "random", or "template": rows equal up to particle names never straddle the splits
+split = "random"  # "template": rows equal up to particle names never straddle the splits; "kinematics": nor those equal up to charges too
 valid_fraction = 0.1  # share of the rows in valid.csv
 test_fraction = 0.1  # share of the rows in test.csv
 randomise_indices = True  # draw the numbers of the index labels per row, as MARTY's are
 draw = ""  # process whose diagrams to draw, such as "e A -> e A", instead of making a data set
+shard = ""  # "3/16": make only part 3 of 16, and no data set yet
+merge = False  # make the data set of all shards
 data_dir = ""  # folder with train.csv, valid.csv, test.csv; empty: data/<config name>
 
 # every script

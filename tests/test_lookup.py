@@ -2,7 +2,7 @@ from lookup import kinematics_key, look_up, lookup_scores, lookup_table, templat
 from physics.amplitude import amplitudes, parse_process
 from physics.square import square
 from physics.theory import THEORIES
-from prepare import randomise_indices
+from rows import randomise_indices
 
 QED = THEORIES["qed"]
 

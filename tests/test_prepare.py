@@ -1,19 +1,29 @@
+import collections
 import csv
+import gzip
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+import types
 
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
 import pytest
 
+import parts
 import prepare
+import rows
 from conftest import ROOT
 from files import read_rows
-from lookup import canonical_key, template_key
+from lookup import canonical_key, kinematics_key, lookup_scores, template_key
 from physics.theory import THEORIES
 from verify import verify
 
@@ -81,38 +91,155 @@ def test_index_names_are_random_and_mean_nothing(small, tmp_path):
     assert len(set(labels)) == len(labels)
 
 
-def test_split_by_template_keeps_like_rows_together(tmp_path):
+@pytest.mark.parametrize("split, key, processes", [
+    ("template", template_key, "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A"),
+    ("kinematics", kinematics_key, "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A; {f} {f}~ -> A {f} {f}~; {f} A -> A {f}"),
+])
+def test_like_rows_stay_in_one_split(tmp_path, split, key, processes):
+    flags = (f"--processes={'; '.join(processes.format(f=f) for f in 'e mu t u c tt d s b'.split())}", f"--split={split}", "--test_fraction=0.2", "--valid_fraction=0.2")
+    done = run(tmp_path / "t", *flags)
+    assert done.returncode == 0, done.stderr
+    keys = [{key(row["amp"]) for row in rows_of(tmp_path / "t", name)} for name in ("train", "valid", "test")]
+    assert all(keys) and not keys[0] & keys[1] and not keys[0] & keys[2] and not keys[1] & keys[2]
+    found = json.loads((tmp_path / "t" / "manifest.json").read_text())["lookup_accuracy"]
+    assert found["renamed"] == 0 and (found["rescaled"] == 0) == (split == "kinematics")
+
+
+def test_the_lookup_table_may_be_asked_block_by_block(tmp_path, monkeypatch):
+    assert run(tmp_path, "--theory=qcd", "--shard=1/1", "--workers=1").returncode == 0
+    folder, = tmp_path.glob(".parts/*")
+    columns, _ = prepare.collect(folder, len(list(folder.glob("*.part"))))
+    splits = prepare.split_rows(columns["random"], types.SimpleNamespace(seed=1, valid_fraction=0.1, test_fraction=0.1))
+    train, test = (list(prepare.load_rows(folder, columns, splits[name])) for name in ("train", "test"))
+    monkeypatch.setattr(prepare, "BLOCK", 7)
+    assert prepare.lookup_accuracy(folder, columns, splits, 1) == pytest.approx(lookup_scores(train, test))
+
+
+def test_a_run_killed_at_any_moment_goes_on_and_ends_with_the_same_bytes(tmp_path):
     flavours = "e mu t u c tt d s b".split()
-    processes = "; ".join(f"{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A" for f in flavours)
-    assert run(tmp_path / "t", f"--processes={processes}", "--split=template", "--test_fraction=0.2", "--valid_fraction=0.2").returncode == 0
-    templates = [{template_key(row["amp"]) for row in rows_of(tmp_path / "t", name)} for name in ("train", "valid", "test")]
-    assert all(templates) and not templates[0] & templates[1] and not templates[0] & templates[2] and not templates[1] & templates[2]
+    processes = "; ".join(f"{a} {b} -> {a} {b}" for a in flavours for b in flavours + [f + "~" for f in flavours])
+    command = [sys.executable, ROOT / "prepare.py", "--workers=1", f"--processes={processes}", "--data_dir"]
 
+    def start(folder):
+        return subprocess.Popen([*command[:-1], f"--data_dir={folder}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path, small):
-    def full(folder):
-        return [sys.executable, ROOT / "prepare.py", f"--data_dir={folder}", "--workers=1", SMALL.replace("e A -> e A", "e A -> e A; " + "; ".join(
-            f"{a} {b} -> {a} {b}" for a in "e mu t u c tt d s b".split() for b in "e mu t u c tt d s b e~ mu~ t~ u~ c~ tt~ d~ s~ b~".split()))]
-
-    straight = tmp_path / "straight"
-    subprocess.run(full(straight), check=True, capture_output=True, timeout=300)
-    folder, killed = tmp_path / "killed", 0
-    for _ in range(20):
-        before = len(list(folder.glob(".parts/*/*.json")))
-        process = subprocess.Popen(full(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        while process.poll() is None and len(list(folder.glob(".parts/*/*.json"))) == before:
-            time.sleep(0.002)
+    straight, folder = tmp_path / "straight", tmp_path / "killed"
+    began = time.monotonic()
+    assert start(straight).wait() == 0
+    whole, rng, killed = time.monotonic() - began, random.Random(1), 0
+    for k in range(30):
+        before = len(list(folder.glob(".parts/*/*.part")))
+        process = start(folder)
+        if k % 2:                                            # at a random moment
+            until = time.monotonic() + rng.uniform(0.2, 1.2) * whole
+            while process.poll() is None and time.monotonic() < until:
+                time.sleep(0.01)
+        else:                                                # when one more part is there
+            while process.poll() is None and len(list(folder.glob(".parts/*/*.part"))) == before:
+                time.sleep(0.002)
         if process.poll() is None:
             killed += 1
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if (folder / "manifest.json").exists():
             break
-    assert killed and contents(folder) == contents(straight)
+    assert start(folder).wait() == 0
+    assert killed > 1 and contents(folder) == contents(straight)
+    assert sorted(os.listdir(folder)) == sorted(os.listdir(straight)) == ["manifest.json", "test.csv", "train.csv", "valid.csv"]
+
+
+QCD = ("--theory=qcd", "--processes=2->2", "--longest_amp=150", "--split=template", "--workers=1")
+
+
+def test_shards_are_merged_to_the_same_bytes_and_what_is_wrong_with_one_is_said(tmp_path):
+    whole, folder = tmp_path / "whole", tmp_path / "shards"
+    assert run(whole, *QCD).returncode == 0
+    assert "no shards made with these settings" in run(folder, *QCD, "--merge").stderr
+    for shard in ("3/3", "1/3"):
+        done = run(folder, *QCD, f"--shard={shard}", "--workers=2")
+        assert done.returncode == 0 and f"shard {shard}: " in done.stdout and not list(folder.glob("*.csv"))
+    done = run(folder, *QCD, "--merge")
+    assert done.returncode == 2 and "shard 2/3: all its parts missing" in done.stderr and "shard 1/3" not in done.stderr
+    assert "is being made in 3 shards, not in 4" in run(folder, *QCD, "--shard=2/4").stderr
+    assert "there are some with other settings: seed=1337 (now 2)" in run(folder, *QCD, "--merge", "--seed=2").stderr
+    assert run(folder, *QCD, "--shard=2/3").returncode == 0
+    parts = sorted(folder.glob(".parts/*/*.part"))
+    for at, change, said in ((2, lambda text: text.replace(b"m_u", b"m_d", 1), "shard 3/3: part 000002.part damaged"),
+                             (3, lambda text: text[:-40], "shard 1/3: part 000003.part damaged"), (4, lambda text: b"", "shard 2/3: part 000004.part damaged"),
+                             (4, lambda text: parts[1].read_bytes(), "shard 2/3: part 000004.part foreign")):
+        text = parts[at].read_bytes()
+        parts[at].write_bytes(change(text))
+        done = run(folder, *QCD, "--merge")
+        assert done.returncode == 2 and said in done.stderr and len(re.findall(r"shard \d+/", done.stderr)) == 1 and not list(folder.glob("*.csv"))
+        parts[at].write_bytes(text)
+    done = run(folder, *QCD, "--merge")
+    assert done.returncode == 0 and "75 rows were left out: amp has more than longest_amp=150 tokens" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("577 rows: ") and contents(folder) == contents(whole) and not (folder / ".parts").exists()
+
+
+def test_every_part_belongs_to_one_shard_whatever_the_workers(tmp_path):
+    names = []
+    for shard, workers in (("1/2", 1), ("1/2", 3), ("2/2", 2)):
+        folder = tmp_path / f"{shard[0]}{workers}"
+        assert run(folder, "--theory=qcd", f"--shard={shard}", f"--workers={workers}").returncode == 0
+        names.append({path.name: path.read_bytes().split(b"\n", 1)[1] for path in folder.glob(".parts/*/*.part")})
+    assert names[0] == names[1] and not names[0].keys() & names[2].keys()
+    assert sorted(names[0] | names[2]) == [f"{k:06d}.part" for k in range(len(names[0]) + len(names[2]))]
+
+
+def test_the_batch_job_makes_the_same_set(tmp_path):
+    """slurm/prepare.sbatch with an srun that only runs its arguments."""
+    for name, text in (("srun", 'exec "$@"'), ("python", f'exec {sys.executable} "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    flags = [f"--data_dir={tmp_path / 'data'}", "--theory=qcd"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
+    base = clean | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(ROOT), "SLURM_CPUS_PER_TASK": "1", "SHARDS": "2"}
+    for task in ({"SLURM_ARRAY_TASK_ID": "1"}, {"SLURM_ARRAY_TASK_ID": "2"}, {}):
+        done = subprocess.run(["bash", ROOT / "slurm" / "prepare.sbatch", *flags, *["--merge"] * (not task)], env=base | task, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("652 rows: ")
+
+
+def test_begun_work_of_other_settings_is_not_gone_on_with(tmp_path):
+    assert run(tmp_path, SMALL, "--workers=1", "--shard=1/1").returncode == 0
+    (tmp_path / ".train.csv.x7").write_text("what a run leaves that is killed while it writes")
+    done = run(tmp_path, SMALL, "--workers=1", "--basis=independent")
+    assert "begun with other settings: basis='all' (now 'independent')" in done.stdout and "starting anew" in done.stdout and done.returncode == 0
+    assert sorted(os.listdir(tmp_path)) == ["manifest.json", "test.csv", "train.csv", "valid.csv"]
+
+
+@hypothesis.given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.floats(0, 0.4), st.floats(0, 0.4), st.integers(0, 5))
+def test_splits_are_those_of_a_plain_loop_over_groups(groups, valid, test, seed):
+    settings = types.SimpleNamespace(seed=seed, valid_fraction=valid, test_fraction=test)
+    table = collections.defaultdict(list)
+    for row, group in enumerate(groups):
+        table[group].append(row)
+    order, plain = list(table.values()), {"test": [], "valid": []}
+    random.Random(seed).shuffle(order)
+    for name, share in (("test", test), ("valid", valid)):
+        while order and len(plain[name]) < round(share * len(groups)):
+            plain[name] += order.pop()
+    plain["train"] = [row for group in order for row in group]
+    assert {name: rows.tolist() for name, rows in prepare.split_rows(np.array(groups, np.uint64), settings).items()} == plain
+
+
+def test_rows_are_not_held_in_memory(tmp_path):
+    rng = random.Random(1)
+    for part in range(40):
+        lines = [{"amp": "x" * 4000, "keys": [rng.getrandbits(64)] * 4, "tokens": [1, 2]} for _ in range(50)]
+        parts.write_part(tmp_path, part, {}, lines)
+    tracemalloc.start()
+    columns, _ = prepare.collect(tmp_path, 40)
+    prepare.split_rows(columns["random"], types.SimpleNamespace(seed=1, valid_fraction=0.1, test_fraction=0.1))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(columns["part"]) == 2000 and peak < 2e6       # of 8 MB: one part of 200 KB and some 100 bytes a row
 
 
 @pytest.mark.parametrize("flags, reason", [
-    (["--theory=qet"], "wanted one of qed"), (["--split=half"], "'random' or 'template'"), (["--squares=none"], "'diagram' or 'process'"), (["--test_fraction=1.5"], "less than 1"),
+    (["--theory=qet"], "wanted one of qed"), (["--split=half"], "'random' or 'template' or 'kinematics'"), (["--shard=4/3"], "K from 1 to N"), (["--shard=1/2", "--merge"], "one after the other"),
+    (["--sample=-1"], "wanted 0 or more"), (["--longest_amp=3"], "no row is left"), (["--squares=none"], "'diagram' or 'process'"), (["--test_fraction=1.5"], "less than 1"),
     (["--processes=e e~ -> x x~"], "no particle 'x'"), (["--processes=e e~"], "expected particles"), (["--processes=e -> mu A"], "tree diagram"),
     (["--processes= "], "names no process"), (["--proceses=2->2"], "did you mean processes"), (["--seed=x"], "seed"),
 ])
@@ -141,9 +268,9 @@ def test_a_changed_data_set_is_not_called_complete(tmp_path):
 def test_a_damaged_part_is_made_again(tmp_path, small):
     flags = (SMALL, "--workers=1", "--test_fraction=0.2", "--valid_fraction=0.2")
     settings = prepare.load_settings("", [], [f"--data_dir={tmp_path}", *flags])
-    parts = tmp_path / ".parts" / prepare.fingerprint(settings)[1]
+    parts = tmp_path / ".parts" / prepare.fingerprint(prepare.facts_of(settings) | {"code": prepare.code_version()})
     parts.mkdir(parents=True)
-    (parts / "000000.json").write_text('{"rows": [')
+    (parts / "000000.part").write_text('{"rows": [')
     assert run(tmp_path, *flags).returncode == 0 and contents(tmp_path) == contents(small[0])
 
 
@@ -151,7 +278,7 @@ def test_a_killed_worker_ends_the_run_with_one_line(tmp_path):
     process = subprocess.Popen([sys.executable, ROOT / "prepare.py", f"--data_dir={tmp_path}", "--workers=1", "--theory=ew"],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while not list(tmp_path.glob(".parts/*/*.json")) and process.poll() is None:
+    while not list(tmp_path.glob(".parts/*/*.part")) and process.poll() is None:
         time.sleep(0.01)
     for child in children.read_text().split():
         os.kill(int(child), signal.SIGKILL)
@@ -167,29 +294,47 @@ def test_foreign_files_are_left_alone(tmp_path):
 
 
 def test_a_wrong_square_is_never_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare.physics.square, "square_many", lambda amps, basis: ["e^4*s_12"] * len(amps))
-    done = prepare.make_rows([(("e", "e~"), ("mu", "mu~"))], "qed", "diagram", "all", 1)
+    monkeypatch.setattr(rows.physics.square, "square_many", lambda amps, *options: ["e^4*s_12"] * len(amps))
+    done = rows.make_rows([(("e", "e~"), ("mu", "mu~"))], "qed", "diagram", "all", 1)
     assert len(done["wrong"]) == 1 and "the amplitude gives" in done["wrong"][0]
 
 
 def test_whole_processes_have_one_row_each_with_their_interference():
     for basis in ("all", "independent"):
-        done = prepare.make_rows([(("e", "e~"), ("e", "e~")), (("e", "A"), ("e", "A"))], "qed", "process", basis, 1)
+        done = rows.make_rows([(("e", "e~"), ("e", "e~")), (("e", "A"), ("e", "A"))], "qed", "process", basis, 1)
         assert len(done["rows"]) == 2 and not done["wrong"]
         assert all(row["sqamp"].count("^(-2)") == 2 and row["sqamp"].count("^(-1)") == 2 for row in done["rows"])
 
 
+def test_legs_off_their_shell_and_plain_sums(tmp_path):
+    flags = ("--processes=e mu -> e mu; e A -> e A", "--workers=1", "--split=template")
+    done = run(tmp_path / "off", *flags, "--off_shell=2")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith("33 rows: "), done.stderr      # 1 + 4 + 6 choices
+    marked = [(row["diagram"].partition(" off shell: ")[2].split(), sorted(set(re.findall(r"\(p_(\d)\)(?:_[uv])?_off", row["amp"])))) for row in rows_of(tmp_path / "off")]
+    assert all(said == legs for said, legs in marked) and collections.Counter(len(legs) for _, legs in marked) == {0: 3, 1: 12, 2: 18}
+    assert run(tmp_path / "plain", *flags, "--style=marty").returncode == 0
+    scattering, = (row["sqamp"] for row in rows_of(tmp_path / "plain") if row["process"] == "e mu -> e mu")
+    assert scattering.count("(m_e^2 + -s_13 + 1/2*reg_prop)^(-2)") == 5      # one under each term
+
+
 def test_files_are_checked_deduplicated_and_split(small, tmp_path):
-    rows = rows_of(small[0])
-    rows.append(rows[0] | {"amp": re.sub(r"_(\d{3,})", r"_9\1", rows[0]["amp"])})         # the same row under other index names
-    rows[2] = rows[2] | {"sqamp": rows[2]["sqamp"] + " + s_12"}
-    source = tmp_path / "source.csv"
-    prepare.write_rows(source, ["amp", "sqamp"], ({"amp": row["amp"], "sqamp": row["sqamp"]} for row in rows))
-    done = run(tmp_path / "data", f"--input={source}", "--workers=2")
+    """Plain, gzipped and raw, with rows twice, one wrong and one unreadable."""
+    made = rows_of(small[0])
+    plain, packed, raw = tmp_path / "plain.csv", tmp_path / "packed.csv.gz", tmp_path / "raw.txt"
+    wrong = [row | {"sqamp": row["sqamp"] + " + s_12"} if k == 2 else row for k, row in enumerate(made[:5])]
+    prepare.write_rows(plain, ["amp", "sqamp"], ({"amp": row["amp"], "sqamp": row["sqamp"]} for row in wrong))
+    again = [row | {"amp": re.sub(r"_(\d{3,})", r"_9\1", row["amp"])} for row in made[:2]]      # the same rows under other index names
+    prepare.write_rows(tmp_path / "all.csv", ["process", "amp", "sqamp"], ({name: row[name] for name in ("process", "amp", "sqamp")} for row in made[5:9] + again))
+    packed.write_bytes(gzip.compress((tmp_path / "all.csv").read_bytes()))
+    raw.write_text("".join(f"Interaction: a to b : c : {row['amp']} : {row['sqamp']}\n" for row in made[8:]) + "Interaction: a to b : c : e*( : e\n")
+    done = run(tmp_path / "data", f"--input={plain} {packed} {raw}", "--workers=2")
     assert done.returncode == 0, done.stderr
-    assert f"{source}:4: wrong: the amplitude gives" in done.stdout and "1 rows are wrong" in done.stdout
+    assert re.search(re.escape(f"{plain}:4: wrong: the amplitude gives ") + r"\S+ .* \S*\d", done.stdout) and f"{raw}:{len(made) - 7}: unreadable" in done.stdout
+    assert "2 rows are wrong or unreadable and were kept out" in done.stdout and "3 rows stand twice and were left out" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("11 rows: ") and done.stdout.strip().endswith("all verified")
-    assert {row["amp"] for row in rows_of(tmp_path / "data")} <= {row["amp"] for row in rows}
+    assert {row["sqamp"] for row in rows_of(tmp_path / "data")} == {row["sqamp"] for k, row in enumerate(made) if k != 2}
+    parts_of = [run(tmp_path / "shards", f"--input={plain} {packed} {raw}", flag) for flag in ("--shard=1/2", "--shard=2/2", "--merge")]
+    assert parts_of[2].returncode == 0 and contents(tmp_path / "shards") == contents(tmp_path / "data")
 
 
 def test_raw_marty_text_is_read(marty, tmp_path):

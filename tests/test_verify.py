@@ -229,6 +229,18 @@ def test_a_photon_on_its_mass_shell_does_not_decay():
     assert verify(decay, "2*e^2*(2*m_e^2 + s_11)")           # off its mass shell it does: 4 e^2 (s_11 + 2 m^2) over two states
 
 
+def test_a_decay_without_real_momenta_is_judged_with_one_product_coming_in():
+    """e -> e mu mu~ is e mu -> e mu crossed by hand: p_2 -> -p_4, p_3 -> p_2, p_4 -> p_3, a sign for the fermion, and no average over it."""
+    qed = THEORIES["qed"]
+    scattering, = amplitudes(parse_process("e mu -> e mu", qed), qed)
+    assert verify(scattering, "2*e^4*(2*m_e^2*m_mu^2 - m_mu^2*s_13 - m_e^2*s_24 + s_14*s_23 + s_12*s_34)/(m_e^2 - s_13 + 1/2*reg_prop)^2")
+    decay, = amplitudes(parse_process("e -> e mu mu~", qed), qed)
+    right = "(-4)*e^4*(2*m_e^2*m_mu^2 - m_mu^2*s_12 + m_e^2*s_34 - s_13*s_24 - s_14*s_23)/(m_e^2 - s_12 + 1/2*reg_prop)^2"
+    assert verify(decay, right)
+    for wrong in ("4" + right[4:], right.replace("- s_13*s_24", "+ s_13*s_24"), right.replace("s_34", "s_24")):
+        assert verify(decay, wrong).status == "wrong"
+
+
 if __name__ == "__main__":       # PYTHONPATH=. python tests/test_verify.py: the check of the README, some 13,000 mutants
     from conftest import MARTY
     rows = [row for name, step in (("qed-2to2", 1), ("qed-2to2-offshell", 7)) for _, row in list(read_rows(MARTY / f"{name}.csv.gz"))[::step]]

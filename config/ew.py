@@ -1,0 +1,10 @@
+"""The standard electroweak set: every diagram of 1->2, 1->3 and 2->2, a sample of 2->3."""
+theory = "ew"
+processes = "1->2; 1->3; 2->2; 2->3"
+sample = 11000  # 2->3 alone has more: 641,380 diagrams
+longest_amp = 780
+longest_sqamp = 1700
+
+# rows grow a little when rare numbers are spelled, see tokenizer.py
+src_max_len = 810
+tgt_max_len = 1730

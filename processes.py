@@ -1,0 +1,158 @@
+"""Which processes a data set is made of, and how many diagrams they have: counted before a single one is drawn.
+
+A setting `processes` is a list such as "2->2; 2->3; e e~ -> mu mu~ A A": "2->2" stands for every process with so many legs, in
+every crossing and order of the legs.
+"""
+import collections
+import functools
+import itertools
+import random
+import re
+
+from files import InputError
+from physics.amplitude import parse_process, process_text
+from physics.theory import THEORIES, conserved_charges
+
+MOST_TUPLES = 1_000_000      # combinations of particles, on one side of a process, that are tried to list all processes
+MILLISECONDS = {"qed": 1.7, "qcd": 2.6, "ew": 12}         # CPU time of a 2->2 diagram: amplitude, square, verification
+MORE_A_LEG = 4               # times that for each leg more: QED 2->3 takes 2 times, 2->4 11 times, QCD 2->3 4 times as long
+KILOBYTES = 60               # of memory for a diagram: feyngraph has all those of a process there together
+TIMES = (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
+SIZES = (("GB", 1e6), ("MB", 1e3), ("KB", 1))
+
+
+def list_processes(text, theory):
+    """Processes named by the setting `processes`, in a fixed order. Raises InputError, also for more than can be listed."""
+    return list(dict.fromkeys(process for part in text.split(";") if part.strip() for process in _list_part(part, theory)))
+
+
+def _list_part(part, theory):
+    counts = re.fullmatch(r"\s*([1-9])\s*->\s*([1-9])\s*", part)
+    return enumerate_processes(theory, int(counts[1]), int(counts[2])) if counts else [parse_process(part, theory)]
+
+
+def choose_processes(text, theory, sample, seed):
+    """{process: number of diagrams} of the setting `processes`, without those that have none.
+
+    sample: of each part of the list whole processes are drawn, with the seed, until no other fits into so many diagrams; 0: all of them.
+    """
+    chosen = {}
+    for part in filter(str.strip, text.split(";")):
+        counts = {process: n for process in _list_part(part, theory) if (n := count_diagrams(process, theory))}
+        if sample and sum(counts.values()) > sample:
+            drawn, room = set(), sample
+            for process in random.Random(f"{seed} {part.strip()}").sample(list(counts), len(counts)):
+                if counts[process] <= room:
+                    drawn.add(process)
+                    room -= counts[process]
+            counts = {process: n for process, n in counts.items() if process in drawn}
+        chosen |= counts
+    return chosen
+
+
+def check_cost(chosen, theory, max_diagrams):
+    """The cost of {process: number of diagrams} as a line of text. Raises InputError, saying it, for more than max_diagrams."""
+    total = sum(chosen.values())
+    largest = max(chosen, key=chosen.get)
+    seconds = sum(n * MILLISECONDS[theory.name] / 1000 * MORE_A_LEG ** max(len(process[0]) + len(process[1]) - 4, 0) for process, n in chosen.items())
+    cost = (f"{len(chosen):,} process{'es' * (len(chosen) > 1)} with {total:,} diagrams, roughly {_amount(seconds, TIMES)} of CPU time; "
+            f"the largest, {process_text(largest)}, has {chosen[largest]:,}, roughly {_amount(chosen[largest] * KILOBYTES, SIZES)} of memory")
+    if total > max_diagrams:
+        fewer = f"name fewer processes, draw some of them (--sample={max_diagrams})" if len(chosen) > 1 else "name another process"
+        raise InputError(f"processes: {cost}. That is more than max_diagrams={max_diagrams:,}: {fewer} or raise the limit (--max_diagrams={total})")
+    return cost
+
+
+def _amount(value, units):
+    """The value in the largest unit of which it is at least 2."""
+    name, size = next((unit for unit in units[:-1] if value >= 2 * unit[1]), units[-1])
+    return f"{value / size:,.0f} {name}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+def enumerate_processes(theory, n_in, n_out):
+    """All ordered (incoming, outgoing) with equal conserved charges; some of them have no diagram.
+
+    Decays of one leg to two, and their inverse, that no momenta allow are not among them: those of a massless
+    particle, and those with the decaying particle's own mass among the products.
+    """
+    most = len(theory.particles) ** max(n_in, n_out)
+    if most > MOST_TUPLES:
+        raise InputError(f"processes: '{n_in}->{n_out}' takes {len(theory.particles)}^{max(n_in, n_out)} = {most:,} combinations "
+                         f"of particles to list; at most {MOST_TUPLES:,} are tried: name the processes that you want, "
+                         "such as --processes=\"e e~ -> mu mu~ A A; ...\"")
+    charges = conserved_charges(theory)
+
+    def by_charge(n):
+        table = collections.defaultdict(list)
+        for names in itertools.product(theory.particles, repeat=n):
+            table[tuple(round(float(x), 6) + 0.0 for x in sum(charges[name] for name in names))].append(names)
+        return table
+
+    incoming, outgoing = by_charge(n_in), by_charge(n_out)
+    return [process for charge, group in incoming.items() for process in itertools.product(group, outgoing.get(charge, ()))
+            if n_in + n_out != 3 or _on_shell(process, theory)]
+
+
+def _on_shell(process, theory):
+    """Whether three legs can be on their mass shells with masses of any size."""
+    (alone,), pair = sorted(process, key=len)
+    mass = theory.particles[alone].mass
+    return bool(mass) and all(theory.particles[name].mass != mass for name in pair)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The number of tree diagrams, by recursion over sets of legs (as Berends and Giele, Nucl. Phys. B306 (1988) 759, sum them)
+
+def count_diagrams(process, theory):
+    """Number of tree diagrams of a process; depends only on the fields that flow in, an outgoing one as its antiparticle."""
+    flowing_in = [*process[0], *(theory.particles[name].antiparticle for name in process[1])]
+    return _count(tuple(sorted(flowing_in)), theory.name)
+
+
+@functools.lru_cache(maxsize=2**16)
+def _count(legs, theory_name):
+    theory = THEORIES[theory_name]
+    fused = _fusions(theory_name)
+    *others, last = legs
+    trees = {1 << k: {name: 1} for k, name in enumerate(others)}         # set of legs -> {the field they join to: number of ways}
+    for size in range(2, len(others) + 1):
+        for members in itertools.combinations(range(len(others)), size):
+            whole, total = sum(1 << k for k in members), collections.Counter()
+            for parts in _partitions(whole, fused):
+                for fields in itertools.product(*(trees[part].items() for part in parts)):
+                    names, numbers = zip(*fields)
+                    for field in fused[len(parts)].get(tuple(sorted(names)), ()):
+                        ways = 1
+                        for number in numbers:
+                            ways *= number
+                        total[field] += ways
+            trees[whole] = total
+    return trees[(1 << len(others)) - 1].get(theory.particles[last].antiparticle, 0)
+
+
+@functools.lru_cache
+def _fusions(theory_name):
+    """{2: {(field, field): fields that they join to}, 3: {...}}: of each vertex all legs but one flow in, the last one out."""
+    theory, fused = THEORIES[theory_name], collections.defaultdict(lambda: collections.defaultdict(set))
+    for vertex in theory.vertices:
+        for k, name in enumerate(vertex.particles):
+            rest = vertex.particles[:k] + vertex.particles[k + 1:]
+            fused[len(rest)][tuple(sorted(rest))].add(theory.particles[name].antiparticle)
+    return {count: dict(table) for count, table in fused.items()}
+
+
+def _partitions(whole, fused):
+    """All ways to cut a set, a number's bits, into as many parts as a vertex joins; the parts in no order."""
+    lowest = whole & -whole
+    first = whole
+    while first := (first - 1) & whole:                      # every proper subset
+        if first & lowest:
+            rest = whole ^ first
+            yield first, rest
+            if 3 in fused:
+                low, second = rest & -rest, rest
+                while second := (second - 1) & rest:
+                    if second & low:
+                        yield first, second, rest ^ second

@@ -1,0 +1,71 @@
+import math
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import ROOT
+from files import InputError
+from physics.amplitude import diagrams, parse_process
+from physics.theory import THEORIES
+from processes import check_cost, choose_processes, count_diagrams, list_processes
+
+
+@pytest.mark.parametrize("theory, legs", [("qed", "2->2"), ("qed", "2->3"), ("qcd", "2->3"), ("ew", "1->2"), ("ew", "2->2"), ("ew", "2->3")])
+def test_as_many_diagrams_are_counted_as_feyngraph_draws(theory, legs):
+    theory = THEORIES[theory]
+    processes = list_processes(legs, theory)
+    for process in random.Random(3).sample(processes, min(60, len(processes))):
+        assert count_diagrams(process, theory) == len(diagrams(process, theory)), process
+
+
+def test_numbers_of_diagrams_of_the_literature():
+    """g g -> n g: Mangano and Parke, Phys. Rept. 200 (1991) 301, table 1; e e~ -> n photons: every order of the photons on the line."""
+    qcd, qed = THEORIES["qcd"], THEORIES["qed"]
+    numbers = [count_diagrams((("G", "G"), ("G",) * n), qcd) for n in range(2, 9)]
+    assert numbers == [4, 25, 220, 2485, 34300, 559405, 10525900]
+    assert [count_diagrams((("e", "e~"), ("A",) * n), qed) for n in range(2, 7)] == [math.factorial(n) for n in range(2, 7)]
+
+
+def test_decays_that_no_momenta_allow_are_not_listed():
+    listed = {" ".join(before + ("->",) + after) for before, after in list_processes("1->2", THEORIES["ew"])}
+    assert {"Z -> e e~", "t -> b W", "h -> W W~", "W -> e~ nu_e"} <= listed
+    assert not {"e -> e A", "A -> e e~", "nu_e -> e W", "e -> e Z", "h -> h h"} & listed
+    assert "e e~ -> Z" in {" ".join(before + ("->",) + after) for before, after in list_processes("2->1", THEORIES["ew"])}
+
+
+def test_a_list_may_name_kinds_and_processes_and_none_twice():
+    qed = THEORIES["qed"]
+    chosen = choose_processes("2->2; e e~ -> mu mu~ A ; 1->3; e A -> e A", qed, 0, 1)
+    assert sum(chosen.values()) == 1188 + 4 + 1188 and list(chosen)[:5] == [p for p in list_processes("2->2", qed) if count_diagrams(p, qed)][:5]
+    assert (("A", "A"), ("A", "A")) not in chosen
+
+
+def test_a_sample_is_of_whole_processes_and_leaves_small_kinds_whole():
+    qed = THEORIES["qed"]
+    everything, small = choose_processes("2->2; 2->3", qed, 0, 1), choose_processes("2->2; 2->3", qed, 2000, 1)
+    assert small.items() < everything.items() and [p for p in everything if p in small] == list(small)
+    sizes = [sum(n for process, n in small.items() if len(process[1]) == legs) for legs in (2, 3)]
+    assert sizes == [1188, 2000] or sizes[0] == 1188 and 1990 <= sizes[1] <= 2000
+    assert small == choose_processes("2->2; 2->3", qed, 2000, 1) != choose_processes("2->2; 2->3", qed, 2000, 2)
+
+
+@pytest.mark.parametrize("processes, said", [
+    ("G G -> G G G G G G G G", "1 process with 10,525,900 diagrams, roughly "), ("2->7", "13^7 = 62,748,517"), ("2->4", "26,041 processes with 437,080 diagrams"),
+])
+def test_what_is_too_much_is_refused_in_seconds_with_its_cost(tmp_path, processes, said):
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, ROOT / "prepare.py", "--theory=qcd", f"--processes={processes}", f"--data_dir={tmp_path / 'x'}"],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and said in done.stderr.splitlines()[-1] and not (tmp_path / "x").exists()
+    assert time.monotonic() - started < 30
+
+
+def test_the_limit_can_be_raised():
+    qcd = THEORIES["qcd"]
+    chosen = {parse_process("G G -> G G G G", qcd): 220}
+    assert "220 diagrams" in check_cost(chosen, qcd, 220)
+    with pytest.raises(InputError, match=r"--max_diagrams=220\)"):
+        check_cost(chosen, qcd, 219)
