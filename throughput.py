@@ -1,0 +1,42 @@
+"""How well the hardware is used: floating-point operations that training needs, what the device could do, memory."""
+import resource
+
+import torch
+
+# Dense matrix products in bf16 or fp16 with fp32 sums, FLOP/s, from NVIDIA's data sheets of each device (where a sheet quotes
+# structured sparsity, half of it). First match on the device's name counts.
+PEAK = (
+    ("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("H100", 989e12), ("H200", 989e12), ("GH200", 989e12), ("B200", 2250e12),
+    ("A100", 312e12), ("A10G", 70e12), ("A10", 125e12), ("A40", 150e12), ("L40S", 362e12), ("L4", 121e12), ("V100", 125e12), ("T4", 65e12),
+)
+
+
+def training_flops(config, src, tgt):
+    """
+    FLOPs of the matrix products of one forward and backward pass over rows of these lengths, padding not counted.
+
+    config: a ModelConfig. src, tgt: arrays (rows,), tokens each. As in PaLM (Chowdhery et al. 2022, arXiv 2204.02311, app. B): 6 for each
+    weight that a token meets (2 forward, 4 backward; table look-ups are free), and for attention 12 d for each pair of a query and a key
+    that it may see, in each layer. Recomputed activations do not count.
+    """
+    src, tgt = src.astype(float), tgt.astype(float)
+    d, mlp = config.d_model, 2 * config.d_model * config.d_ff
+    encoder = config.encoder_layers * (6 * (4 * d * d + mlp) * src + 12 * d * src ** 2)
+    on_targets = 6 * (4 * d * d + 2 * d * d + mlp) * tgt  # self-attention, q and out of cross-attention, MLP
+    decoder = config.decoder_layers * (on_targets + 6 * 2 * d * d * src + 12 * d * (tgt * (tgt + 1) / 2 + src * tgt))
+    return float((encoder + decoder + 6 * d * config.tgt_vocab * tgt).sum())
+
+
+def peak_flops(device, dtype):
+    """FLOP/s that the device could reach in this dtype; None where that is not known."""
+    if device.type != "cuda" or dtype == torch.float32:
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAK if part in name), None)
+
+
+def peak_memory(device):
+    """Largest memory so far, in GB (10^9 bytes): tensors on the GPU, or the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux counts in KiB
