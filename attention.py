@@ -14,7 +14,6 @@ Shapes: B rows of at most T tokens (S for keys), N tokens in all, H heads of wid
 """
 import importlib.util
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -76,7 +75,7 @@ def varlen_missing(q):
     """What the kernel for packed rows needs and does not find for these queries, in words; "" where it runs."""
     if not q.is_cuda:
         return f"a GPU, the device is {q.device}"
-    if torch.cuda.get_device_capability(q.device) < (8, 0):
+    if torch.cuda.get_device_properties(q.device).major < 8:
         return f"a GPU from A100 on (compute capability 8.0), this is {torch.cuda.get_device_name(q.device)}"
     if q.dtype not in (torch.bfloat16, torch.float16):
         return f"bf16 or fp16, the numbers are {str(q.dtype).removeprefix('torch.')}"
@@ -87,19 +86,8 @@ def varlen_missing(q):
 
 def varlen(q, k, v, queries, keys, causal):
     from torch.nn.attention.varlen import varlen_attn
-    activate_newest_flash(q.device)
     window = (-1, 0) if causal else (-1, -1)  # keys before and after the query's own that it sees, -1: all
     return varlen_attn(q, k, v, queries.start, keys.start, queries.real.shape[1], keys.real.shape[1], window_size=window)
-
-
-@lru_cache
-def activate_newest_flash(device):
-    """Let torch call FlashAttention 4 or 3 instead of its own 2, if one is installed and made for this GPU."""
-    major = torch.cuda.get_device_capability(device)[0]
-    for name, module, majors in (("FA4", "flash_attn.cute", (9, 10)), ("FA3", "flash_attn_interface", (9,))):
-        if major in majors and importlib.util.find_spec(module.partition(".")[0]) and importlib.util.find_spec(module):
-            torch.nn.attention.activate_flash_attention_impl(name)
-            return
 
 
 def sdpa(q, k, v, queries, keys, causal):
@@ -122,3 +110,18 @@ def reference(q, k, v, queries, keys, causal):
 def each_row(function, q, k, v, queries, keys):
     of_queries, of_keys = (rows.start.diff().tolist() for rows in (queries, keys))
     return torch.cat([function(*row) for row in zip(q.split(of_queries), k.split(of_keys), v.split(of_keys))])
+
+
+def prepare(how):
+    """
+    Check the setting `attention`, and let torch call FlashAttention 4 or 3 instead of its own 2 where one is installed and made for
+    this GPU: once, before a model is built, as torch.compile could not trace it.
+    """
+    if how not in HOW:
+        raise InputError(f"attention: got {how!r}, wanted {', '.join(HOW)}")
+    if how in ("auto", "varlen") and torch.cuda.is_available() and not torch.nn.attention.current_flash_attention_impl():
+        major = torch.cuda.get_device_capability()[0]
+        for name, module, majors in (("FA4", "flash_attn.cute", (9, 10)), ("FA3", "flash_attn_interface", (9,))):
+            if major in majors and importlib.util.find_spec(module.partition(".")[0]) and importlib.util.find_spec(module):
+                torch.nn.attention.activate_flash_attention_impl(name)
+                return

@@ -21,7 +21,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from attention import HOW, attend, attend_packed, find_rows
+from attention import attend, attend_packed, find_rows, prepare
 from files import InputError
 from tokenizer import EOS, PAD
 
@@ -145,8 +145,7 @@ class DecoderLayer(nn.Module):
 class Transformer(nn.Module):
     def __init__(self, config, attention="auto", checkpoint_layers=False):
         """attention: see attention.py. checkpoint_layers: in training keep no activations inside the layers, compute them again for the gradients."""
-        if attention not in HOW:
-            raise InputError(f"attention: got {attention!r}, wanted {', '.join(HOW)}")
+        prepare(attention)
         super().__init__()
         self.config, self.attention, self.checkpoint_layers = config, attention, checkpoint_layers
         self.src_embedding = nn.Embedding(config.src_vocab, config.d_model)

@@ -45,7 +45,6 @@ def emulated(monkeypatch):
     """A machine on which varlen runs, as far as attention.py can see."""
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_by_formula)
     monkeypatch.setattr(attention, "varlen_missing", lambda q: "")
-    monkeypatch.setattr(attention, "activate_newest_flash", lambda device: None)
 
 
 def by_every_way(monkeypatch, q, k, v, queries, keys, causal, grad):
@@ -126,6 +125,16 @@ def test_the_model_trains_alike_with_every_attention(emulated):
         assert all(close(a, b) for a, b in zip(results[how], results["reference"])), how
 
 
+def test_in_mixed_precision_the_kernel_gets_half_precision(emulated):
+    """q and k, turned by angles in fp32, must come in the type of v: the emulated kernel, like the GPU's, takes no two types."""
+    model = Transformer(ModelConfig(**SIZES), "varlen")
+    seen = set()
+    model.decoder[0].attention.out.register_forward_hook(lambda layer, inputs, output: seen.add(inputs[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        gradients(model, *batch())
+    assert seen == {torch.bfloat16}
+
+
 def test_nothing_is_computed_for_padding(monkeypatch):
     """The matrix products see the tokens of the rows and no other, and nothing after the end token of a target."""
     seen = {}
@@ -193,11 +202,13 @@ def test_varlen_where_it_cannot_run_is_one_clear_line():
 ])
 def test_a_newer_flash_attention_is_used_where_it_is_installed_and_fits(monkeypatch, capability, installed, activated):
     calls = []
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name in installed or None)
     monkeypatch.setattr(torch.nn.attention, "activate_flash_attention_impl", calls.append)
-    attention.activate_newest_flash.__wrapped__("cuda")
-    assert calls == activated
+    for how in HOW:
+        attention.prepare(how)
+    assert calls == 2 * activated  # for auto and varlen
 
 
 @on_gpu
