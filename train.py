@@ -39,7 +39,7 @@ from tokenizer import PAD, Tokenizer, build_vocabulary
 ARCHITECTURE = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff"]
 SETTINGS = [
     "data_dir", "out_dir", "seed", "device", "src_max_len", "tgt_max_len", "rename_particles", *ARCHITECTURE, "dropout",
-    "batch_tokens", "learning_rate", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip", "max_steps", "max_minutes",
+    "attention", "checkpoint_layers", "batch_tokens", "learning_rate", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip", "max_steps", "max_minutes",
     "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume", "init_from",
 ]
 LEAST = {
@@ -83,7 +83,7 @@ def main(argv=None):
         if sizes[name] != state["model_config"][name]:
             raise InputError(f"{name}: {sizes[name]} in the settings, {state['model_config'][name]} in the checkpoint to go on from; "
                              "these must agree")
-    model = Transformer(config).to(device)
+    model = Transformer(config, settings.attention, settings.checkpoint_layers).to(device)
     matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
     vectors = [weight for weight in model.parameters() if weight.dim() < 2]  # biases and norms: no decay
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
