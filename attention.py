@@ -95,21 +95,23 @@ def sdpa(q, k, v, queries, keys, causal):
         mask = None if causal else keys.real[:, None, None]  # padding comes last, so that causality hides it
         return queries.pack(attend(queries.pad(q), keys.pad(k), keys.pad(v), mask, causal))
     # a CPU has no launches to save: without padding and masks it is done sooner, the more so the less alike the rows are
-    return each_row(lambda q, k, v: attend(q[None], k[None], v[None], causal=causal)[0], q, k, v, queries, keys)
+    return each_row(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal), q, k, v, queries, keys)
 
 
 def reference(q, k, v, queries, keys, causal):
-    def formula(q, k, v):  # (t, H, h), (s, H, h), (s, H, h)
-        score = torch.einsum("thc,shc->hts", q, k) / math.sqrt(q.shape[-1])
+    def formula(q, k, v):
+        score = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (1, H, t, s)
         if causal:
-            score = score.masked_fill(torch.ones_like(score[0], dtype=torch.bool).triu(1), -torch.inf)
-        return torch.einsum("hts,shc->thc", score.softmax(-1), v)
+            score = score.masked_fill(torch.ones_like(score, dtype=torch.bool).triu(1), -torch.inf)
+        return score.softmax(-1) @ v
     return each_row(formula, q, k, v, queries, keys)
 
 
 def each_row(function, q, k, v, queries, keys):
-    of_queries, of_keys = (rows.start.diff().tolist() for rows in (queries, keys))
-    return torch.cat([function(*row) for row in zip(q.split(of_queries), k.split(of_keys), v.split(of_keys))])
+    """`function` of q (1, H, t, h), k and v (1, H, s, h) of every row; packed again, (N, H, h)."""
+    lengths = [rows.start.diff().tolist() for rows in (queries, keys, keys)]
+    sides = [x.transpose(0, 1)[None].split(length, dim=2) for x, length in zip((q, k, v), lengths)]
+    return torch.cat([function(*row).transpose(1, 2) for row in zip(*sides)], dim=1)[0]
 
 
 def prepare(how):

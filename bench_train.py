@@ -4,17 +4,18 @@ Training beside torch.nn.Transformer: useful tokens a second, use of the hardwar
     python bench.py train [config/file.py] [--key=value ...]      config/qed.py unless named; about 5 minutes on two cores
 
 Three trainings of one shape, step by step in turn: (a) torch.nn.Transformer on padded batches of random rows, (b) the same on
-batches of rows of like length, (c) this project. A step is forward, backward and AdamW, in bf16 on a GPU, in fp32 on a CPU. Rows are
+batches of rows of like length, (c) this project; on a GPU also with padding and SDPA instead of varlen, and compiled. A step is forward, backward and AdamW, in bf16 on a GPU, in fp32 on a CPU. Rows are
 made up (longest row 256 to 2,048 tokens on each side; source and target lengths go together and spread as in the QED and QCD sets), and
 those of data_dir where it holds a data set. Useful tokens are those of the rows, no padding. MFU: operations that the rows need
 (throughput.py) over those that the device could do in that time: by its data sheet on a GPU, in a large matrix product on a CPU,
-where seconds are those of the process on all cores. Then memory against length, one row at a time.
+where seconds are user CPU time on all cores. Then memory against length, one row at a time.
 """
 import contextlib
 import ctypes
 import gc
 import os
 import re
+import resource
 import time
 import warnings
 from pathlib import Path
@@ -101,15 +102,18 @@ def train_step(model, optimizer, src, tgt):
 
 
 def seconds(device):
-    """A clock for differences: wall time on a GPU when it is done; CPU time of all threads on a CPU, which other programs do not disturb."""
+    """
+    A clock for differences: wall time when a GPU is done; on a CPU user time of all threads, which other programs do not disturb and
+    which leaves out what the system takes to hand out memory, in favour of the peers, who need more.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return time.perf_counter()
-    return time.process_time()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
 
 
 def measured_peak(device):
-    """FLOP/s of the data sheet, or, on a CPU, FLOP per second of CPU time in the best of ten fp32 products of 2048 x 2048 matrices."""
+    """FLOP/s of the data sheet, or, on a CPU, FLOP per second of user CPU time in the best of ten fp32 products of 2048 x 2048 matrices."""
     if device.type == "cuda":
         return peak_flops(device, torch.bfloat16)
     a, b = torch.randn(2, 2048, 2048)
@@ -126,7 +130,6 @@ def peak_of(device, work):
     gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         work()
@@ -156,6 +159,7 @@ def compare(name, packed, vocabulary, settings, device, peak):
     random, alike = (even_share(batches, packed, min(count, len(batches))) for batches in (random, alike))
     runs = {"a": (Peer(config), random), "b": (Peer(config), alike), "c": (Transformer(config, settings.attention), alike)}
     if device.type == "cuda":
+        runs["c, sdpa"] = Transformer(config, "sdpa"), alike
         runs["c compiled"] = torch.compile(Transformer(config, settings.attention).to(device), dynamic=True), alike
     runs = {key: (model.to(device), torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True), batches) for key, (model, batches) in runs.items()}
 
@@ -183,7 +187,7 @@ def compare(name, packed, vocabulary, settings, device, peak):
         tokens[key] = useful / used[key]
         mfu[key] = training_flops(config, src[rows], tgt[rows]) / used[key] / peak if peak else float("nan")
     for key in runs:
-        print(f"{name:>12}  {key:10} {padding[key] if key in 'ab' else 0:7.0%} {tokens[key]:10,.0f} {mfu[key]:6.1%} {memory[key] / 1e6:9,.0f}"
+        print(f"{name:>12}  {key:10} {padding[key] if key in ("a", "b", "c, sdpa") else 0:7.0%} {tokens[key]:10,.0f} {mfu[key]:6.1%} {memory[key] / 1e6:9,.0f}"
               f"   {tokens[key] / tokens['a']:5.2f} x (a) {tokens[key] / tokens['b']:5.2f} x (b)", flush=True)
 
 
@@ -219,7 +223,7 @@ def main(argv):
     device = find_device(settings.device)
     torch.manual_seed(settings.seed)
     peak = measured_peak(device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads, per second of CPU time"
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads, per second of user CPU time"
     print(f"{where}; peak {peak / 1e9:,.0f} GFLOP/s; load {os.getloadavg()[0]:.1f}" if peak else f"{where}; peak not known")
     print(f"{'longest row':>12}  {'':10} {'padding':>7} {'tokens/s':>10} {'MFU':>6} {'MB a step':>9}")
     for longest in LONGEST:

@@ -73,6 +73,15 @@ def test_every_way_gives_the_same_values_and_gradients(emulated, monkeypatch, ki
             assert close(ours, expected), how
 
 
+def test_torchs_own_kernel_takes_this_call():
+    """On the meta device, where the kernel's shapes are known without a GPU: forward and backward."""
+    rows = rows_of([3, 1, 6])
+    q, k, v = (torch.randn(10, 2, 16, device="meta", dtype=torch.bfloat16, requires_grad=True) for _ in "qkv")
+    for causal in (False, True):
+        attention.varlen(q, k, v, rows, rows, causal).sum().backward()
+    assert q.grad.shape == k.grad.shape == v.grad.shape == q.shape
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_packed_row_sees_its_own_keys_only(causal):
     """Against padded attention of each row alone, whose formula test_model.py checks; and no other row moves it."""
