@@ -35,6 +35,7 @@ from tokenizer import BOS, EOS, PAD, Tokenizer, build_vocabulary
 SIZES = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff", "dropout"]
 SETTINGS = ["data_dir", "seed", "device", "rename_particles", "attention", *SIZES, "batch_tokens"]
 LONGEST = (256, 512, 1024, 2048)  # tokens of the longest row on each side
+EW_LIMITS = (810, 1730)  # longest electroweak rows
 VOCABULARY = 200
 POOL = 2000  # rows from which batches are composed
 
@@ -83,7 +84,7 @@ def random_batches(packed, batch_tokens, seed):
             batches.append(np.array(batch))
             batch = []
         batch.append(row)
-    return batches or [np.array(batch)]
+    return [*batches, np.array(batch)]
 
 
 def even_share(batches, packed, count):
@@ -187,7 +188,8 @@ def compare(name, packed, vocabulary, settings, device, peak):
         tokens[key] = useful / used[key]
         mfu[key] = training_flops(config, src[rows], tgt[rows]) / used[key] / peak if peak else float("nan")
     for key in runs:
-        print(f"{name:>12}  {key:10} {padding[key] if key in ("a", "b", "c, sdpa") else 0:7.0%} {tokens[key]:10,.0f} {mfu[key]:6.1%} {memory[key] / 1e6:9,.0f}"
+        shown = padding[key] if key in ("a", "b", "c, sdpa") else 0.0
+        print(f"{name:>12}  {key:10} {shown:7.0%} {tokens[key]:10,.0f} {mfu[key]:6.1%} {memory[key] / 1e6:9,.0f}"
               f"   {tokens[key] / tokens['a']:5.2f} x (a) {tokens[key] / tokens['b']:5.2f} x (b)", flush=True)
 
 
@@ -196,10 +198,10 @@ def memory_of_one_row(settings, device):
     print("\nMB of one forward and backward pass over one row, without weights and gradients")
     print(f"{'source':>7} {'target':>7} {'(a), (b)':>10} {'(c)':>10} {'(c), checkpoint_layers':>24}")
     sizes = {key: getattr(settings, key) for key in SIZES}
-    config = ModelConfig(VOCABULARY, VOCABULARY, LONGEST[-1], LONGEST[-1] + 1, **sizes)
+    config = ModelConfig(VOCABULARY, VOCABULARY, *(2 * [1 + max(*LONGEST, *EW_LIMITS)]), **sizes)
     models = [Peer(config), Transformer(config, settings.attention), Transformer(config, settings.attention, checkpoint_layers=True)]
     models = [(model.to(device), torch.optim.SGD(model.parameters(), lr=0.0)) for model in models]
-    for s, t in [*((length, length) for length in LONGEST), (810, 1730)]:
+    for s, t in [*((length, length) for length in LONGEST), EW_LIMITS]:
         src, tgt = (torch.randint(EOS + 1, VOCABULARY, (1, length), device=device) for length in (s, t + 1))
         tgt[:, 0], tgt[:, -1], used = BOS, EOS, []
         for model, optimizer in models:
