@@ -114,7 +114,7 @@ def each_row(function, q, k, v, queries, keys):
     return torch.cat([function(*row).transpose(1, 2) for row in zip(*sides)], dim=1)[0]
 
 
-def prepare(how):
+def set_up(how):
     """
     Check the setting `attention`, and let torch call FlashAttention 4 or 3 instead of its own 2 where one is installed and made for
     this GPU: once, before a model is built, as torch.compile could not trace it.

@@ -21,7 +21,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from attention import attend, attend_packed, find_rows, prepare
+from attention import attend, attend_packed, find_rows, set_up
 from files import InputError
 from tokenizer import EOS, PAD
 
@@ -144,8 +144,11 @@ class DecoderLayer(nn.Module):
 
 class Transformer(nn.Module):
     def __init__(self, config, attention="auto", checkpoint_layers=False):
-        """attention: see attention.py. checkpoint_layers: in training keep no activations inside the layers, compute them again for the gradients."""
-        prepare(attention)
+        """
+        attention: see attention.py. checkpoint_layers: in training the activations inside the layers are not kept but computed again
+        for the gradients. Neither changes what the model computes, so neither is part of its architecture.
+        """
+        set_up(attention)
         super().__init__()
         self.config, self.attention, self.checkpoint_layers = config, attention, checkpoint_layers
         self.src_embedding = nn.Embedding(config.src_vocab, config.d_model)

@@ -39,8 +39,8 @@ from tokenizer import PAD, Tokenizer, build_vocabulary
 ARCHITECTURE = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff"]
 SETTINGS = [
     "data_dir", "out_dir", "seed", "device", "src_max_len", "tgt_max_len", "rename_particles", *ARCHITECTURE, "dropout",
-    "attention", "checkpoint_layers", "batch_tokens", "learning_rate", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip", "max_steps", "max_minutes",
-    "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume", "init_from",
+    "attention", "checkpoint_layers", "batch_tokens", "learning_rate", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip",
+    "max_steps", "max_minutes", "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume", "init_from",
 ]
 LEAST = {
     "seed": 0, "batch_tokens": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0, "grad_clip": 0, "max_steps": 1,

@@ -216,7 +216,7 @@ def test_a_newer_flash_attention_is_used_where_it_is_installed_and_fits(monkeypa
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name in installed or None)
     monkeypatch.setattr(torch.nn.attention, "activate_flash_attention_impl", calls.append)
     for how in HOW:
-        attention.prepare(how)
+        attention.set_up(how)
     assert calls == 2 * activated  # for auto and varlen
 
 
