@@ -4,13 +4,13 @@ Training beside torch.nn.Transformer: useful tokens a second, use of the hardwar
     python bench.py train [config/file.py] [--key=value ...]      config/qed.py unless named; about 5 minutes on two cores
 
 Three trainings of one shape, step by step in turn: (a) torch.nn.Transformer on padded batches of random rows, (b) the same on
-batches of rows of like length, (c) this project; on a GPU also with padding and SDPA instead of varlen, and compiled. A step is forward, backward and AdamW, in bf16 on a GPU, in fp32 on a CPU. Rows are
-made up (longest row 256 to 2,048 tokens on each side; source and target lengths go together and spread as in the QED and QCD sets), and
-those of data_dir where it holds a data set. Useful tokens are those of the rows, no padding. MFU: operations that the rows need
-(throughput.py) over those that the device could do in that time: by its data sheet on a GPU, in a large matrix product on a CPU,
-where seconds are user CPU time on all cores. Then memory against length, one row at a time.
+batches of rows of like length, (c) this project; on a GPU also with padding and SDPA instead of varlen, and compiled. A step is
+forward, backward and AdamW, in bf16 or fp16 on a GPU, in fp32 on a CPU. Rows are made up (longest row 256 to 2,048 tokens on each
+side; source and target lengths go together and spread as in the QED and QCD sets), and those of data_dir where it holds a data set.
+Useful tokens are those of the rows, no padding. MFU: operations that the rows need (hardware.py) over those that the device could do
+in that time: by its data sheet on a GPU, in a large matrix product on a CPU, where seconds are user CPU time on all cores. Then
+memory against length, one row at a time.
 """
-import contextlib
 import ctypes
 import gc
 import os
@@ -28,8 +28,8 @@ import torch.nn.functional as F
 
 from batches import Packed, collate, length_batches, load_split
 from configurator import load_settings
+from hardware import find_dtype, peak_flops, training_flops
 from model import ModelConfig, Transformer, find_device
-from throughput import peak_flops, training_flops
 from tokenizer import BOS, EOS, PAD, Tokenizer, build_vocabulary
 
 SIZES = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff", "dropout"]
@@ -93,9 +93,13 @@ def even_share(batches, packed, count):
     return [ordered[int((i + 0.5) * len(ordered) / count)] for i in range(count)]
 
 
+def autocast(device):
+    dtype = find_dtype("auto", device)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
 def train_step(model, optimizer, src, tgt):
-    half = torch.autocast("cuda", torch.bfloat16) if src.is_cuda else contextlib.nullcontext()
-    with half:
+    with autocast(src.device):
         loss = F.cross_entropy(model(src, tgt[:, :-1]).flatten(0, 1), tgt[:, 1:].flatten(), ignore_index=PAD)
     optimizer.zero_grad()
     loss.backward()
@@ -116,7 +120,7 @@ def seconds(device):
 def measured_peak(device):
     """FLOP/s of the data sheet, or, on a CPU, FLOP per second of user CPU time in the best of ten fp32 products of 2048 x 2048 matrices."""
     if device.type == "cuda":
-        return peak_flops(device, torch.bfloat16)
+        return peak_flops(device, find_dtype("auto", device))
     a, b = torch.randn(2, 2048, 2048)
     best = float("inf")
     for _ in range(10):
@@ -150,19 +154,23 @@ def resident(name):
     return 1024 * int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
+def sizes(settings):
+    return [getattr(settings, key) for key in SIZES]
+
+
 def compare(name, packed, vocabulary, settings, device, peak):
     """One line of the first table."""
-    sizes = {key: getattr(settings, key) for key in SIZES}
     src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)  # (rows,) each
-    config = ModelConfig(*vocabulary, int(src.max()), int(tgt.max()) + 1, **sizes)
+    config = ModelConfig(*vocabulary, int(src.max()), int(tgt.max()) + 1, *sizes(settings))
     count = 2 if device.type == "cpu" else 16
-    random, alike = random_batches(packed, settings.batch_tokens, settings.seed), length_batches(packed, settings.batch_tokens, settings.seed)
+    random, alike = (compose(packed, settings.batch_tokens, settings.seed) for compose in (random_batches, length_batches))
     random, alike = (even_share(batches, packed, min(count, len(batches))) for batches in (random, alike))
     runs = {"a": (Peer(config), random), "b": (Peer(config), alike), "c": (Transformer(config, settings.attention), alike)}
     if device.type == "cuda":
         runs["c, sdpa"] = Transformer(config, "sdpa"), alike
         runs["c compiled"] = torch.compile(Transformer(config, settings.attention).to(device), dynamic=True), alike
-    runs = {key: (model.to(device), torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True), batches) for key, (model, batches) in runs.items()}
+    runs = {key: (model.to(device), torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True), batches)
+            for key, (model, batches) in runs.items()}
 
     used = {key: 0.0 for key in runs}  # seconds
     memory = {key: 0 for key in runs}
@@ -197,8 +205,7 @@ def memory_of_one_row(settings, device):
     """The second table: MB of one forward and backward pass over a single row."""
     print("\nMB of one forward and backward pass over one row, without weights and gradients")
     print(f"{'source':>7} {'target':>7} {'(a), (b)':>10} {'(c)':>10} {'(c), checkpoint_layers':>24}")
-    sizes = {key: getattr(settings, key) for key in SIZES}
-    config = ModelConfig(VOCABULARY, VOCABULARY, *(2 * [1 + max(*LONGEST, *EW_LIMITS)]), **sizes)
+    config = ModelConfig(VOCABULARY, VOCABULARY, *(2 * [1 + max(*LONGEST, *EW_LIMITS)]), *sizes(settings))
     models = [Peer(config), Transformer(config, settings.attention), Transformer(config, settings.attention, checkpoint_layers=True)]
     models = [(model.to(device), torch.optim.SGD(model.parameters(), lr=0.0)) for model in models]
     for s, t in [*((length, length) for length in LONGEST), EW_LIMITS]:
@@ -207,15 +214,15 @@ def memory_of_one_row(settings, device):
         for model, optimizer in models:
             for parameter in model.parameters():
                 parameter.grad = torch.zeros_like(parameter)
-            half = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
 
             def work():
-                with half:
+                with autocast(device):
                     loss = F.cross_entropy(model(src, tgt[:, :-1]).flatten(0, 1), tgt[:, 1:].flatten())
                 loss.backward()
             used.append(peak_of(device, work))
             optimizer.zero_grad()
-        print(f"{s:7} {t:7} {used[0] / 1e6:10,.0f} {used[1] / 1e6:10,.0f} {used[2] / 1e6:24,.0f}" if None not in used else "not known here")
+        shown = [f"{taken / 1e6:,.0f}" if taken is not None else "not known" for taken in used]
+        print(f"{s:7} {t:7} {shown[0]:>10} {shown[1]:>10} {shown[2]:>24}")
 
 
 def main(argv):
@@ -225,7 +232,9 @@ def main(argv):
     device = find_device(settings.device)
     torch.manual_seed(settings.seed)
     peak = measured_peak(device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads, per second of user CPU time"
+    where = f"CPU, {torch.get_num_threads()} threads, per second of user CPU time"
+    if device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
     print(f"{where}; peak {peak / 1e9:,.0f} GFLOP/s; load {os.getloadavg()[0]:.1f}" if peak else f"{where}; peak not known")
     print(f"{'longest row':>12}  {'':10} {'padding':>7} {'tokens/s':>10} {'MFU':>6} {'MB a step':>9}")
     for longest in LONGEST:

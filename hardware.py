@@ -1,7 +1,9 @@
-"""How well the hardware is used: floating-point operations that training needs, what the device could do, memory."""
+"""What a device can do and how well training uses it: precision, floating-point operations, memory."""
 import resource
 
 import torch
+
+from files import InputError
 
 # Dense matrix products in bf16 or fp16 with fp32 sums, FLOP/s, from NVIDIA's data sheets of each device (where a sheet quotes
 # structured sparsity, half of it). First match on the device's name counts.
@@ -9,6 +11,18 @@ PEAK = (
     ("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("H100", 989e12), ("H200", 989e12), ("GH200", 989e12), ("B200", 2250e12),
     ("A100", 312e12), ("A10G", 70e12), ("A10", 125e12), ("A40", 150e12), ("L40S", 362e12), ("L4", 121e12), ("V100", 125e12), ("T4", 65e12),
 )
+
+
+def find_dtype(name, device):
+    """torch.dtype of the setting `dtype`: what matrix products are computed in; weights and their updates are always fp32."""
+    if name == "auto":
+        if device.type == "cpu":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    known = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+    if name not in known:
+        raise InputError(f"dtype: got {name!r}, wanted auto, {', '.join(known)}")
+    return known[name]
 
 
 def training_flops(config, src, tgt):
