@@ -1,5 +1,6 @@
 """Attention: every way of computing it against the formula, on rows packed end to end; gradients with and without kept activations."""
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -193,6 +194,16 @@ def test_checkpointed_layers_keep_less():
     for on in (False, True):
         keeps[on] = kept_for_backward(Transformer(ModelConfig(**SIZES), checkpoint_layers=on), *batch([(256, 256)]))[0]
     assert keeps[True] < 0.5 * keeps[False]
+
+
+def test_torch_compile_makes_one_graph_of_a_layer():
+    torch.manual_seed(0)
+    model = Transformer(ModelConfig(**SIZES)).double().eval()
+    rows = rows_of([7, 1, 10])
+    x, rotary = torch.randn(18, SIZES["d_model"], dtype=torch.double), model.rotary(0, 10)[:, rows.position()]
+    see = partial(attend_packed, queries=rows, keys=rows)
+    compiled = torch.compile(model.encoder[0], backend="eager", fullgraph=True)
+    assert close(compiled(x, rotary, see), model.encoder[0](x, rotary, see))
 
 
 def test_an_unknown_attention_is_one_clear_line():
