@@ -1,6 +1,8 @@
 """How fast: each measurement beside a named peer, on one core.
 
     python bench.py [data]
+    python bench.py train [config/file.py] [--key=value ...]     training beside torch.nn.Transformer, see bench_train.py
+    python bench.py decode                                       decoding beside Hugging Face and CTranslate2, see bench_decode.py
 
 data: milliseconds a row for generating, squaring and verifying QED, QCD and electroweak diagrams, beside the milliseconds that the
 design of this project quotes for MARTY; rows a second of the tokenizer with its cache of factors, beside its plain lexer in the same run (median of five rounds).
@@ -13,7 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import bench_train
 from batches import load_split
+from bench_decode import bench_decode
 from files import InputError, main_guard, write_rows
 from physics.theory import THEORIES
 from processes import list_processes
@@ -61,11 +65,15 @@ def bench_tokenizer(copies=8):
 
 
 def main():
+    if sys.argv[1:2] == ["train"]:
+        return bench_train.main(sys.argv[2:])
+    if sys.argv[1:] == ["decode"]:
+        return bench_decode()
     if sys.argv[1:] not in ([], ["data"]):
         if "--help" in sys.argv or "-h" in sys.argv:
             print(__doc__.strip())
             return
-        raise InputError(f"bench.py {' '.join(sys.argv[1:])}: no such benchmark; there is: data")
+        raise InputError(f"bench.py {' '.join(sys.argv[1:])}: no such benchmark; there are: data, train, decode")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     bench_data()
     bench_tokenizer()

@@ -3,10 +3,14 @@ The one encoder-decoder transformer: amplitude tokens in, tokens of the squared 
 
 Layers are pre-norm (Xiong et al. 2020, arXiv 2002.04745): they bear a high learning rate after a short warm-up. Positions are
 rotary (Su et al. 2021, arXiv 2104.09864): after 800 steps on the public QED set the validation loss was 0.05, with
-learned positions 0.13, for 3% more time a step; and no table bounds the length. All attention goes through `attend`;
-generate.py, which writes token by token, hands the same layers an `attend` that remembers.
+learned positions 0.13, for 3% more time a step; and no table bounds the length.
 
-Shapes: B rows, S source tokens, T target tokens, V target vocabulary, d = d_model, H heads of width h = d / H.
+The layers know nothing of rows and masks: they take tokens (..., d), and what a query sees is the business of the `attend` that
+they are given. Training packs all rows of a batch end to end, (N, d), and computes nothing for padding; generate.py, which writes
+token by token, hands the same layers an `attend` that remembers. attention.py has the kernels.
+
+Shapes: B rows, S source tokens, T target tokens, V target vocabulary, d = d_model, H heads of width h = d / H; in training N
+source tokens and M target tokens in all rows together.
 """
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +19,11 @@ from itertools import repeat
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
+from attention import attend, attend_packed, find_rows, set_up
 from files import InputError
-from tokenizer import PAD
+from tokenizer import EOS, PAD
 
 
 @dataclass
@@ -56,18 +62,6 @@ def find_device(name):
     return device
 
 
-def attend(q, k, v, mask=None, causal=False):
-    """
-    Attention softmax(q k^T / sqrt(h)) v (Vaswani et al. 2017, arXiv 1706.03762, eq. 1).
-
-    q: (B, T, H, h); k, v: (B, S, H, h); mask: broadcasts to (B, H, T, S), True where a key may be seen, or None for all.
-    causal: query t sees keys 0..t. Returns (B, T, H, h). The one place where a faster kernel goes in.
-    No dropout on the weights: it would rule out the fused kernels, and the residual branches have theirs.
-    """
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).transpose(1, 2)
-
-
 def rotary_table(positions, width):
     """Cosine and sine of the angle position / 10000^(2i / width). positions: (T,) -> (2, T, 1, width / 2), in double precision."""
     frequency = 10000.0 ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.double) / width)
@@ -79,7 +73,7 @@ def rotate(x, rotary):
     """Turn the pairs (x_i, x_{i + h/2}) by their position's angle. x: (..., T, H, h); rotary: (2, T, 1, h / 2)."""
     cos, sin = rotary
     a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x.dtype)  # bf16 would blur the angles of far positions
 
 
 class SelfAttention(nn.Module):
@@ -90,8 +84,8 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
 
     def forward(self, x, rotary, attend):
-        """x: (B, T, d) -> (B, T, d). What a query sees is the business of `attend`, from q, k, v (B, T, H, h) to (B, T, H, h)."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)  # (B, T, H, h) each
+        """x: (..., d) -> (..., d). `attend` takes q, k, v (..., H, h) to (..., H, h)."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)  # (..., H, h) each
         return self.out(attend(rotate(q, rotary), rotate(k, rotary), v).flatten(-2))
 
 
@@ -104,7 +98,7 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
 
     def keys_values(self, memory):
-        """memory (B, S, d) -> two of (B, S, H, h): computed once, however many target tokens follow."""
+        """memory (..., d) -> two of (..., H, h): computed once, however many target tokens follow."""
         return self.kv(memory).unflatten(-1, (2, self.heads, -1)).unbind(-3)
 
     def forward(self, x, keys_values, attend):
@@ -129,7 +123,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x, rotary, attend):
-        """x: (B, S, d) -> (B, S, d)"""
+        """x: (..., d) -> (..., d)"""
         x = x + self.dropout(self.attention(self.norm1(x), rotary, attend))
         return x + self.dropout(self.mlp(self.norm2(x)))
 
@@ -142,16 +136,21 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x, rotary, attend, keys_values, attend_source):
-        """x: (B, T, d) -> (B, T, d): the targets see each other through `attend`, the source's `keys_values` through `attend_source`."""
+        """x: (..., d) -> (..., d): the targets see each other through `attend`, the source's `keys_values` through `attend_source`."""
         x = x + self.dropout(self.attention(self.norm1(x), rotary, attend))
         x = x + self.dropout(self.cross(self.norm2(x), keys_values, attend_source))
         return x + self.dropout(self.mlp(self.norm3(x)))
 
 
 class Transformer(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config, attention="auto", checkpoint_layers=False):
+        """
+        attention: see attention.py. checkpoint_layers: in training the activations inside the layers are not kept but computed again
+        for the gradients. Neither changes what the model computes, so neither is part of its architecture.
+        """
+        set_up(attention)
         super().__init__()
-        self.config = config
+        self.config, self.attention, self.checkpoint_layers = config, attention, checkpoint_layers
         self.src_embedding = nn.Embedding(config.src_vocab, config.d_model)
         self.tgt_embedding = nn.Embedding(config.tgt_vocab, config.d_model)
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
@@ -168,30 +167,39 @@ class Transformer(nn.Module):
     def encode(self, src):
         """src (B, S), padded with PAD -> memory (B, S, d) and its mask (B, 1, 1, S), True at tokens."""
         mask = (src != PAD)[:, None, None, :]
-        see = partial(attend, mask=mask)
-        rotary = self.rotary(0, src.shape[1])
-        x = self.dropout(self.src_embedding(src))  # (B, S, d)
+        return self.read(src, self.rotary(0, src.shape[1]), partial(attend, mask=mask)), mask
+
+    def read(self, src, rotary, see):
+        """src (...) -> memory (..., d). see: how sources attend to sources."""
+        x = self.dropout(self.src_embedding(src))  # (..., d)
         for layer in self.encoder:
-            x = layer(x, rotary, see)
-        return self.encoder_norm(x), mask
+            x = self.run(layer, x, rotary, see)
+        return self.encoder_norm(x)
 
     def decode(self, tgt, rotary, sees, keys_values, see_source):
         """
-        tgt (B, T) -> logits (B, T, V) of the token after each.
+        tgt (...) -> logits (..., V) of the token after each.
 
         sees, keys_values: for each layer how targets attend to targets, and what it reads of the source (see DecoderLayer).
         """
-        x = self.dropout(self.tgt_embedding(tgt))  # (B, T, d)
+        x = self.dropout(self.tgt_embedding(tgt))  # (..., d)
         for layer, see, pair in zip(self.decoder, sees, keys_values):
-            x = layer(x, rotary, see, pair, see_source)
+            x = self.run(layer, x, rotary, see, pair, see_source)
         return self.head(self.decoder_norm(x))
 
+    def run(self, layer, *inputs):
+        return checkpoint(layer, *inputs, use_reentrant=False) if self.checkpoint_layers and self.training else layer(*inputs)
+
     def forward(self, src, tgt):
-        """src (B, S), tgt (B, T) that begins with BOS -> logits (B, T, V) of the token after each."""
-        memory, mask = self.encode(src)
-        see = partial(attend, causal=True)  # padding comes last, so that causality hides it
-        keys_values = [layer.cross.keys_values(memory) for layer in self.decoder]
-        return self.decode(tgt, self.rotary(0, tgt.shape[1]), repeat(see), keys_values, partial(attend, mask=mask))
+        """src (B, S), padded with PAD, tgt (B, T) that begins with BOS -> logits (B, T, V) of the token after each; after EOS: 0."""
+        sources, targets = find_rows(src != PAD), find_rows((tgt == EOS).cumsum(1) == 0)
+        rotary = self.rotary(0, max(src.shape[1], tgt.shape[1]))
+        see = partial(attend_packed, how=self.attention)
+        memory = self.read(sources.pack(src), rotary[:, sources.position()], partial(see, queries=sources, keys=sources))  # (N, d)
+        logits = self.decode(
+            targets.pack(tgt), rotary[:, targets.position()], repeat(partial(see, queries=targets, keys=targets, causal=True)),
+            [layer.cross.keys_values(memory) for layer in self.decoder], partial(see, queries=targets, keys=sources))  # (M, V)
+        return targets.pad(logits)
 
 
 def initialise(module):

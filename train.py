@@ -49,7 +49,8 @@ from tokenizer import PAD, Tokenizer, build_vocabulary
 ARCHITECTURE = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff"]
 SETTINGS = [
     "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len", "rename_particles",
-    *ARCHITECTURE, "dropout", "batch_tokens", "accumulate", "optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay",
+    *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens", "accumulate", "optimizer", "learning_rate", "schedule",
+    "warmup_steps", "weight_decay",
     "beta1", "beta2", "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks", "max_steps", "max_minutes",
     "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume", "resume_best", "init_from", "wandb_mode",
     "wandb_project", "list", "plot",
@@ -137,7 +138,8 @@ def train(settings, world):
         if sizes[name] != state["model_config"][name]:
             raise InputError(f"{name}: {sizes[name]} in the settings, {state['model_config'][name]} in the checkpoint to go on from; "
                              "these must agree")
-    model = Transformer(config).to(device)  # what checkpoints hold; `net` is the same weights in the wrappers of training
+    # what checkpoints hold; `net` is the same weights in the wrappers of training
+    model = Transformer(config, settings.attention, settings.checkpoint_layers).to(device)
     if state:
         model.load_state_dict(state["model"] if resumed else checkpoint.weights(state))
     optimizers = optim.make_optimizers(model, settings)

@@ -40,6 +40,8 @@ encoder_layers = 3  # layers of the encoder
 decoder_layers = 3  # layers of the decoder
 d_ff = 1024  # hidden width of the MLP
 dropout = 0.1  # dropout rate of the embeddings and of every residual branch
+attention = "auto"  # "varlen": one kernel for rows of all lengths (GPU, bf16 or fp16), "sdpa", "reference" (slow); "auto": varlen or else sdpa
+checkpoint_layers = False  # less memory in training, a quarter more time: activations inside the layers are computed again for the gradients
 
 # train.py
 batch_tokens = 8192  # tokens in a micro-batch, source and target with their padding

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from files import InputError
-from model import ModelConfig, Transformer, attend, find_device, rotary_table, rotate
+from attention import attend
+from model import ModelConfig, Transformer, find_device, rotary_table, rotate
 from tokenizer import PAD
 
 SIZES = dict(src_vocab=20, tgt_vocab=15, src_max_len=64, tgt_max_len=64, d_model=32, heads=4, encoder_layers=2,
