@@ -50,8 +50,8 @@ ARCHITECTURE = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff"]
 SETTINGS = [
     "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len", "rename_particles",
     *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens", "accumulate", "optimizer", "learning_rate", "schedule",
-    "warmup_steps", "weight_decay",
-    "beta1", "beta2", "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks", "max_steps", "max_minutes",
+    "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks",
+    "max_steps", "max_minutes",
     "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume", "resume_best", "init_from", "wandb_mode",
     "wandb_project", "list", "plot",
 ]

@@ -22,6 +22,15 @@ def data(tmp_path_factory):
     return make_data(tmp_path_factory.mktemp("data"))
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As each of the ranks has: sums over other threads are other sums, in the last digit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def run(ranks, script, data, out_dir, *flags):
     """Train on so many gloo ranks; returns what was printed."""
     process, lines = torchrun(ranks, script, f"--data_dir={data}", f"--out_dir={out_dir}", *SMALL, *flags)
