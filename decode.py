@@ -15,7 +15,7 @@ answered: the same command goes on after a crash. The columns: row (counted from
     rank         which candidate the answer is, the most probable is 1
 then sqamp where the input has it, and with --n_best candidates, a JSON list of [text, logprob, status]. The status is
     verified     the answer is the square: verify.py found both sides equal at random momenta, proof.py in exact arithmetic
-    computed     no candidate was right; physics/square.py computed the square (--fallback)
+    computed     no candidate was right; physics/square.py computed the square (--fallback), verified like the others
     unverified   no candidate is right, this is the most probable one
     unchecked    nobody looked (without --verify)
     unfinished   the most probable answer was not complete at tgt_max_len tokens
@@ -29,12 +29,15 @@ An amplitude that cannot be read stops no other row; a file that is no CSV does.
 import collections
 import contextlib
 import csv
+import fcntl
+import glob
 import hashlib
 import heapq
 import itertools
 import json
 import math
 import os
+import re
 import sys
 import zlib
 from pathlib import Path
@@ -62,6 +65,7 @@ SEARCH = ["beam", "beam_size", "length_penalty", "samples", "temperature", "top_
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "amp", *SEARCH, "n_best", "batch_rows", "max_rows", "device", "dtype"]
 CERTAINTY = ["logprob", "token_mean", "token_min", "margin", "agreement"]
 COLUMNS = ["row", "amp", "prediction", "logprob", "status", *CERTAINTY[1:], "rank"]
+MOST = 1000                     # candidates of a row
 WINDOW = 8                      # batches read together, so that amplitudes of like length meet in one
 
 
@@ -132,7 +136,7 @@ def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples
                     texts.setdefault(loaded.tokenizer.decode_sqamp(hypothesis.ids, fermions), hypothesis)
                 answers[k] = choose(window[k], texts, check, agree)
         if fallback:
-            compute([(window[k], k) for k in sources if answers[k].status in ("unverified", "unfinished")], answers)
+            compute([(amp, k) for k, amp in enumerate(window) if isinstance(amp, str) and answers[k].status != "verified"], answers)
         yield from (answers[k] for k in range(len(window)))
 
 
@@ -144,11 +148,11 @@ def random_numbers(amp, seed, samples, longest):
 def choose(amp, texts, check, agree):
     """The Answer among the candidates. texts: {text: Hypothesis}, the most probable first."""
     candidates = [[text, hypothesis.logprob, "unchecked" if hypothesis.finished else "unfinished"] for text, hypothesis in texts.items()]
-    chosen, values, reason = None, {}, ""
+    chosen, values, reason = None, {}, ""                                                   # values: {candidate: number, or "right"}
     for k, candidate in enumerate(candidates):
         if candidate[2] == "unchecked" and (agree or check and chosen is None):
             verdict = verify(amp, candidate[0])
-            values[k] = verdict.square                                                      # NaN where it is unreadable
+            values[k] = "right" if verdict else verdict.square                              # NaN where it is unreadable
             if check:
                 doubt = verdict.reason or disprove(amp, candidate[0])
                 candidate[2] = "unverified" if doubt else "verified"
@@ -173,19 +177,22 @@ def disprove(amp, sqamp):
 
 
 def agreement(candidates, values, chosen):
-    """Share of the finished candidates' probability that is on texts with the value of the chosen one. values: {candidate: number}"""
+    """Share of the finished candidates' probability that is on texts with the value of the chosen one."""
     weights = {k: math.exp(candidates[k][1]) for k in values}
-    right = values.get(chosen, math.nan)
-    equal = [weights[k] for k, value in values.items() if abs(value - right) <= 1e-9 * abs(right)]
+    mine = values.get(chosen, math.nan)
+    equal = [weights[k] for k, value in values.items()
+             if (value == mine if "right" in (value, mine) else abs(value - mine) <= 1e-9 * abs(mine))]
     return sum(equal) / sum(weights.values()) if equal else 0.0
 
 
 def compute(questions, answers):
-    """Replace answers[k] by the computed square, for each (amp, k). One FORM process for all."""
-    for (_, k), result in zip(questions, square_many([amp for amp, _ in questions])):
-        if isinstance(result, str):
-            answers[k] = answers[k]._replace(prediction=result, status="computed", rank=0, reason="", logprob=math.nan, token_mean=math.nan,
-                                             token_min=math.nan, margin=math.nan, agreement=math.nan)
+    """Replace answers[k] by the computed square, for each (amp, k), where it is proven right. One FORM process for all."""
+    for (amp, k), result in zip(questions, square_many([amp for amp, _ in questions])):
+        doubt = str(result) if isinstance(result, InputError) else verify(amp, result).reason or disprove(amp, result)
+        if doubt:
+            answers[k] = answers[k]._replace(reason=f"{answers[k].reason}; not computed: {doubt}".removeprefix("; "))
+        else:
+            answers[k] = Answer(result, *[math.nan] * 5, 0, "computed", "", answers[k].candidates)
 
 
 def pad(rows):
@@ -203,6 +210,9 @@ def search_options(settings):
             raise InputError(f"{name}: got {getattr(settings, name)}, wanted at least {least}")
     if settings.temperature <= 0:
         raise InputError(f"temperature: got {settings.temperature}, wanted more than 0; greedy decoding is what there is without --samples")
+    for name in ("beam_size", "samples"):
+        if getattr(settings, name) > MOST:
+            raise InputError(f"{name}: got {getattr(settings, name)}, wanted at most {MOST}")
     if not 0 < settings.top_p <= 1:
         raise InputError(f"top_p: got {settings.top_p}, wanted more than 0 and at most 1")
     if settings.beam and settings.samples:
@@ -234,8 +244,8 @@ def prediction_row(number, row):
     return row | figures | {"row": number, "candidates": json.dumps(row["candidates"])}
 
 
-def decode_share(loaded, path, settings, options, part, fingerprint, world):
-    """Append the answers to this process's share of the rows to `part`, a file of JSON lines that begins with the fingerprint.
+def decode_share(loaded, path, settings, options, file, fingerprint, world):
+    """Append the answers to this process's share of the rows to a part: an open file of JSON lines that begins with the fingerprint.
 
     What is there already, from the same fingerprint, is gone on with from its last whole window of rows, so that every row meets the
     same others in its batch and the answers are to the last digit those of a run that was not interrupted.
@@ -243,37 +253,49 @@ def decode_share(loaded, path, settings, options, part, fingerprint, world):
     window = WINDOW * settings.batch_rows
     rows = read_input(path, ("amp",), settings.max_rows)
     mine = ((number, line, row) for number, (line, row) in enumerate(rows, 1) if (number - 1) // window % world.size == world.rank)
-    done = cut_part(part, fingerprint, window)
+    done = cut_part(file, fingerprint, window)
     total = count_lines(path)
     total = total and min(total - 1, settings.max_rows or total) // world.size
-    with open(part, "a", encoding="utf-8") as file, tqdm(total=total, initial=done, unit=" rows", disable=None if world.rank == 0 else True) as bar:
-        if file.tell() == 0:
-            file.write(fingerprint + "\n")
+    with tqdm(total=total, initial=done, unit=" rows", disable=None if world.rank == 0 else True) as bar:
         rows, questions = itertools.tee(itertools.islice(mine, done, None))                 # decode reads ahead, by a window of rows
         answers = decode(loaded, (row["amp"] for _, _, row in questions), **options)
         for count, ((number, line, row), answer) in enumerate(zip(rows, answers), 1):
             if answer.status == "unreadable":
                 tqdm.write(f"{path}:{line}: {answer.reason}", file=sys.stderr)
-            file.write(json.dumps(prediction_row(number, row | answer._asdict())) + "\n")
+            file.write(json.dumps(prediction_row(number, row | answer._asdict())).encode() + b"\n")
             bar.update()
             if count % window == 0:
                 file.flush()
                 os.fsync(file.fileno())
+    file.flush()
 
 
-def cut_part(part, fingerprint, window):
-    """Cut a part to its whole windows of rows and return how many rows these are; to nothing if it is of another fingerprint."""
-    if not part.exists():
+def hold(part):
+    """Open a part for reading and writing; nobody else can while it is open. InputError if somebody does."""
+    file = open(part, "ab+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"{part}: another decode.py writes there; wait for its end, or name another --output") from None
+    except OSError:                                                                         # a file system without locks
+        pass
+    return file
+
+
+def cut_part(file, fingerprint, window):
+    """Cut a part to its whole windows of rows, or to its first line if that is another, and return how many rows these are."""
+    count = rows = 0
+    file.seek(0)
+    if file.readline() != fingerprint.encode() + b"\n":
+        file.truncate(0)
+        file.write(fingerprint.encode() + b"\n")
         return 0
-    with open(part, "rb+") as file:
-        count = whole = rows = 0
-        if file.readline() == fingerprint.encode() + b"\n":
-            whole = file.tell()
-            while file.readline().endswith(b"\n"):
-                count += 1
-                if count % window == 0:
-                    whole, rows = file.tell(), count
-        file.truncate(whole)
+    whole = file.tell()
+    while file.readline().endswith(b"\n"):
+        count += 1
+        if count % window == 0:
+            whole, rows = file.tell(), count
+    file.truncate(whole)
     return rows
 
 
@@ -287,19 +309,20 @@ def join_parts(parts, output, columns):
         for row in heapq.merge(*(map(json.loads, itertools.islice(lines, 1, None)) for lines in files), key=lambda row: row["row"]):
             writer.writerow(row)
             counts[row["status"]] += 1
-    for part in parts:
+    for part in output.parent.glob(f"{glob.escape(output.name)}.part-*-of-*"):              # also those of another number of processes
         part.unlink()
     return counts
 
 
-def fingerprint_of(ckpt, path, settings):
+def fingerprint_of(loaded, ckpt, path, settings):
     """What an answer depends on, as text: half a run is gone on with only where this is the same."""
     digests = []
     for name in (ckpt, path):
         with open(name, "rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     names = (*SEARCH, "batch_rows", "max_rows", "dtype")
-    return json.dumps([*digests, {name: getattr(settings, name) for name in names}])
+    weight = loaded.model.tgt_embedding.weight
+    return json.dumps([*digests, weight.device.type, str(weight.dtype), {name: getattr(settings, name) for name in names}])
 
 
 def decode_file(loaded, ckpt, path, output, settings, options, world):
@@ -311,10 +334,11 @@ def decode_file(loaded, ckpt, path, output, settings, options, world):
         pass
     parts = [output.with_name(f"{output.name}.part-{rank}-of-{world.size}") for rank in range(world.size)]
     output.parent.mkdir(parents=True, exist_ok=True)
-    decode_share(loaded, path, settings, options, parts[world.rank], fingerprint_of(ckpt, path, settings), world)
-    wait(world)
-    if world.rank == 0:
-        return join_parts(parts, output, COLUMNS + ["sqamp"] * ("sqamp" in first) + ["candidates"] * settings.n_best)
+    with hold(parts[world.rank]) as file:
+        decode_share(loaded, path, settings, options, file, fingerprint_of(loaded, ckpt, path, settings), world)
+        wait(world)
+        if world.rank == 0:
+            return join_parts(parts, output, COLUMNS + ["sqamp"] * ("sqamp" in first) + ["candidates"] * settings.n_best)
 
 
 def answer_one(loaded, amp, options):
@@ -335,14 +359,17 @@ def answer_one(loaded, amp, options):
 def main(argv=None):
     settings = load_settings(__doc__, KEYS, argv)
     options = search_options(settings)
+    if "--amp=" in (sys.argv[1:] if argv is None else argv):
+        raise InputError("--amp=: no amplitude")
     ckpt = checkpoint.find(settings)
     if settings.amp:
         loaded = load(ckpt, settings.device, settings.dtype)
-        return answer_one(loaded, sys.stdin.read().strip() if settings.amp == "-" else settings.amp, options | {"check": True})
+        amp = sys.stdin.buffer.read().decode("utf-8", "replace").strip() if settings.amp == "-" else settings.amp
+        return answer_one(loaded, amp, options | {"check": True})
     with join(settings.device) as world:
         loaded = load(ckpt, world.device, settings.dtype)
         path = Path(settings.input or data_folder(settings, loaded) / "test.csv")
-        own = "predictions.csv" if not settings.input else f"{path.name.split('.')[0]}.predictions.csv"
+        own = "predictions.csv" if not settings.input else re.sub(r"(\.csv|\.txt)?(\.gz)?$", ".predictions.csv", path.name, count=1)
         output = Path(settings.output or ckpt.with_name(own))
         if output.is_dir():
             raise InputError(f"output: {output} is a folder, a file is expected")

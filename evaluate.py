@@ -55,11 +55,11 @@ def verdict_of(row):
     """One of the keys of SHOWN."""
     if row["status"] in (UNFINISHED, UNREADABLE):
         return row["status"]
-    if row["prediction"] == row["sqamp"]:
+    if row["prediction"] == row["sqamp"] and row["status"] != "computed":
         return RIGHT
-    if row["status"] == "unchecked":
-        return OTHERWISE if verify(row["amp"], row["prediction"]).status == "right" else WRONG
-    return OTHERWISE if row["status"] in PROVEN else WRONG
+    if row["status"] == "computed":                                           # by FORM: all that the model had to say was wrong
+        return WRONG
+    return OTHERWISE if verify(row["amp"], row["prediction"]) else WRONG
 
 
 def accuracies(rows):
@@ -243,6 +243,8 @@ def shorten(text, width, middle):
 def main(argv=None):
     settings = load_settings(__doc__, KEYS, argv)
     options = search_options(settings)
+    if settings.fallback:
+        raise InputError("fallback: what FORM computes says nothing about the model; decode.py has it")
     answered = settings.input and "prediction" in next(read_input(settings.input, ("amp", "sqamp"), 1))[1]
     ckpt = None if answered else checkpoint.find(settings)
     loaded = None if answered else load(ckpt, settings.device, settings.dtype)

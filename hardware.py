@@ -21,7 +21,7 @@ def find_dtype(name, device):
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     known = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     if name not in known:
-        raise InputError(f"dtype: got {name!r}, wanted auto, {', '.join(known)}")
+        raise InputError(f"dtype: got {name!r}, wanted auto, {', '.join(known)}, or int8 to decode on a CPU")
     return known[name]
 
 

@@ -19,17 +19,20 @@ def main():
     rows = [row for path in sys.argv[1:] for _, row in read_rows(path, ("amp", "candidates"))]
     counts = collections.Counter()
     for row, square in zip(rows, square_many([row["amp"] for row in rows])):
+        if isinstance(square, InputError):
+            counts["unreadable"] += 1
+            continue
         masses = [mass_of(leg.name) for leg in legs_of(expand(parse(row["amp"])))]
         for text, _, status in json.loads(row["candidates"]):
             if status in ("verified", "unverified"):
                 try:
                     right = equal(parse(text), parse(square), masses)
-                except (InputError, ArithmeticError, KeyError, AssertionError):              # no formula at all
+                except (InputError, ArithmeticError, KeyError):                              # no formula of these momenta
                     right = False
                 counts[status, right] += 1
                 if right != (status == "verified"):
                     print(f"{status}, but {'right' if right else 'wrong'}: {text}\n  {row['amp']}")
-    print(f"{len(rows)} rows; verified: {counts['verified', True]} right, {counts['verified', False]} wrong; "
+    print(f"{len(rows)} rows, {counts['unreadable']} unreadable; verified: {counts['verified', True]} right, {counts['verified', False]} wrong; "
           f"unverified: {counts['unverified', False]} wrong, {counts['unverified', True]} right")
     return counts["verified", False] + counts["unverified", True] > 0
 

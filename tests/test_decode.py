@@ -194,6 +194,8 @@ def test_spellings_of_one_polynomial_agree(candidates):
     answer = choose(amp, texts, check=True, agree=True)
     assert answer.agreement == pytest.approx((0.3 + 0.2) / (0.4 + 0.3 + 0.2 + 0.1))
     assert choose(amp, texts, check=False, agree=True).agreement == pytest.approx(0.4)
+    same = {text: texts[text] for text in list(texts)[1:3]} | {f"{list(texts)[1]}*m_t/m_t": hypothesis(0.1)}      # one more symbol
+    assert choose(amp, same, check=True, agree=True).agreement == pytest.approx(1)
 
 
 def test_an_unfinished_candidate_is_never_checked_and_a_right_one_behind_it_is_found(run):
@@ -210,6 +212,13 @@ def test_fallback_computes_what_the_model_does_not_know(run, loaded):
     assert (computed.status, computed.rank, verified.status) == ("computed", 0, "verified")
     assert verify(amps[0], computed.prediction) and math.isnan(computed.logprob)
     assert [status for _, _, status in computed.candidates] == ["unverified"] * 3
+
+
+def test_fallback_computes_what_the_model_cannot_read_and_says_what_cannot_be_computed(run, loaded):
+    amps = [run[1][0]["amp"], "e_{i_1,%a}(p_1)_u"]
+    long, nonsense = decode(shorter(loaded, src_max_len=9), amps, check=True, fallback=True)
+    assert long.status == "computed" and verify(amps[0], long.prediction)
+    assert nonsense.status == "unreadable" and "; not computed: " in nonsense.reason
 
 
 def test_a_beam_answers_what_greedy_answers_where_the_model_is_sure(run, loaded):
@@ -314,9 +323,24 @@ def test_half_a_run_is_cut_to_whole_windows_and_to_nothing_with_other_settings(t
     rows = [f'{{"row": {k}}}\n' for k in range(1, 9)]
     for fingerprint, written, kept in (("mine", rows, 6), ("mine", rows[:6] + ['{"row": 7}'], 6), ("mine", rows[:2], 0), ("another", rows, 0)):
         part.write_text("".join([fingerprint + "\n", *written]))
-        assert script.cut_part(part, "mine", window=3) == kept
-        assert part.read_text() == ("".join(["mine\n", *rows[:kept]]) if fingerprint == "mine" else "")
-    assert script.cut_part(tmp_path / "none", "mine", window=3) == 0
+        with script.hold(part) as file:
+            assert script.cut_part(file, "mine", window=3) == kept
+        assert part.read_text() == "".join(["mine\n", *rows[:kept]])
+    with script.hold(tmp_path / "none") as file:
+        assert script.cut_part(file, "mine", window=3) == 0
+
+
+def test_two_runs_with_one_output_do_not_meet(run, tmp_path):
+    with script.hold(tmp_path / "out.csv.part-0-of-1"), pytest.raises(InputError, match="another decode.py writes there"):
+        call(run, f"--output={tmp_path / 'out.csv'}")
+
+
+@pytest.mark.parametrize("name, own", [("set.a.csv", "set.a"), ("set.csv.gz", "set")])
+def test_predictions_are_named_like_their_input(run, tmp_path, name, own):
+    with (gzip.open if name.endswith("gz") else open)(tmp_path / name, "wt", newline="") as file:
+        csv.writer(file).writerows([["amp"], [run[1][0]["amp"]]])
+    call(run, f"--input={tmp_path / name}")
+    assert len(decoded(run[0] / "run" / f"{own}.predictions.csv")) == 1
 
 
 def test_two_processes_of_torchrun_share_the_rows(many):
@@ -393,7 +417,7 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(run, tmp_path):
 
 
 @pytest.mark.parametrize("flag, message", [("--batch_rows=0", "batch_rows: got 0, wanted at least 1"), ("--output=/", "output: / is a folder"),
-                                           ("--temperature=0", "temperature: got 0.0"), ("--top_p=0", "top_p: got 0.0"), ("--beam_size=0", "beam_size: got 0"),
+                                           ("--temperature=0", "temperature: got 0.0"), ("--top_p=0", "top_p: got 0.0"), ("--beam_size=0", "beam_size: got 0"), ("--samples=100000", "samples: got 100000, wanted at most 1000"), ("--amp=", "no amplitude"),
                                            ("--fallback", "fallback: needs --verify"), ("--dtype=int4", "dtype: got 'int4'"), ("--dtype=fp16", "dtype: fp16 needs a GPU")])
 def test_settings_that_cannot_work(run, flag, message):
     with pytest.raises(InputError, match=message):

@@ -103,7 +103,6 @@ def test_hypotheses_that_fork_and_die_see_their_own_past_only(model, K, seed, le
             stay = torch.randperm(len(src), generator=generator)[:2]
             cache.select(stay)
             src, texts = src[stay], [texts[row] for row in stay]
-    assert cache.used <= 2 * 16 * K + K * length
 
 
 @torch.no_grad()
