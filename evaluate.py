@@ -57,8 +57,8 @@ def verdict_of(row):
         return row["status"]
     if row["prediction"] == row["sqamp"] and row["status"] != "computed":
         return RIGHT
-    if row["status"] == "computed":                                           # by FORM: all that the model had to say was wrong
-        return WRONG
+    if row["status"] in ("verified", "unverified", "computed"):               # computed: by FORM, all that the model had to say was wrong
+        return OTHERWISE if row["status"] == "verified" else WRONG
     return OTHERWISE if verify(row["amp"], row["prediction"]) else WRONG
 
 

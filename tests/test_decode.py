@@ -218,7 +218,7 @@ def test_fallback_computes_what_the_model_cannot_read_and_says_what_cannot_be_co
     amps = [run[1][0]["amp"], "e_{i_1,%a}(p_1)_u"]
     long, nonsense = decode(shorter(loaded, src_max_len=9), amps, check=True, fallback=True)
     assert long.status == "computed" and verify(amps[0], long.prediction)
-    assert nonsense.status == "unreadable" and "; not computed: " in nonsense.reason
+    assert nonsense.status in ("unreadable", "unfinished") and "not computed: " in nonsense.reason
 
 
 def test_a_beam_answers_what_greedy_answers_where_the_model_is_sure(run, loaded):
@@ -442,7 +442,7 @@ def test_one_amplitude_without_end(run, capsys, monkeypatch):
 
 
 def test_one_amplitude_from_standard_input(run, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO(run[1][2]["amp"] + "\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(run[1][2]["amp"].encode() + b"\n")))
     call(run, "--amp=-", "--beam")
     formula, certainty, verdict = capsys.readouterr().out.splitlines()
     assert formula == run[1][2]["sqamp"] and "nats ahead of the next" in certainty and verdict.startswith("verified")
