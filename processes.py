@@ -102,17 +102,30 @@ def enumerate_processes(theory, n_in, n_out, off_shell=0):
                          "such as --processes=\"e e~ -> mu mu~ A A; ...\"")
     charges = conserved_charges(theory)
 
+    def key(charge):
+        return tuple(round(float(x), 6) + 0.0 for x in charge)
+
+    @functools.cache
+    def numbers(n):                                          # {key: (charge, number of n particles with it)}
+        if not n:
+            return {(): (0, 1)}
+        table = {}
+        for (charge, number), more in itertools.product(numbers(n - 1).values(), charges.values()):
+            table[key(charge + more)] = charge + more, table.get(key(charge + more), (0, 0))[1] + number
+        return table
+
     def by_charge(n):
         table = collections.defaultdict(list)
         for names in itertools.product(theory.particles, repeat=n):
-            table[tuple(round(float(x), 6) + 0.0 for x in sum(charges[name] for name in names))].append(names)
+            table[key(sum(charges[name] for name in names))].append(names)
         return table
 
-    incoming, outgoing = by_charge(n_in), by_charge(n_out)
-    total = sum(len(group) * len(outgoing.get(charge, ())) for charge, group in incoming.items())
+    outgoing = numbers(n_out)
+    total = sum(number * outgoing.get(charge, (0, 0))[1] for charge, (_, number) in numbers(n_in).items())
     if total > MOST_PROCESSES:
         raise InputError(f"processes: '{n_in}->{n_out}' stands for {total:,} processes; at most {MOST_PROCESSES:,} are listed: "
                          "name those that you want, such as --processes=\"e e~ -> mu mu~ A A; ...\"")
+    incoming, outgoing = by_charge(n_in), by_charge(n_out)
     return [process for charge, group in incoming.items() for process in itertools.product(group, outgoing.get(charge, ()))
             if n_in + n_out > 3 or off_shell_choices(process, off_shell, theory)]
 
