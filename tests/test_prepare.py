@@ -92,12 +92,14 @@ def test_index_names_are_random_and_mean_nothing(small, tmp_path):
     assert len(set(labels)) == len(labels)
 
 
-@pytest.mark.parametrize("split, key, processes", [
-    ("template", template_key, "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A"),
-    ("kinematics", kinematics_key, "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A; {f} {f}~ -> A {f} {f}~; {f} A -> A {f}"),
+@pytest.mark.parametrize("split, key, squares, style, processes", [
+    ("template", template_key, "diagram", "factored", "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A"),
+    ("kinematics", kinematics_key, "diagram", "factored", "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A; {f} {f}~ -> A {f} {f}~; {f} A -> A {f}"),
+    ("kinematics", kinematics_key, "process", "marty", "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A; {f} A -> A {f}; A {f} -> A {f}; A {f} -> {f} A"),
+    ("template", template_key, "process", "marty", "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A"),
 ])
-def test_like_rows_stay_in_one_split(tmp_path, split, key, processes):
-    flags = (f"--processes={'; '.join(processes.format(f=f) for f in 'e mu t u c tt d s b'.split())}", f"--split={split}", "--test_fraction=0.2", "--valid_fraction=0.2")
+def test_like_rows_stay_in_one_split(tmp_path, split, key, squares, style, processes):
+    flags = (f"--squares={squares}", f"--style={style}", f"--processes={'; '.join(processes.format(f=f) for f in 'e mu t u c tt d s b'.split())}", f"--split={split}", "--test_fraction=0.2", "--valid_fraction=0.2")
     done = run(tmp_path / "t", *flags)
     assert done.returncode == 0, done.stderr
     keys = [{key(row["amp"]) for row in rows_of(tmp_path / "t", name)} for name in ("train", "valid", "test")]
