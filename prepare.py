@@ -50,7 +50,7 @@ CHUNK = 64                   # diagrams, or rows of a file, in one part of the w
 BLOCK = 500                  # test rows that the lookup table answers at a time
 SHOWN = 20                   # wrong rows named at the end
 MOST_DRAWN = 1000            # diagrams that are drawn
-FORMAT = 2                   # of the data set; raise it when the same settings give other rows
+FORMAT = 3                   # of the data set; raise it when the same settings give other rows
 
 
 # ---------------------------------------------------------------------------------------------------------------------
