@@ -2,7 +2,7 @@
 
 The table answers an amplitude with the square of a training amplitude that is equal up to index names ("exact"), up to index
 and particle names ("renamed"; the masses in the answer are renamed back), or up to these and the number in front, the product
-of the charges ("rescaled"; the number in front of the answer is multiplied by the square of the ratio).
+of the charges ("rescaled"; the answer is multiplied by the square of the ratio). The number in front of a sum is that of its first term.
 """
 import re
 from fractions import Fraction
@@ -17,6 +17,7 @@ from tokenizer import amp_tokens
 KINDS = ("exact", "renamed", "rescaled")
 MASS_OR_LEG = re.compile(r"(?<!\w)m_([A-Za-z]\w*)|(?<!\w)([A-Za-z]\w*?)(?=(?:_\{ \})?\(p_)")
 _MASS = re.compile(r"(?<!\w)m_(\w+)")
+_BRACKET_OR_SIGN = re.compile(r"[({)}]|(?<=[A-Za-z0-9)}])\s*[+-]\s*")      # a sign before an index, a factor or an exponent is none between terms
 
 
 def canonical_key(amp):
@@ -61,8 +62,7 @@ def lookup_table(rows):
         table["renamed"][key] = square
         charges, _ = _split_number(row["amp"])
         number, square = _split_number(square)
-        if charges:
-            table["rescaled"][kinematics_key(row["amp"])] = number / charges**2, square
+        table["rescaled"][kinematics_key(row["amp"])] = number / charges**2, square
     return table
 
 
@@ -75,7 +75,7 @@ def look_up(table, amp, kind):
     answer = table[kind].get(key)
     if answer and kind == "rescaled":
         number, square = answer
-        answer = scaled(number * charges**2, [square])
+        answer = _times(number * charges**2, square)
     return answer and _rename_masses(answer, {f"P{k}": name for k, name in enumerate(particles)})
 
 
@@ -94,11 +94,41 @@ def lookup_scores(train, test):
 
 
 def _split_number(text):
-    """The number in front of a product and the rest of its text."""
-    match = re.match(r"(?:\((-\d+(?:/\d+)?)\)|(-?\d+(?:/\d+)?))\*|(-)", text)
-    if not match:
+    """(number in front, the rest of the text). Of a sum the number of its first term, by which all terms are divided."""
+    terms = [_split_term(term, minus) for term, minus in _top_terms(text)]
+    first, rest = terms[0]
+    if not first:
         return Fraction(1), text
-    return Fraction(match[1] or match[2] or -1), text[match.end():]
+    return first, rest if len(terms) == 1 else _sum_text(terms, 1 / first)
+
+
+def _times(number, text):
+    return _sum_text([_split_term(term, minus) for term, minus in _top_terms(text)], number)
+
+
+def _sum_text(terms, scale):
+    return " + ".join(scaled(number * scale, [rest]) for number, rest in terms)
+
+
+def _split_term(term, minus):
+    """The number in front of a product and the rest of its text."""
+    match = re.match(r"(?:\((-\d+(?:/\d+)?)\)|(-?\d+(?:/\d+)?))\*|(-)", term)
+    number, rest = (Fraction(match[1] or match[2] or -1), term[match.end():]) if match else (Fraction(1), term)
+    return -number if minus else number, rest
+
+
+def _top_terms(text):
+    """The terms of a sum as (text, whether it is subtracted); a product is the only one."""
+    depth, start, minus = 0, 0, False
+    for match in _BRACKET_OR_SIGN.finditer(text):
+        if match[0] in "({":
+            depth += 1
+        elif match[0] in ")}":
+            depth -= 1
+        elif not depth:
+            yield text[start:match.start()], minus
+            start, minus = match.end(), "-" in match[0]
+    yield text[start:], minus
 
 
 def _rename_masses(sqamp, names):

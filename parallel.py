@@ -1,18 +1,23 @@
 """An ordered map over worker processes that streams its input and notices a worker that dies."""
 import collections
 import concurrent.futures
+import ctypes
+import multiprocessing
 import os
+import signal
+import sys
 
 from files import InputError
 
 AHEAD = 16                   # pieces of work a worker that are read ahead: memory does not grow with the input
+PR_SET_PDEATHSIG = 1         # of Linux's prctl
 
 
 def parallel_map(function, tasks, workers):
     """Results of function(task) in the order of the tasks, from so many processes (0: one a core). A generator."""
     workers = workers or os.cpu_count()
     tasks, pending = iter(tasks), collections.deque()
-    with concurrent.futures.ProcessPoolExecutor(workers) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         try:
             for task in tasks:
                 pending.append(pool.submit(function, task))
@@ -25,3 +30,11 @@ def parallel_map(function, tasks, workers):
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _end_with(parent):
+    """A worker does not outlive the process that started it, even where that was killed and could not say so; on Linux only."""
+    if sys.platform == "linux" and multiprocessing.get_start_method() == "fork":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:                           # killed before the line above
+            os._exit(1)

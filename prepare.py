@@ -2,7 +2,7 @@ r"""Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, e
 
     python prepare.py [config/file.py] [--key=value ...]
     python prepare.py config/qed.py --processes="e e~ -> mu mu~; e A -> e A; 1->3"
-    python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty
+    python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty      (a name with spaces in it stands in quotes of its own)
     python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams
     python prepare.py config/qcd.py --shard=3/16              only part 3 of 16, on any machine that sees data_dir
     python prepare.py config/qcd.py --merge                   join the 16; one that is missing or damaged is named
@@ -21,6 +21,7 @@ import json
 import os
 import platform
 import random
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -29,6 +30,7 @@ import numpy as np
 from tqdm import tqdm
 
 import physics.amplitude
+import physics.form
 import physics.square
 from configurator import load_settings
 from files import InputError, atomic_open, main_guard, read_rows, write_json, write_rows
@@ -37,8 +39,8 @@ from parallel import parallel_map
 from parts import difference, open_folder, parse_shard, read_json, read_part, read_row, require_parts, write_part
 from physics.amplitude import process_text
 from physics.theory import THEORIES
-from processes import check_cost, choose_processes, list_processes
-from rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows, off_shell_choices
+from processes import check_cost, choose_processes, count_diagrams, list_processes
+from rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows
 
 KEYS = ["theory", "processes", "sample", "squares", "basis", "style", "off_shell", "longest_amp", "longest_sqamp", "split",
         "valid_fraction", "test_fraction", "randomise_indices", "input", "draw", "shard", "merge", "max_diagrams", "data_dir", "seed", "workers"]
@@ -47,7 +49,8 @@ SPLITS = ("random", "template", "kinematics")
 CHUNK = 64                   # diagrams, or rows of a file, in one part of the work: one FORM program, one file of finished rows
 BLOCK = 500                  # test rows that the lookup table answers at a time
 SHOWN = 20                   # wrong rows named at the end
-FORMAT = 2                   # of the data set; raise it when the same settings give other rows
+MOST_DRAWN = 1000            # diagrams that are drawn
+FORMAT = 3                   # of the data set; raise it when the same settings give other rows
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -61,12 +64,17 @@ def pieces(settings):
             yield len(chunk), "files", chunk
         return
     theory = THEORIES[settings.theory]
-    chosen = choose_processes(settings.processes, theory, settings.sample, settings.seed)
+    chosen = choose_processes(settings.processes, theory, settings.sample, settings.seed, settings.off_shell)
     if not chosen:
-        raise InputError(f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory}"
-                         + f", or none with at most sample={settings.sample} of them" * bool(settings.sample))
-    chosen = {process: n * len(off_shell_choices(process, settings.off_shell)) for process, n in chosen.items()}
-    print(check_cost(chosen, theory, settings.max_diagrams), flush=True)
+        raise InputError(f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory} and momenta that allow it"
+                         + f", or none with at most sample={settings.sample} diagrams" * bool(settings.sample))
+    if settings.squares == "process" and settings.off_shell:
+        for process in chosen:
+            if sum(theory.particles[name].colour == 8 for name in itertools.chain(*process)) > 1:
+                raise InputError(f"off_shell: '{process_text(process)}' with squares='process' has gluons with transverse polarisations, and with a leg "
+                                 "off its mass shell its amplitude is not gauge invariant: the square would depend on the choice of these "
+                                 "polarisations; use --off_shell=0, --squares=diagram or processes of at most one gluon")
+    print(check_cost(chosen, theory, settings.max_diagrams, settings.squares), flush=True)
     for kind, group in itertools.groupby(chosen, key=lambda process: f"{len(process[0])}->{len(process[1])}"):
         chunk, size = [], 0
         for process in group:
@@ -80,13 +88,24 @@ def pieces(settings):
 
 
 def read_inputs(text):
-    for path in text.split():
+    for path in input_files(text):
         for line, row in read_rows(path):
             yield f"{path}:{line}", row
 
 
+def input_files(text):
+    """The names in the setting `input`, separated by spaces; one that has spaces in it stands in quotes."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InputError(f"input: {text} cannot be read ({error}); expected file names, those with spaces in quotes") from None
+
+
 def make_part(task):
-    """Make one part unless it is there already; returns how many rows were asked for and why any of them is not right."""
+    """Make one part unless it is there already; returns how many rows were asked for and why any of them is not right.
+
+    A part of rows that we make is not stored unless all of them are right: what made one fail, a full machine perhaps, is tried again.
+    """
     folder, number, (size, kind, items), settings = task
     header, _ = read_part(folder, number)
     if header is None:
@@ -97,6 +116,8 @@ def make_part(task):
             done = make_rows(items, settings.theory, settings.squares, settings.basis, settings.seed,
                              settings.style, settings.off_shell, longest)
         before = cpu_seconds()
+        if done["wrong"] and not settings.input:
+            return size, done["wrong"]
         for row in done["rows"]:
             add_keys(row, settings)
         done["seconds"]["keys"] = cpu_seconds() - before
@@ -110,8 +131,8 @@ def make_part(task):
 
 def collect(folder, count):
     """What all parts say together, rows that stand twice left out:
-    ({"part", "offset", "random", "template", "kinematics", "amp", "sqamp": array of all rows}, [header of each part without its rows])."""
-    columns = {name: array.array("Q") for name in ("part", "offset", "key", *SPLITS, "amp", "sqamp")}
+    ({"part", "offset", "random", "template", "kinematics", "amp", "sqamp", "crossed": array of all rows}, [header of each part without its rows])."""
+    columns = {name: array.array("Q") for name in ("part", "offset", "key", *SPLITS, "amp", "sqamp", "crossed")}
     headers = []
     for number in range(count):
         header, rows = read_part(folder, number)
@@ -119,7 +140,7 @@ def collect(folder, count):
             raise InputError(f"{folder}: part {number} is {rows}; run again")
         headers.append(header)
         for offset, row in rows:
-            for column, value in zip(columns.values(), (number, offset, *row["keys"], *row["tokens"])):
+            for column, value in zip(columns.values(), (number, offset, *row["keys"], *row["tokens"], row["crossed"])):
                 column.append(value)
     columns = {name: np.frombuffer(column, np.uint64) if column else np.zeros(0, np.uint64) for name, column in columns.items()}
     kept = np.sort(np.unique(columns.pop("key"), return_index=True)[1])      # the first of each
@@ -188,7 +209,8 @@ def _lookup_block(task):
 
 
 def statistics(columns, headers):
-    """{kind: rows, tokens of amplitudes and squares, CPU milliseconds a row, rows left out} for the manifest."""
+    """{kind: rows, those judged with a leg crossed as no real decay is possible (verify.py), rows left out, tokens of amplitudes and
+    squares, CPU milliseconds a row} for the manifest."""
     kinds = np.array([header["kind"] for header in headers])
     table = {}
     for kind in dict.fromkeys(kinds.tolist()):
@@ -196,7 +218,7 @@ def statistics(columns, headers):
         parts = [header for header in headers if header["kind"] == kind]
         made, seconds = sum(header["rows"] for header in parts), sum_up(parts, "seconds")
         table[kind] = {
-            "rows": int(of_kind.sum()), "left_out": sum_up(parts, "left_out"),
+            "rows": int(of_kind.sum()), "crossed": int(columns["crossed"][of_kind].sum()), "left_out": sum_up(parts, "left_out"),
             **{f"{name}_tokens": {"mean": round(float(columns[name][of_kind].mean()), 1), "max": int(columns[name][of_kind].max())}
                for name in ("amp", "sqamp") if of_kind.any()},
             "ms_per_row_per_core": {name: round(1000 * value / max(made, 1), 4) for name, value in seconds.items()},
@@ -217,11 +239,8 @@ def finish(folder, parts, count, facts, settings, started):
     wrong = [line for header in headers for line in header["wrong"]]
     made, rows = sum(header["rows"] for header in headers), len(columns["part"])
     left_out = sum_up(headers, "left_out")
-    print(*wrong[:SHOWN], sep="\n", end="\n" if wrong else "")
-    if wrong and not settings.input:
-        raise InputError(f"{len(wrong)} of {made} rows are not verified; nothing was written")
-    if wrong:
-        print(f"{len(wrong)} rows are wrong or unreadable and were kept out")
+    if wrong:                                                # rows of files; with a wrong one of ours we do not come here
+        print(*wrong[:SHOWN], f"{len(wrong)} rows are wrong or unreadable and were kept out", sep="\n")
     if not rows:
         raise InputError(f"{settings.input}: no row is right" if settings.input and not any(left_out.values()) else
                          f"no row is left: {left_out['amp']} amplitudes and {left_out['sqamp']} squares are too long")
@@ -252,7 +271,8 @@ def finish(folder, parts, count, facts, settings, started):
     for kind, said in kinds.items():
         if said["rows"]:
             lengths = ", ".join(f"{name} {said[f'{name}_tokens']['mean']} tokens (at most {said[f'{name}_tokens']['max']})" for name in ("amp", "sqamp"))
-            print(f"{folder}: {kind}: {said['rows']} rows; {lengths}; "
+            crossed = f" ({said['crossed']} of impossible decays: verified with a product crossed)" * bool(said["crossed"])
+            print(f"{folder}: {kind}: {said['rows']} rows{crossed}; {lengths}; "
                   f"CPU ms a row: {', '.join(f'{name} {value:.2f}' for name, value in said['ms_per_row_per_core'].items())}")
     print(summary)
 
@@ -268,12 +288,18 @@ def clean_up(folder):
 # ---------------------------------------------------------------------------------------------------------------------
 
 def draw(text, theory, folder):
-    """One SVG sheet with all tree diagrams of each process of a list; prints the files."""
-    for process in list_processes(text, theory):
-        drawn = physics.amplitude.diagrams(process, theory)
-        if not len(drawn):
+    """One SVG sheet with all tree diagrams of each process of a list; prints the files. Raises InputError for too many, and for none."""
+    counts = {process: count_diagrams(process, theory) for process in list_processes(text, theory)}
+    total = sum(counts.values())
+    if total > MOST_DRAWN:
+        raise InputError(f"draw: '{text}' has {total:,} diagrams; at most {MOST_DRAWN:,} are drawn")
+    if not total:
+        raise InputError(f"draw: '{text}' has no tree diagram in {theory.name}")
+    for process, count in counts.items():
+        if not count:
             print(f"{process_text(process)}: no tree diagram in {theory.name}")
             continue
+        drawn = physics.amplitude.diagrams(process, theory)
         path = folder / "diagrams" / f"{process_text(process).replace(' -> ', '_to_').replace(' ', '_')}.svg"
         with atomic_open(path) as file:
             file.write(drawn.draw(list(range(len(drawn)))))
@@ -308,7 +334,7 @@ def sha256_of(path):
 def facts_of(settings):
     """What the rows depend on, as a dictionary."""
     facts = {key: getattr(settings, key) for key in KEYS if key not in OF_ONE_RUN} | {"format": FORMAT}
-    return facts | {"input_sha256": [sha256_of(path) for path in settings.input.split()]}
+    return facts | {"input_sha256": [sha256_of(path) for path in input_files(settings.input)]}
 
 
 def fingerprint(facts):
@@ -318,12 +344,18 @@ def fingerprint(facts):
 def code_version():
     """Hash of the code that makes the rows: parts that another version made are not gone on with."""
     here = Path(__file__).resolve().parent
-    names = ("prepare", "processes", "parts", "rows", "lookup", "tokenizer", "verify")
+    names = ("prepare", "processes", "parts", "rows", "lookup", "tokenizer", "verify", "files")
     return fingerprint([sha256_of(path) for path in [*(here / f"{name}.py" for name in names), *sorted(here.glob("physics/*.py"))]] + [versions()])
 
 
 def versions():
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in ("feyngraph", "form-bin", "numpy")}}
+    found = {"python": platform.python_version()}
+    for name in ("feyngraph", "form-bin", "numpy"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:      # FORM may come from elsewhere, see physics/form.py
+            found[name] = None
+    return found
 
 
 def is_complete(folder, facts):
@@ -333,9 +365,10 @@ def is_complete(folder, facts):
             raise InputError(f"{folder} holds CSV files that this program did not finish; name another --data_dir or delete them")
         return False
     manifest = read_json(folder / "manifest.json")
-    if not isinstance(manifest, dict) or manifest.get("fingerprint") != fingerprint(facts):
-        others = manifest.get("settings") if isinstance(manifest, dict) else None
-        raise InputError(f"{folder} holds a data set made with {difference(facts, others)}; name another --data_dir or delete that folder")
+    if not isinstance(manifest, dict) or not {"fingerprint", "settings", "sha256", "summary"} <= manifest.keys() or not isinstance(manifest["sha256"], dict):
+        raise InputError(f"{folder}/manifest.json is damaged; delete that folder")
+    if manifest["fingerprint"] != fingerprint(facts):
+        raise InputError(f"{folder} holds a data set made with {difference(facts, manifest['settings'])}; name another --data_dir or delete that folder")
     for name, digest in manifest["sha256"].items():
         if not (folder / f"{name}.csv").exists() or sha256_of(folder / f"{name}.csv") != digest:
             raise InputError(f"{folder}/{name}.csv is not what this program wrote; delete that folder to make the data set again")
@@ -363,14 +396,20 @@ def main():
         require_parts(parts, with_code, count)
         return finish(folder, parts, count, facts, settings, started)
 
+    if not settings.input:
+        physics.form.executable()                            # raises where there is none
     first = next(work, None)                                 # raises what is wrong with the settings before anything is written
     open_folder(parts, with_code, shards)
     tasks = ((parts, number, piece, settings) for number, piece in itertools.chain([first] * bool(first), work) if number % shards == shard - 1)
-    count = wrong = 0
+    count = asked = wrong = 0
     with tqdm(unit=" rows", disable=None) as progress:
         for size, reasons in parallel_map(make_part, tasks, settings.workers):
             progress.update(size)
-            count, wrong = count + 1, wrong + len(reasons)
+            for reason in reasons[:max(SHOWN - wrong, 0)] if not settings.input else ():
+                progress.write(reason)
+            count, asked, wrong = count + 1, asked + size, wrong + len(reasons)
+    if wrong and not settings.input:
+        raise InputError(f"{wrong} of {asked} rows are not squared or not verified; no data set was written, and a new run tries these again")
     if settings.shard:
         print(f"shard {shard}/{shards}: {count} parts in {parts}, {wrong} rows wrong")
         return

@@ -12,9 +12,12 @@ import re
 from files import InputError
 from physics.amplitude import parse_process, process_text
 from physics.theory import THEORIES, conserved_charges
+from verify import cannot_decay
 
 MOST_TUPLES = 1_000_000      # combinations of particles, on one side of a process, that are tried to list all processes
+MOST_PROCESSES = 2_000_000   # processes of one kind such as "2->3" that are listed
 MILLISECONDS = {"qed": 1.7, "qcd": 2.6, "ew": 12}         # CPU time of a 2->2 diagram: amplitude, square, verification
+INTERFERENCE = 3             # a whole process of n diagrams takes n/3 times as long as these one by one (measured: n/5 to n, up to 25)
 MORE_A_LEG = 4               # times that for each leg more: QED 2->3 takes 2 times, 2->4 11 times, QCD 2->3 4 times as long
 KILOBYTES = 60               # of memory for a diagram: feyngraph has all those of a process there together
 TIMES = (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
@@ -26,19 +29,27 @@ def list_processes(text, theory):
     return list(dict.fromkeys(process for part in text.split(";") if part.strip() for process in _list_part(part, theory)))
 
 
-def _list_part(part, theory):
+def _list_part(part, theory, off_shell=0):
     counts = re.fullmatch(r"\s*([1-9])\s*->\s*([1-9])\s*", part)
-    return enumerate_processes(theory, int(counts[1]), int(counts[2])) if counts else [parse_process(part, theory)]
+    if not counts:
+        return [parse_process(part, theory)]
+    return enumerate_processes(theory, int(counts[1]), int(counts[2]), off_shell)
 
 
-def choose_processes(text, theory, sample, seed):
-    """{process: number of diagrams} of the setting `processes`, without those that have none.
+def choose_processes(text, theory, sample, seed, off_shell=0):
+    """{process: number of diagrams} of the setting `processes`, without those that have none; a diagram counts once for each choice
+    of at most off_shell legs off their mass shell. Raises InputError, also for a process named in full that no momenta allow.
 
     sample: of each part of the list whole processes are drawn, with the seed, until no other fits into so many diagrams; 0: all of them.
     """
     chosen = {}
     for part in filter(str.strip, text.split(";")):
-        counts = {process: n for process in _list_part(part, theory) if (n := count_diagrams(process, theory))}
+        listed = _list_part(part, theory, off_shell)
+        choices = [len(off_shell_choices(process, off_shell, theory)) for process in listed]
+        if choices == [0]:
+            raise InputError(f"process '{process_text(listed[0])}': no momenta allow it on the mass shells; "
+                             f"--off_shell={off_shell + 1} takes so many legs off them")
+        counts = {process: n * count for process, n in zip(listed, choices) if (count := count_diagrams(process, theory))}
         if sample and sum(counts.values()) > sample:
             drawn, room = set(), sample
             for process in random.Random(f"{seed} {part.strip()}").sample(list(counts), len(counts)):
@@ -50,11 +61,17 @@ def choose_processes(text, theory, sample, seed):
     return chosen
 
 
-def check_cost(chosen, theory, max_diagrams):
-    """The cost of {process: number of diagrams} as a line of text. Raises InputError, saying it, for more than max_diagrams."""
+def check_cost(chosen, theory, max_diagrams, squares="diagram"):
+    """The cost of {process: number of diagrams} as a line of text. Raises InputError, saying it, for more than max_diagrams.
+
+    squares: with "process" each diagram interferes with all others of its process.
+    """
     total = sum(chosen.values())
     largest = max(chosen, key=chosen.get)
-    seconds = sum(n * MILLISECONDS[theory.name] / 1000 * MORE_A_LEG ** max(len(process[0]) + len(process[1]) - 4, 0) for process, n in chosen.items())
+    seconds = 0
+    for process, n in chosen.items():
+        times = max(count_diagrams(process, theory) / INTERFERENCE, 1) if squares == "process" else 1
+        seconds += n * times * MILLISECONDS[theory.name] / 1000 * MORE_A_LEG ** max(len(process[0]) + len(process[1]) - 4, 0)
     cost = (f"{len(chosen):,} process{'es' * (len(chosen) > 1)} with {total:,} diagrams, roughly {_amount(seconds, TIMES)} of CPU time; "
             f"the largest, {process_text(largest)}, has {chosen[largest]:,}, roughly {_amount(chosen[largest] * KILOBYTES, SIZES)} of memory")
     if total > max_diagrams:
@@ -71,12 +88,13 @@ def _amount(value, units):
 
 # ---------------------------------------------------------------------------------------------------------------------
 
-def enumerate_processes(theory, n_in, n_out):
+def enumerate_processes(theory, n_in, n_out, off_shell=0):
     """All ordered (incoming, outgoing) with equal conserved charges; some of them have no diagram.
 
-    Decays of one leg to two, and their inverse, that no momenta allow are not among them: those of a massless
-    particle, and those with the decaying particle's own mass among the products.
+    Decays of one leg to two, and their inverse, that no momenta allow with at most so many legs off their mass shell are not among them.
     """
+    if n_in + n_out < 3:
+        raise InputError(f"processes: '{n_in}->{n_out}' has no diagram, expected three legs or more")
     most = len(theory.particles) ** max(n_in, n_out)
     if most > MOST_TUPLES:
         raise InputError(f"processes: '{n_in}->{n_out}' takes {len(theory.particles)}^{max(n_in, n_out)} = {most:,} combinations "
@@ -84,22 +102,50 @@ def enumerate_processes(theory, n_in, n_out):
                          "such as --processes=\"e e~ -> mu mu~ A A; ...\"")
     charges = conserved_charges(theory)
 
+    def key(charge):
+        return tuple(round(float(x), 6) + 0.0 for x in charge)
+
+    @functools.cache
+    def numbers(n):                                          # {key: (charge, number of n particles with it)}
+        if not n:
+            return {(): (0, 1)}
+        table = {}
+        for (charge, number), more in itertools.product(numbers(n - 1).values(), charges.values()):
+            table[key(charge + more)] = charge + more, table.get(key(charge + more), (0, 0))[1] + number
+        return table
+
     def by_charge(n):
         table = collections.defaultdict(list)
         for names in itertools.product(theory.particles, repeat=n):
-            table[tuple(round(float(x), 6) + 0.0 for x in sum(charges[name] for name in names))].append(names)
+            table[key(sum(charges[name] for name in names))].append(names)
         return table
 
+    outgoing = numbers(n_out)
+    total = sum(number * outgoing.get(charge, (0, 0))[1] for charge, (_, number) in numbers(n_in).items())
+    if total > MOST_PROCESSES:
+        raise InputError(f"processes: '{n_in}->{n_out}' stands for {total:,} processes; at most {MOST_PROCESSES:,} are listed: "
+                         "name those that you want, such as --processes=\"e e~ -> mu mu~ A A; ...\"")
     incoming, outgoing = by_charge(n_in), by_charge(n_out)
     return [process for charge, group in incoming.items() for process in itertools.product(group, outgoing.get(charge, ()))
-            if n_in + n_out != 3 or _on_shell(process, theory)]
+            if n_in + n_out > 3 or off_shell_choices(process, off_shell, theory)]
 
 
-def _on_shell(process, theory):
-    """Whether three legs can be on their mass shells with masses of any size."""
-    (alone,), pair = sorted(process, key=len)
-    mass = theory.particles[alone].mass
-    return bool(mass) and all(theory.particles[name].mass != mass for name in pair)
+def off_shell_choices(process, most, theory):
+    """Every choice of at most so many legs to be off their mass shell, as tuples of their numbers from 1.
+
+    Of three legs only those choices that real momenta allow. With more legs all: where a decay is impossible one of its products is crossed.
+    """
+    n_in, legs = len(process[0]), [*process[0], *process[1]]
+    choices = itertools.chain.from_iterable(itertools.combinations(range(1, len(legs) + 1), n) for n in range(most + 1))
+    if len(legs) > 3:
+        return list(choices)
+
+    def allowed(off):
+        masses = [f"leg {k}" if k in off else theory.particles[name].mass for k, name in enumerate(legs, 1)]
+        (alone,), pair = sorted((masses[:n_in], masses[n_in:]), key=len)
+        return not cannot_decay(alone, pair)
+
+    return list(filter(allowed, choices))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

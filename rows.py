@@ -11,6 +11,7 @@ from files import InputError
 from lookup import canonical_key, kinematics_key, template_key
 from physics.amplitude import process_text
 from physics.theory import THEORIES
+from processes import off_shell_choices
 from tokenizer import amp_tokens, sqamp_tokens
 from verify import verify
 
@@ -18,10 +19,10 @@ COLUMNS = ["process", "diagram", "theory", "template", "amp", "sqamp"]
 
 
 def make_rows(processes, theory_name, squares, basis, seed, style="factored", off_shell=0, longest=(0, 0)):
-    """Rows of some processes, with the reasons why any is not right, how many were too long, CPU seconds spent:
+    """Rows of some processes that are right, the reasons why others are not, how many were too long, CPU seconds spent:
     {"rows": [...], "wrong": [...], "left_out": {"amp": 0, "sqamp": 0}, "seconds": {...}}.
 
-    off_shell: up to so many legs are off their mass shell, in every choice of them.
+    off_shell: up to so many legs are off their mass shell, in every choice of them that momenta allow.
     longest: most tokens of an amplitude and of a square, without those at start and end; 0: no limit. An amplitude that is too long
     is not squared, a square that is too long not verified.
     """
@@ -29,7 +30,7 @@ def make_rows(processes, theory_name, squares, basis, seed, style="factored", of
     rows, wrong, left_out = [], [], {"amp": 0, "sqamp": 0}
     for process in processes:
         diagrams = list(physics.amplitude.diagrams(process, theory))
-        for off in off_shell_choices(process, off_shell):
+        for off in off_shell_choices(process, off_shell, theory):
             mark = f" off shell: {' '.join(map(str, off))}" * bool(off)
             drawn = [(" ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators()) + mark,
                       physics.amplitude.amplitude(diagram, process, theory, squares == "process", off)) for diagram in diagrams]
@@ -45,24 +46,19 @@ def make_rows(processes, theory_name, squares, basis, seed, style="factored", of
     squared = physics.square.square_many([row["amp"] for row in rows], basis, style)
     clock.append(cpu_seconds())
     kept = []
-    for row, result in zip(rows, squared):
-        row["sqamp"] = str(result)
-        if not isinstance(result, InputError) and too_long(sqamp_tokens(row["sqamp"]), longest[1]):
+    for row, sqamp in zip(rows, squared):
+        where = f"{row['process']} [{row['diagram']}]"
+        if isinstance(sqamp, InputError):
+            wrong.append(f"{where}: not squared: {sqamp}")
+        elif too_long(sqamp_tokens(sqamp), longest[1]):
             left_out["sqamp"] += 1
-            continue
-        verdict = verify(row["amp"], row["sqamp"], seed)
-        if not verdict:
-            wrong.append(f"{row['process']} [{row['diagram']}]: {result if isinstance(result, InputError) else verdict.reason}")
-        kept.append(row)
+        elif verdict := verify(row["amp"], sqamp, seed):
+            kept.append(row | {"sqamp": sqamp, "crossed": int(verdict.crossed)})
+        else:
+            wrong.append(f"{where}: {verdict.status}: {verdict.reason}")
     clock.append(cpu_seconds())
     seconds = dict(zip(("amplitudes", "squares", "verification"), (after - before for before, after in itertools.pairwise(clock))))
     return {"rows": kept, "wrong": wrong, "left_out": left_out, "seconds": seconds}
-
-
-def off_shell_choices(process, most):
-    """Every choice of at most so many legs, as tuples of their numbers from 1."""
-    legs = range(1, len(process[0]) + len(process[1]) + 1)
-    return list(itertools.chain.from_iterable(itertools.combinations(legs, n) for n in range(most + 1)))
 
 
 def check_rows(rows, seed, longest):
@@ -77,7 +73,7 @@ def check_rows(rows, seed, longest):
         elif too_long(sqamp_tokens(row["sqamp"]), longest[1]):
             left_out["sqamp"] += 1
         else:
-            kept.append({column: row.get(column, "") for column in COLUMNS})
+            kept.append({column: row.get(column, "") for column in COLUMNS} | {"crossed": int(verdict.crossed)})
     return {"rows": kept, "wrong": wrong, "left_out": left_out, "seconds": {"verification": cpu_seconds() - before}}
 
 
@@ -88,7 +84,6 @@ def too_long(tokens, most):
 def cpu_seconds():
     """CPU time of this process and of the FORM processes that it has waited for."""
     return sum(os.times()[:4])
-
 
 
 # ---------------------------------------------------------------------------------------------------------------------

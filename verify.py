@@ -34,8 +34,9 @@ SHOWN = 10                   # failing rows shown at the end
 class Verdict(NamedTuple):
     status: str              # 'right', 'wrong' or 'unreadable'
     reason: str              # '' when right
-    amplitude: complex       # averaged |amp|^2 at the first point that decides
+    amplitude: complex       # averaged |amp|^2 at the first point that decides; where `crossed`, its continuation, of either sign
     square: complex          # value of sqamp there
+    crossed: bool = False    # no real decay is possible: judged with one of its products coming in, see random_point
 
     def __bool__(self):
         return self.status == "right"
@@ -83,6 +84,12 @@ def mass_of(name):
     return None if name in ("A", "G") or name.startswith("nu") else "m_W" if name == "Wm" else "m_" + name
 
 
+def cannot_decay(mass, products):
+    """Whether no real momenta let a particle decay, whatever the sizes of the masses: it is massless, or its own mass is among those
+    of the products. A mass is its symbol, none (None or '') where it vanishes; that of a leg off its shell is a symbol of its own."""
+    return not mass or mass in products
+
+
 def random_point(legs, names, rng, points):
     """Values of all symbols and the physical momenta p_1 + .. = .. + p_n, as ({name: (P,) array}, (legs, P, 4) array).
 
@@ -93,12 +100,12 @@ def random_point(legs, names, rng, points):
     masses = {mass_of(leg.name) for leg in legs} | {name for name in names if name.startswith("m_")}
     values = {name: rng.uniform(0.5, 2, points) for name in sorted(masses - {None})}
     values[None] = np.zeros(points)
-    shell = [rng.uniform(0.5, 2, points) if leg.mark == "off" or f"s_{leg.number}{leg.number}" in names else values[mass_of(leg.name)]
-             for leg in legs]
+    symbols = [f"s_{leg.number}{leg.number}" if leg.mark == "off" or f"s_{leg.number}{leg.number}" in names else mass_of(leg.name) for leg in legs]
+    shell = [values[symbol] if symbol in values else rng.uniform(0.5, 2, points) for symbol in symbols]
     sides = [k for k, leg in enumerate(legs) if leg.incoming], [k for k, leg in enumerate(legs) if not leg.incoming]
     crossed = []
     for one, many in (sides, sides[::-1]):
-        if len(one) == 1 and (shell[one[0]] is values[None] or any(shell[one[0]] is shell[k] for k in many)):
+        if len(one) == 1 and cannot_decay(symbols[one[0]], [symbols[k] for k in many]):
             if len(many) < 3:
                 raise InputError("on their mass shells a massless particle cannot decay, nor one into itself")
             crossed = [many[-1]]                             # the same polynomial identity holds with this leg on the other side
@@ -379,7 +386,7 @@ def verify(amp, sqamp, seed=0, points=POINTS):
     try:
         with np.errstate(all="ignore"):
             square_tree = parse(sqamp)
-            values, expected, scale = _amplitude_at(amp, frozenset(names_in(square_tree)), seed, points)
+            values, crossed, expected, scale = _amplitude_at(amp, frozenset(names_in(square_tree)), seed, points)
             found = evaluate(square_tree, values) * np.ones(points, complex)
     except (InputError, ArithmeticError, ValueError, TypeError, RecursionError) as error:      # the text may come from anywhere
         return Verdict("unreadable", str(error), math.nan, math.nan)
@@ -388,20 +395,20 @@ def verify(amp, sqamp, seed=0, points=POINTS):
     difference = np.abs(found - expected)
     agree = np.isfinite(difference) & (difference <= TOLERANCE * np.maximum(np.abs(expected), np.abs(found)) + ROUNDING * scale)
     if agree.all():
-        return Verdict("right", "", expected[0], found[0])
+        return Verdict("right", "", expected[0], found[0], crossed)
     k = int(np.argmin(agree))
     value = found[k] if abs(found[k].imag) > TOLERANCE * abs(found[k]) else found[k].real
-    return Verdict("wrong", f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}", expected[k], found[k])
+    return Verdict("wrong", f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}", expected[k], found[k], crossed)
 
 
 @functools.lru_cache(maxsize=16)                             # many candidates of one amplitude are looked at one after another
 def _amplitude_at(amp, square_names, seed, points):
-    """Random points, as values of all symbols, with the averaged |amp|^2 and its scale there, (points,) each."""
+    """Random points, as values of all symbols, whether a leg is crossed there, and the averaged |amp|^2 and its scale, (points,) each."""
     amp_tree = parse(amp)
     terms = expand(amp_tree)
     legs = legs_of(terms)
     values, momenta = random_point(legs, names_in(amp_tree) | square_names, np.random.default_rng((seed, zlib.crc32(amp.encode()))), points)
-    return values, *averaged_square(terms, legs, values, momenta)
+    return values, bool((momenta[:, :, 0] < 0).any()), *averaged_square(terms, legs, values, momenta)
 
 
 def _verify_rows(task):

@@ -1,4 +1,8 @@
-"""The standard electroweak set: every diagram of 1->2, 1->3 and 2->2, a sample of 2->3."""
+"""The standard electroweak set: every diagram of 1->2, 1->3 and 2->2, a sample of 2->3.
+
+Most 1->3 rows, such as those of e -> e mu mu~, are no decays on the mass shell: they are verified with a product crossed (verify.py);
+the manifest counts them as `crossed`.
+"""
 theory = "ew"
 processes = "1->2; 1->3; 2->2; 2->3"
 sample = 11000  # 2->3 alone has more: 641,380 diagrams

@@ -1,4 +1,8 @@
-"""The standard QED set: every diagram of 2->2, 2->3, 3->2 and 1->3, a sample of 2->4. The model size is that of the GPU benchmarks."""
+"""The standard QED set: every diagram of 2->2, 2->3, 3->2 and 1->3, a sample of 2->4.
+
+QED conserves flavour, so that nothing decays on its mass shell: all 1->3 rows are verified with one of the three products crossed (verify.py).
+The model size is that of the GPU benchmarks.
+"""
 theory = "qed"
 processes = "2->2; 2->3; 3->2; 1->3; 2->4"
 sample = 21000  # 2->4 alone has more: 822,960 diagrams

@@ -30,6 +30,8 @@ def parse_process(text, theory):
     sides = text.split("->")
     if len(sides) != 2 or not sides[0].split() or not sides[1].split():
         raise InputError(f"process '{text}': expected particles '->' particles, for example 'e e~ -> mu mu~'")
+    if len(sides[0].split()) + len(sides[1].split()) < 3:
+        raise InputError(f"process '{text}': expected three particles or more")
     process = tuple(tuple(side.split()) for side in sides)
     for name in itertools.chain(*process):
         if name not in theory.particles:

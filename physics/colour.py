@@ -3,6 +3,8 @@
 A structure is a tuple of factors ("t", a, i, j), ("f", a, b, c) or ("d", x, y) of one term of an amplitude. Its labels are texts:
 a3 is the colour of gluon leg 3, c1 that of quark leg 1; A0, A1, ... and C0, C1, ... are summed.
 """
+import itertools
+
 from physics import form
 
 DECLARATIONS = """AutoDeclare Indices c=3,d=3,e=3;
@@ -13,6 +15,7 @@ CFunction t;
 FIERZ = """repeat id t(a1?,c1?,c2?)*t(a1?,c3?,c4?) = 1/2*d_(c1,c4)*d_(c2,c3)-1/6*d_(c1,c2)*d_(c3,c4);
 id t(a1?,c1?,c1?) = 0;
 """
+CHUNK = 100                  # pairs of structures in one FORM program: five gluons have a thousand, at some 40 ms each
 _known = {}                  # (structure, structure) -> number as text; the same few dozen recur in all rows of a data set
 
 
@@ -30,12 +33,20 @@ def structure(factors):
 
 def sums(pairs, timeout=60):
     """{(left, right): sum over all colours of left * conj(right)} for pairs of structures, as FORM's text of the number: `-2/3`, `6*i_`."""
-    missing = sorted({pair for pair in pairs if pair not in _known})
-    if missing:
-        answers = form.run(DECLARATIONS, [f"{_text(left, False)}*{_text(right, True)}" for left, right in missing], FIERZ, timeout)
-        for pair, terms in zip(missing, answers):
-            _known[pair] = "".join(terms) or "0"
+    missing = iter(sorted({min(pair, pair[::-1]) for pair in pairs if pair not in _known}))
+    for chunk in iter(lambda: list(itertools.islice(missing, CHUNK)), []):
+        answers = form.run(DECLARATIONS, [f"{_text(left, False)}*{_text(right, True)}" for left, right in chunk], FIERZ, timeout)
+        for (left, right), terms in zip(chunk, answers):
+            _known[left, right] = "".join(terms) or "0"
+            _known[right, left] = "".join(_conjugated(term) for term in terms) or "0"
     return {pair: _known[pair] for pair in pairs}
+
+
+def _conjugated(term):
+    """The complex conjugate of one term of a number: `-2/3`, `6*i_`."""
+    if "i_" not in term:
+        return term
+    return "+" + term[1:] if term[0] == "-" else "-" + term.removeprefix("+")
 
 
 def _text(factors, conjugate):

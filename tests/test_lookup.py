@@ -1,15 +1,26 @@
-from lookup import kinematics_key, look_up, lookup_scores, lookup_table, template_key
+from fractions import Fraction
+
+import pytest
+
+from lookup import _split_number, kinematics_key, look_up, lookup_scores, lookup_table, template_key
 from physics.amplitude import amplitudes, parse_process
 from physics.square import square
 from physics.theory import THEORIES
 from rows import randomise_indices
+from verify import verify
 
 QED = THEORIES["qed"]
 
 
-def rows(*processes):
+def rows(*processes, style="factored"):
     found = [{"amp": amp} for process in processes for amp in amplitudes(parse_process(process, QED), QED)]
-    return [row | {"sqamp": square(row["amp"])} for row in found]
+    return [row | {"sqamp": square(row["amp"], style=style)} for row in found]
+
+
+def whole(process, style="factored"):
+    """The one row of a process with all its diagrams."""
+    amp = " + ".join(amplitudes(parse_process(process, QED), QED, whole=True))
+    return {"amp": amp, "sqamp": square(amp, style=style)}
 
 
 def test_index_names_do_not_hide_a_known_row():
@@ -30,6 +41,25 @@ def test_other_charges_need_the_number_in_front_rescaled():
     """Charge 2/3 for 1: the square is multiplied by 4/9 for a muon and an up quark, by 16/81 for Compton scattering off the latter."""
     assert lookup_scores(rows("e mu -> e mu"), rows("u mu -> u mu", "d u -> d u")) == {"exact": 0, "renamed": 0, "rescaled": 1}
     assert lookup_scores(rows("e A -> e A"), rows("u A -> u A")) == {"exact": 0, "renamed": 0, "rescaled": 1}
+
+
+@pytest.mark.parametrize("style", ["factored", "marty"])
+def test_of_a_sum_every_term_is_rescaled(style):
+    """Squares multiplied out are sums, so are the amplitudes of whole processes, signs between the diagrams included."""
+    nothing, found = {"exact": 0, "renamed": 0, "rescaled": 0}, {"exact": 0, "renamed": 0, "rescaled": 1}
+    assert lookup_scores(rows("e mu -> e mu", style=style), rows("u mu -> u mu", "d u -> d u", style=style)) == found
+    unit, other = whole("e A -> e A", style), whole("u A -> u A", style)
+    assert " + " in unit["sqamp"] and kinematics_key(unit["amp"]) == kinematics_key(other["amp"]) and template_key(unit["amp"]) != template_key(other["amp"])
+    assert lookup_scores([unit], [other]) == found and lookup_scores([other], [unit]) == found
+    assert verify(other["amp"], look_up(lookup_table([unit]), other["amp"], "rescaled"))
+    assert lookup_scores([unit], [other | {"amp": other["amp"].replace("-2/9*", "2/9*", 1)}]) == nothing      # another relative sign
+
+
+def test_sums_may_be_spelled_with_minus_signs_and_without_spaces():
+    sums = ["4*a*x + -2*b*x", "2*a*x - b*x", "2*a*x-b*x", "(-6)*a*x+3*b*x", "-2*a*x + b*x"]
+    assert {_split_number(text) for text in sums} == {(Fraction(n), "a*x + -1/2*b*x") for n in (4, 2, -6, -2)}
+    for text in (r"2*(a + -b)*p_1_+%\mu_1*x^(-2)", r"2*gamma_{+%\mu_1,%a,%b}*c/(a-b)"):
+        assert _split_number(text) == (2, text[2:])
 
 
 def test_other_legs_are_not_found():

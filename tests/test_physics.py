@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from files import InputError, read_rows
+from physics import colour, form
 from physics import square as squarer
 from physics.amplitude import amplitudes, diagrams, external_legs, parse_process, shortest
 from physics.expression import Sum, children, expand, legs_of, marked_off_shell, parse
 from physics.polynomial import factored_text
-from physics.square import rational, square, square_many
+from physics.square import Row, rational, square, square_many
 from physics.theory import THEORIES, conserved_charges
 from verify import evaluate, verify
 
@@ -143,19 +144,17 @@ def test_square_of_every_marty_amplitude_is_right(marty):
 
 def test_same_diagrams_as_marty_have_the_same_square(marty):
     """For each on-shell row of MARTY some diagram of ours over the same legs has a square of the same value."""
-    seen = set()
+    seen = []
     for _, row in read_rows(marty / "qed-2to2.csv.gz"):
         amp = row["amp"]
         legs = {int(leg): (name, kind, bool(star)) for name, leg, kind, star in
                 re.findall(r"([a-zA-Z]+)_\{[^}]*\}\(p_(\d)\)(?:_([uv]))?(\^\(\*\))?", amp)}
         names = [name + "~" * (kind == "v") for name, kind, _ in (legs[k] for k in sorted(legs))]
         process = f"{names[0]} {names[1]} -> {names[2]} {names[3]}"
-        if process in seen:
-            continue
-        seen.add(process)
+        seen.append(process)
         ours = process_amplitudes(process)
         assert any(verify(a, row["sqamp"]) for a in ours), (process, row["sqamp"])
-    assert len(seen) > 60
+    assert len(seen) == 190 and len(set(seen)) > 60
 
 
 def test_same_qcd_diagrams_as_marty_have_the_same_square(marty):
@@ -170,6 +169,19 @@ def test_same_qcd_diagrams_as_marty_have_the_same_square(marty):
 def test_qcd_squares_are_right(process):
     for amp in amplitudes(parse_process(process, THEORIES["qcd"]), THEORIES["qcd"]):
         assert verify(amp, square(amp))
+
+
+def test_colour_sums_of_conjugated_pairs(monkeypatch):
+    """Of each pair and its conjugate one is summed, a few in each FORM program; all are what FORM says of every pair by itself."""
+    process = parse_process("u u~ -> G G", THEORIES["qcd"])
+    pairs = Row(" + ".join(amplitudes(process, THEORIES["qcd"], whole=True)), "all").colours
+    monkeypatch.setattr(colour, "_known", {})
+    monkeypatch.setattr(colour, "CHUNK", 2)
+    found = colour.sums(set(pairs))
+    alone = {pair: "".join(form.run(colour.DECLARATIONS, [f"{colour._text(pair[0], False)}*{colour._text(pair[1], True)}"], colour.FIERZ, 60)[0]) or "0"
+             for pair in pairs}
+    assert {pair: value.removeprefix("+") for pair, value in found.items()} == {pair: value.removeprefix("+") for pair, value in alone.items()}
+    assert len(alone) == 9 and sum("i_" in value for value in alone.values()) == 4 and len(set(alone.values())) > 3
 
 
 def test_momentum_conservation_makes_squares_unique():

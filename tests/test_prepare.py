@@ -1,6 +1,7 @@
 import collections
 import csv
 import gzip
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -22,7 +23,7 @@ import parts
 import prepare
 import rows
 from conftest import ROOT
-from files import read_rows
+from files import InputError, read_rows
 from lookup import canonical_key, kinematics_key, lookup_scores, template_key
 from physics.theory import THEORIES
 from verify import verify
@@ -91,12 +92,14 @@ def test_index_names_are_random_and_mean_nothing(small, tmp_path):
     assert len(set(labels)) == len(labels)
 
 
-@pytest.mark.parametrize("split, key, processes", [
-    ("template", template_key, "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A"),
-    ("kinematics", kinematics_key, "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A; {f} {f}~ -> A {f} {f}~; {f} A -> A {f}"),
+@pytest.mark.parametrize("split, key, squares, style, processes", [
+    ("template", template_key, "diagram", "factored", "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A"),
+    ("kinematics", kinematics_key, "diagram", "factored", "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A; {f} {f}~ -> A {f} {f}~; {f} A -> A {f}"),
+    ("kinematics", kinematics_key, "process", "marty", "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A; {f} A -> A {f}; A {f} -> A {f}; A {f} -> {f} A"),
+    ("template", template_key, "process", "marty", "{f} A -> {f} A; {f} {f} -> {f} {f}; {f} {f}~ -> A A"),
 ])
-def test_like_rows_stay_in_one_split(tmp_path, split, key, processes):
-    flags = (f"--processes={'; '.join(processes.format(f=f) for f in 'e mu t u c tt d s b'.split())}", f"--split={split}", "--test_fraction=0.2", "--valid_fraction=0.2")
+def test_like_rows_stay_in_one_split(tmp_path, split, key, squares, style, processes):
+    flags = (f"--squares={squares}", f"--style={style}", f"--processes={'; '.join(processes.format(f=f) for f in 'e mu t u c tt d s b'.split())}", f"--split={split}", "--test_fraction=0.2", "--valid_fraction=0.2")
     done = run(tmp_path / "t", *flags)
     assert done.returncode == 0, done.stderr
     keys = [{key(row["amp"]) for row in rows_of(tmp_path / "t", name)} for name in ("train", "valid", "test")]
@@ -227,7 +230,7 @@ def test_splits_are_those_of_a_plain_loop_over_groups(groups, valid, test, seed)
 def test_rows_are_not_held_in_memory(tmp_path):
     rng = random.Random(1)
     for part in range(40):
-        lines = [{"amp": "x" * 4000, "keys": [rng.getrandbits(64)] * 4, "tokens": [1, 2]} for _ in range(50)]
+        lines = [{"amp": "x" * 4000, "keys": [rng.getrandbits(64)] * 4, "tokens": [1, 2], "crossed": 0} for _ in range(50)]
         parts.write_part(tmp_path, part, {}, lines)
     tracemalloc.start()
     columns, _ = prepare.collect(tmp_path, 40)
@@ -241,7 +244,9 @@ def test_rows_are_not_held_in_memory(tmp_path):
     (["--theory=qet"], "wanted one of qed"), (["--split=half"], "'random' or 'template' or 'kinematics'"), (["--shard=4/3"], "K from 1 to N"), (["--shard=1/2", "--merge"], "one after the other"),
     (["--sample=-1"], "wanted 0 or more"), (["--longest_amp=3"], "no row is left"), (["--squares=none"], "'diagram' or 'process'"), (["--test_fraction=1.5"], "less than 1"),
     (["--processes=e e~ -> x x~"], "no particle 'x'"), (["--processes=e e~"], "expected particles"), (["--processes=e -> mu A"], "tree diagram"),
-    (["--processes= "], "names no process"), (["--proceses=2->2"], "did you mean processes"), (["--seed=x"], "seed"),
+    (["--processes=e A -> e A; e -> e A"], "process 'e -> e A': no momenta allow it on the mass shells; --off_shell=1"), (["--processes=1->2"], "momenta that allow it"),
+    (["--theory=qcd", "--processes=u d -> u d; u u~ -> G G", "--squares=process", "--off_shell=1"], "is not gauge invariant"), (["--input='a.csv"], "in quotes"),
+    (["--draw=A A -> A A"], "has no tree diagram in qed"), (["--draw=2->3"], "at most 1,000 are drawn"), (["--processes= "], "names no process"), (["--proceses=2->2"], "did you mean processes"), (["--seed=x"], "seed"),
 ])
 def test_broken_settings_give_one_line_and_write_nothing(tmp_path, flags, reason):
     done = run(tmp_path / "data", "--workers=1", *flags)
@@ -258,6 +263,23 @@ def test_other_settings_do_not_overwrite_a_data_set(small):
     assert contents(small[0]) == before
 
 
+@pytest.mark.parametrize("change", [lambda text: text[:-40], lambda text: "[]", lambda text: text.replace('"sha256"', '"sha"')])
+def test_a_damaged_manifest_is_said_to_be_damaged(tmp_path, small, change):
+    (tmp_path / "manifest.json").write_text(change((small[0] / "manifest.json").read_text()))
+    done = run(tmp_path, SMALL, "--workers=1", "--test_fraction=0.2", "--valid_fraction=0.2")
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith("manifest.json is damaged; delete that folder")
+
+
+def test_form_may_come_without_its_package(monkeypatch):
+    def version(name):
+        if name == "form-bin":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert prepare.versions()["form-bin"] is None and prepare.versions()["numpy"] == "1"
+
+
 def test_a_changed_data_set_is_not_called_complete(tmp_path):
     assert run(tmp_path, SMALL, "--workers=1").returncode == 0
     (tmp_path / "train.csv").write_text("amp,sqamp\nmine,mine\n")
@@ -267,11 +289,63 @@ def test_a_changed_data_set_is_not_called_complete(tmp_path):
 
 def test_a_damaged_part_is_made_again(tmp_path, small):
     flags = (SMALL, "--workers=1", "--test_fraction=0.2", "--valid_fraction=0.2")
-    settings = prepare.load_settings("", [], [f"--data_dir={tmp_path}", *flags])
-    parts = tmp_path / ".parts" / prepare.fingerprint(prepare.facts_of(settings) | {"code": prepare.code_version()})
-    parts.mkdir(parents=True)
-    (parts / "000000.part").write_text('{"rows": [')
+    assert run(tmp_path, *flags, "--shard=1/1").returncode == 0
+    part, = tmp_path.glob(".parts/*/*.part")
+    body = part.read_bytes().split(b"\n", 1)[1]
+    part.write_text('{"rows": [')
+    assert run(tmp_path, *flags, "--shard=1/1").returncode == 0 and list(tmp_path.glob(".parts/*/*.part")) == [part]
+    assert part.read_bytes().split(b"\n", 1)[1] == body and parts.read_part(part.parent, 0)[0]["rows"] == 12
     assert run(tmp_path, *flags).returncode == 0 and contents(tmp_path) == contents(small[0])
+
+
+def test_a_row_that_is_not_squared_is_named_and_tried_again(tmp_path, monkeypatch):
+    """FORM fails for one of two rows, then no more: the part is not stored before both are right."""
+    settings = prepare.load_settings("", [], [f"--data_dir={tmp_path}"])
+    task = tmp_path, 0, (2, "2->2", [(("e", "A"), ("e", "A"))]), settings
+    right = rows.physics.square.square_many
+    monkeypatch.setattr(rows.physics.square, "square_many", lambda amps, *options: [InputError("FORM took more than 60 s"), *right(amps[1:], *options)])
+    size, (reason,) = prepare.make_part(task)
+    assert size == 2 and re.fullmatch(r"e A -> e A \[e\(.*\)\]: not squared: FORM took more than 60 s", reason)
+    assert parts.read_part(tmp_path, 0) == (None, "missing")
+    monkeypatch.setattr(rows.physics.square, "square_many", right)
+    assert prepare.make_part(task) == (2, []) and parts.read_part(tmp_path, 0)[0]["rows"] == 2
+
+
+def test_a_run_with_a_row_that_is_not_squared_says_so_and_the_next_one_makes_it(tmp_path):
+    """The program `form` fails once: the run ends with what and why, and the same command then makes the whole set."""
+    failing = ("import sys, runpy; sys.path.insert(0, {root!r}); import physics.square as s; right = s.square_many; from files import InputError\n"
+               "s.square_many = lambda amps, *o: [InputError('FORM failed') if 'A_' in a else r for a, r in zip(amps, right(amps, *o))]\n"
+               "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')").format(root=str(ROOT))
+    flags = (f"--data_dir={tmp_path}", "--workers=1", "--processes=e mu -> e mu; e A -> e A")
+    done = subprocess.run([sys.executable, "-c", failing, str(ROOT / "prepare.py"), *flags], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "2 of 3 rows are not squared or not verified" in done.stderr.splitlines()[-1]
+    assert len(re.findall(r"e A -> e A \[.*\]: not squared: FORM failed", done.stdout)) == 2 and not list(tmp_path.glob("*.csv"))
+    assert run(tmp_path, *flags[1:]).returncode == 0 and len(rows_of(tmp_path)) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process that its parent ended")
+def test_workers_end_with_a_killed_parent(tmp_path):
+    process = subprocess.Popen([sys.executable, ROOT / "prepare.py", f"--data_dir={tmp_path}", "--workers=2", "--theory=ew"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not list(tmp_path.glob(".parts/*/*.part")) and process.poll() is None:
+        time.sleep(0.01)
+    children = [pathlib.Path(f"/proc/{child}") for child in pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 10
+    while (left := [child for child in children if alive(child)]) and time.monotonic() < until:
+        time.sleep(0.05)
+    for child in left:
+        os.kill(int(child.name), signal.SIGKILL)
+    assert len(children) == 2 and not left
+
+
+def alive(process):
+    """Whether a process is there and no zombie, whom its new parent has yet to bury."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_killed_worker_ends_the_run_with_one_line(tmp_path):
@@ -299,6 +373,14 @@ def test_a_wrong_square_is_never_written(tmp_path, monkeypatch):
     assert len(done["wrong"]) == 1 and "the amplitude gives" in done["wrong"][0]
 
 
+def test_impossible_decays_are_counted(tmp_path):
+    """A muon decays; an electron into itself and a pair, and a photon, on their mass shells do not."""
+    done = run(tmp_path, "--theory=ew", "--processes=mu -> nu_mu e nu_e~; e -> e mu mu~; mu A -> mu A", "--workers=1")
+    kinds = json.loads((tmp_path / "manifest.json").read_text())["kinds"]
+    assert kinds["2->2"]["crossed"] == 0 and kinds["1->3"]["rows"] > kinds["1->3"]["crossed"] == kinds["1->3"]["rows"] - 1
+    assert f"{kinds['1->3']['rows']} rows ({kinds['1->3']['crossed']} of impossible decays: verified with a product crossed)" in done.stdout
+
+
 def test_whole_processes_have_one_row_each_with_their_interference():
     for basis in ("all", "independent"):
         done = rows.make_rows([(("e", "e~"), ("e", "e~")), (("e", "A"), ("e", "A"))], "qed", "process", basis, 1)
@@ -320,20 +402,20 @@ def test_legs_off_their_shell_and_plain_sums(tmp_path):
 def test_files_are_checked_deduplicated_and_split(small, tmp_path):
     """Plain, gzipped and raw, with rows twice, one wrong and one unreadable."""
     made = rows_of(small[0])
-    plain, packed, raw = tmp_path / "plain.csv", tmp_path / "packed.csv.gz", tmp_path / "raw.txt"
+    plain, packed, raw = tmp_path / "plain rows.csv", tmp_path / "packed.csv.gz", tmp_path / "raw.txt"
     wrong = [row | {"sqamp": row["sqamp"] + " + s_12"} if k == 2 else row for k, row in enumerate(made[:5])]
     prepare.write_rows(plain, ["amp", "sqamp"], ({"amp": row["amp"], "sqamp": row["sqamp"]} for row in wrong))
     again = [row | {"amp": re.sub(r"_(\d{3,})", r"_9\1", row["amp"])} for row in made[:2]]      # the same rows under other index names
     prepare.write_rows(tmp_path / "all.csv", ["process", "amp", "sqamp"], ({name: row[name] for name in ("process", "amp", "sqamp")} for row in made[5:9] + again))
     packed.write_bytes(gzip.compress((tmp_path / "all.csv").read_bytes()))
     raw.write_text("".join(f"Interaction: a to b : c : {row['amp']} : {row['sqamp']}\n" for row in made[8:]) + "Interaction: a to b : c : e*( : e\n")
-    done = run(tmp_path / "data", f"--input={plain} {packed} {raw}", "--workers=2")
+    done = run(tmp_path / "data", f"--input='{plain}' {packed} {raw}", "--workers=2")
     assert done.returncode == 0, done.stderr
     assert re.search(re.escape(f"{plain}:4: wrong: the amplitude gives ") + r"\S+ .* \S*\d", done.stdout) and f"{raw}:{len(made) - 7}: unreadable" in done.stdout
     assert "2 rows are wrong or unreadable and were kept out" in done.stdout and "3 rows stand twice and were left out" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("11 rows: ") and done.stdout.strip().endswith("all verified")
     assert {row["sqamp"] for row in rows_of(tmp_path / "data")} == {row["sqamp"] for k, row in enumerate(made) if k != 2}
-    parts_of = [run(tmp_path / "shards", f"--input={plain} {packed} {raw}", flag) for flag in ("--shard=1/2", "--shard=2/2", "--merge")]
+    parts_of = [run(tmp_path / "shards", f"--input='{plain}' {packed} {raw}", flag) for flag in ("--shard=1/2", "--shard=2/2", "--merge")]
     assert parts_of[2].returncode == 0 and contents(tmp_path / "shards") == contents(tmp_path / "data")
 
 
