@@ -1,6 +1,8 @@
 """Several ranks: the gradients, validation and skipped steps of one; interrupted runs under torchrun end as undisturbed ones."""
+import os
 import random
-import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,11 +100,31 @@ main_guard(train.main)
 def test_three_ranks_resume_bit_for_bit(data, tmp_path):
     """The order in which three ranks add depends on DDP's buckets, of which a model of more than a MiB has several."""
     flags = ["--d_model=128", "--d_ff=512", "--max_steps=4", "--save_every=2", "--save_limit=0", "--eval_every=100"]
-    run(3, TRAIN, data, tmp_path / "straight", *flags)
     (tmp_path / "resumed").mkdir()
-    shutil.copy(tmp_path / "straight" / "ckpt_2.pt", tmp_path / "resumed" / "last.pt")
-    shutil.copy(tmp_path / "straight" / "log.jsonl", tmp_path / "resumed")
-    assert "from step 2" in run(3, TRAIN, data, tmp_path / "resumed", *flags, "--resume")
+    forked = f"""
+import os, shutil, socket, sys
+sys.path.insert(0, {str(TRAIN.parent)!r})
+import train  # once for all ranks: it takes longer than the runs
+
+def run(out_dir, *flags):
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    ranks = []
+    for rank in range(3):
+        ranks.append(os.fork())
+        if ranks[-1] == 0:
+            os.environ |= {{"RANK": str(rank), "WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}}
+            train.main([*sys.argv[1:], "--out_dir=" + out_dir, *flags])  # ends the process
+    assert [os.waitpid(rank, 0)[1] for rank in ranks] == [0, 0, 0]
+
+run("straight")
+shutil.copy("straight/ckpt_2.pt", "resumed/last.pt")
+shutil.copy("straight/log.jsonl", "resumed")
+run("resumed", "--resume")
+"""
+    done = subprocess.run([sys.executable, "-c", forked, f"--data_dir={data}", *SMALL, *flags], cwd=tmp_path, timeout=120, capture_output=True,
+                          text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0 and "from step 2" in done.stderr, done.stderr
     assert_same_run(tmp_path / "straight", tmp_path / "resumed")
 
 
