@@ -3,7 +3,8 @@ Checkpoints: written whole or not at all, read without running anything in them,
 
 A checkpoint is a dictionary: version, model (raw weights), ema (their moving average or None), model_config, vocabulary,
 settings, optimizers, scaler (of fp16), rng (of every rank), step, epoch, batch (position in the epoch, in micro-batches), skipped, bad,
-rollbacks and recent (see train.py on bad steps), losses (since the last line of the log), best (validation figures of best.pt), seconds (training time), wandb_id.
+rollbacks and recent (see train.py on bad steps), losses (since the last line of the log), best
+(validation figures of best.pt), seconds (training time), wandb_id.
 Files of a run: ckpt_STEP.pt, last.pt (the newest), best.pt (the best on the validation split), emergency_STEP.pt (to look
 into, never resumed from).
 """

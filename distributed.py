@@ -91,8 +91,8 @@ def catch_signals(parent):
     A function that says which signal has asked this process to stop: its number, 0 while there is none.
 
     SIGINT, SIGTERM (kill, preemption) and SIGUSR1 (SLURM's warning) are noted, so that the loop can end between two steps; the same
-    signal again kills. A rank whose torchrun was killed counts as terminated: it would write where the next run does. parent: process id of what
-    started this process, read at its start, as torchrun may be gone by now.
+    signal again kills. A rank whose torchrun was killed counts as terminated: it would write where the next run does.
+    parent: process id of what started this process, read at its start, as torchrun may be gone by now.
     """
     caught, under_torchrun = [], "TORCHELASTIC_RUN_ID" in os.environ
 

@@ -74,8 +74,8 @@ def open_log(settings, step, wandb_run=None):
     """
     Make config.py and log.jsonl in out_dir; returns record(step, seconds, figures), which writes one line.
 
-    The log keeps its lines up to `step`, those of steps that the run went back from included: a resumed run writes the later ones again. What is not finite becomes null, as JSON has no
-    NaN. figures["samples"], if there, is a list of dictionaries of one row each.
+    The log keeps its lines up to `step`, those of steps that the run went back from included: a resumed run writes the later ones
+    again. What is not finite becomes null, as JSON has no NaN. figures["samples"], if there, is a list of dictionaries of one row each.
     """
     out_dir = Path(settings.out_dir)
     path = out_dir / "log.jsonl"

@@ -63,7 +63,8 @@ def kill_test(folder, kills, terms, ranks, steps, seed):
     """Raises AssertionError where the disturbed run is not the straight one."""
     draw = random.Random(seed)
     data = make_data(folder)
-    arguments = [ROOT / "train.py", f"--data_dir={data}", *SMALL, "--eval_every=100", "--save_every=20", "--log_every=7", f"--max_steps={steps}", "--resume"]
+    arguments = [ROOT / "train.py", f"--data_dir={data}", *SMALL, "--eval_every=100", "--save_every=20", "--log_every=7",
+                 f"--max_steps={steps}", "--resume"]
     process, lines = torchrun(ranks, *arguments, f"--out_dir={folder}/straight")
     assert process.wait(10 * LONGEST) == 0, "".join(lines)
 

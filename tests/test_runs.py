@@ -123,7 +123,8 @@ def test_resume_best_has_given_up_the_later_checkpoints_before_its_first_step(st
 
 
 def test_ranks_that_see_different_checkpoints_or_none_end_before_they_train(data, straight, tmp_path, monkeypatch):
-    for seen_there, flags in (15, [str(straight / "config.py"), "--max_steps=30"]), (20, [f"--data_dir={data}", f"--out_dir={tmp_path}/run", *SMALL]):
+    new = [f"--data_dir={data}", f"--out_dir={tmp_path}/run", *SMALL]
+    for seen_there, flags in (15, [str(straight / "config.py"), "--max_steps=30"]), (20, new):
         monkeypatch.setattr(train, "gather", lambda world, here: torch.stack([here, torch.tensor(seen_there)]))
         with pytest.raises(InputError, match="the ranks see different checkpoints there"):
             train.main([*flags, "--resume"])

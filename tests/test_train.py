@@ -112,6 +112,12 @@ def test_a_run_killed_at_a_random_moment_is_bit_for_bit_the_straight_run(data, s
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_a_rank_whose_torchrun_has_gone_is_asked_to_stop(monkeypatch):
+    assert train.catch_signals(os.getppid() + 1)() == 0  # not under torchrun: whose shell has gone may go on
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    assert train.catch_signals(os.getppid())() == 0 and train.catch_signals(os.getppid() + 1)() == signal.SIGTERM
+
+
 def test_a_damaged_last_checkpoint_costs_only_the_steps_since_the_one_before(straight, tmp_path, capsys):
     shutil.copytree(straight, tmp_path / "run")
     for name in ("last.pt", "ckpt_40.pt"):
