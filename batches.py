@@ -118,6 +118,19 @@ def length_batches(packed, batch_tokens, generator_seed):
     return batches
 
 
+def validation_batches(packed, settings):
+    """The same eval_rows random rows each time (0: all of them), in batches of like length."""
+    rows = len(packed.src_start) - 1
+    chosen = np.random.default_rng(settings.seed).permutation(rows)[:settings.eval_rows or rows]
+    batches = [batch[np.isin(batch, chosen)] for batch in length_batches(packed, settings.batch_tokens, None)]
+    return [batch for batch in batches if len(batch)]
+
+
+def lengths(packed, rows):
+    """Tokens of these rows with the end token: (2, rows), source and target."""
+    return np.stack([packed.src_start[rows + 1] - packed.src_start[rows], packed.tgt_start[rows + 1] - packed.tgt_start[rows]])
+
+
 def collate(packed, rows):
     """The rows as tensors: src (B, S), padded with PAD; tgt (B, T), BOS ... EOS, padded. int64."""
     return (_pad(packed.src, packed.src_start, rows, bos=0), _pad(packed.tgt, packed.tgt_start, rows, bos=1))

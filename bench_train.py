@@ -208,11 +208,11 @@ def memory_of_one_row(settings, device):
     print(f"{'source':>7} {'target':>7} {'(a), (b)':>10} {'(c)':>10} {'(c), checkpoint_layers':>24}")
     config = ModelConfig(VOCABULARY, VOCABULARY, *(2 * [1 + max(*LONGEST, *EW_LIMITS)]), *sizes(settings))
     models = [Peer(config), Transformer(config, settings.attention), Transformer(config, settings.attention, checkpoint_layers=True)]
-    models = [(model.to(device), torch.optim.SGD(model.parameters(), lr=0.0)) for model in models]
+    models = [model.to(device) for model in models]
     for s, t in [*((length, length) for length in LONGEST), EW_LIMITS]:
         src, tgt = (torch.randint(EOS + 1, VOCABULARY, (1, length), device=device) for length in (s, t + 1))
         tgt[:, 0], tgt[:, -1], used = BOS, EOS, []
-        for model, optimizer in models:
+        for model in models:
             for parameter in model.parameters():
                 parameter.grad = torch.zeros_like(parameter)
 
@@ -221,7 +221,7 @@ def memory_of_one_row(settings, device):
                     loss = F.cross_entropy(model(src, tgt[:, :-1]).flatten(0, 1), tgt[:, 1:].flatten())
                 loss.backward()
             used.append(peak_of(device, work))
-            optimizer.zero_grad()
+            model.zero_grad()
         shown = [f"{taken / 1e6:,.0f}" if taken is not None else "not known" for taken in used]
         print(f"{s:7} {t:7} {shown[0]:>10} {shown[1]:>10} {shown[2]:>24}")
 

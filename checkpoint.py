@@ -3,7 +3,8 @@ Checkpoints: written whole or not at all, read without running anything in them,
 
 A checkpoint is a dictionary: version, model (raw weights), ema (their moving average or None), model_config, vocabulary,
 settings, optimizers, scaler (of fp16), rng (of every rank), step, epoch, batch (position in the epoch, in micro-batches), skipped, bad,
-rollbacks and recent (see train.py on bad steps), best (validation figures of best.pt), seconds (training time), wandb_id.
+rollbacks and recent (see train.py on bad steps), losses (since the last line of the log), best
+(validation figures of best.pt), seconds (training time), wandb_id.
 Files of a run: ckpt_STEP.pt, last.pt (the newest), best.pt (the best on the validation split), emergency_STEP.pt (to look
 into, never resumed from).
 """
@@ -26,8 +27,11 @@ def save(path, state):
     try:
         with atomic_open(path, "wb") as file:
             torch.save({"version": VERSION} | state, file)
-    except OSError as error:
-        raise InputError(f"{path}: not written ({error.strerror}); the checkpoints before it are whole") from None
+    except (OSError, RuntimeError) as error:  # of a large tensor torch says so by an error of its own, while it lets go of the file
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise InputError(f"{path}: not written ({cause.strerror}); the checkpoints before it are whole") from None
 
 
 def save_limited(run_dir, state, save_limit):

@@ -86,15 +86,15 @@ def quiet(silent):
     return contextlib.redirect_stderr(io.StringIO()) if silent else contextlib.nullcontext()
 
 
-def catch_signals():
+def catch_signals(parent):
     """
     A function that says which signal has asked this process to stop: its number, 0 while there is none.
 
     SIGINT, SIGTERM (kill, preemption) and SIGUSR1 (SLURM's warning) are noted, so that the loop can end between two steps; the same
     signal again kills. A rank whose torchrun was killed counts as terminated: it would write where the next run does.
+    parent: process id of what started this process, read at its start, as torchrun may be gone by now.
     """
-    caught = []
-    parent = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
+    caught, under_torchrun = [], "TORCHELASTIC_RUN_ID" in os.environ
 
     def note(number, frame):
         caught.append(number)
@@ -104,7 +104,7 @@ def catch_signals():
         signal.signal(number, note)
 
     def asked_to_stop():
-        if parent is not None and os.getppid() != parent:
+        if under_torchrun and os.getppid() != parent:
             return int(signal.SIGTERM)
         return int(caught[0]) if caught else 0
     return asked_to_stop

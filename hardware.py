@@ -6,9 +6,10 @@ import torch
 from files import InputError
 
 # Dense matrix products in bf16 or fp16 with fp32 sums, FLOP/s, from NVIDIA's data sheets of each device (where a sheet quotes
-# structured sparsity, half of it). First match on the device's name counts.
+# structured sparsity, half of it). First entry whose words are all in the device's name counts.
 PEAK = (
-    ("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("H100", 989e12), ("H200", 989e12), ("GH200", 989e12), ("B200", 2250e12),
+    ("MIG", None),  # a part of a device
+    ("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("H100", 989e12), ("H200 NVL", 835e12), ("H200", 989e12), ("GH200", 989e12), ("B200", 2250e12),
     ("A100", 312e12), ("A10G", 70e12), ("A10", 125e12), ("A40", 150e12), ("L40S", 362e12), ("L4", 121e12), ("V100", 125e12), ("T4", 65e12),
 )
 
@@ -45,8 +46,8 @@ def peak_flops(device, dtype):
     """FLOP/s that the device could reach in this dtype; None where that is not known."""
     if device.type != "cuda" or dtype == torch.float32:
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK if part in name), None)
+    words = set(torch.cuda.get_device_name(device).replace("-", " ").split())  # "NVIDIA A100-SXM4-80GB"
+    return next((peak for name, peak in PEAK if words.issuperset(name.split())), None)
 
 
 def peak_memory(device):

@@ -74,15 +74,18 @@ def open_log(settings, step, wandb_run=None):
     """
     Make config.py and log.jsonl in out_dir; returns record(step, seconds, figures), which writes one line.
 
-    The log keeps its lines up to `step`: a resumed run writes the later ones again. What is not finite becomes null, as JSON has no
-    NaN. figures["samples"], if there, is a list of dictionaries of one row each.
+    The log keeps its lines up to `step`, those of steps that the run went back from included: a resumed run writes the later ones
+    again. What is not finite becomes null, as JSON has no NaN. figures["samples"], if there, is a list of dictionaries of one row each.
     """
     out_dir = Path(settings.out_dir)
     path = out_dir / "log.jsonl"
     try:
-        for leftover in out_dir.glob(".*.pt.*"):  # of a process that was killed while it wrote
-            leftover.unlink()
-        kept = [json.dumps(line) + "\n" for line in read_log(out_dir) if line["step"] <= step] if step else []
+        for name in "*.pt", "log.jsonl", "config.py":
+            for leftover in out_dir.glob(f".{name}.*"):  # of a process that was killed while it wrote
+                leftover.unlink()
+        lines = read_log(out_dir) if step else []
+        end = max((number for number, line in enumerate(lines, 1) if (line.get("back_to") or line["step"]) <= step), default=0)
+        kept = [json.dumps(line) + "\n" for line in lines[:end]]
         with atomic_open(path) as file:
             file.writelines(kept)
         with atomic_open(out_dir / "config.py") as file:  # says what the run is, not how it was started
@@ -93,7 +96,12 @@ def open_log(settings, step, wandb_run=None):
 
     def record(step, seconds, figures):
         finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in figures.items()}
-        log.write(json.dumps({"step": step, "seconds": round(seconds, 3)} | finite) + "\n")
+        try:
+            log.write(json.dumps({"step": step, "seconds": round(seconds, 3)} | finite) + "\n")
+        except OSError as error:
+            with contextlib.suppress(OSError):  # it tries again to write the line
+                log.close()
+            raise InputError(f"{path}: not written ({error.strerror}); make room, then --resume goes on from the last checkpoint") from None
         if wandb_run:
             samples = finite.pop("samples", None)
             if samples:
@@ -119,6 +127,15 @@ def read_log(run_dir):
         except (ValueError, KeyError, TypeError):
             pass
     return lines
+
+
+def report_best(out_dir, best):
+    """Print the validation figures of best.pt and the next command."""
+    if best is None:  # stopped before its first validation, then resumed with a limit that it has passed
+        print(f"no validation yet; python train.py {out_dir}/config.py --resume --max_steps=MORE goes on")
+    else:
+        print(f"best on the validation split: exact match {best['valid_exact']:.2%}, loss {best['valid_loss']:.4f} at step {best['step']}, "
+              f"{out_dir}/best.pt; next: python evaluate.py {out_dir}/config.py")
 
 
 def list_runs(root):

@@ -9,12 +9,16 @@ Train the transformer on a data set that prepare.py made.
 
 Reads train.csv and valid.csv of data_dir. Writes into out_dir: config.py (the settings), log.jsonl (a JSON object a line),
 best.pt (best exact match on the validation split), last.pt and ckpt_STEP.pt (the whole state of the loop, for --resume).
-Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint first. A resumed run is bit for bit the run that was not interrupted, unless
-max_minutes ties its schedule to the clock.
+Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint first. On CPUs a resumed run is bit for bit the run that was not interrupted, unless
+max_minutes ties its schedule to the clock. On GPUs the state it goes on from is, but kernels there, such as the backward pass of
+attention, may add in another order each time: the runs agree up to rounding.
 """
+import os
+
+PARENT = os.getppid()  # before torch, whose import takes seconds in which torchrun may be killed
+
 import contextlib
 import math
-import os
 import signal
 import statistics
 import sys
@@ -36,7 +40,7 @@ from tqdm import tqdm
 import checkpoint
 import optim
 import runs
-from batches import collate, length_batches, load_split
+from batches import collate, length_batches, lengths, load_split, validation_batches
 from configurator import load_settings
 from distributed import catch_signals, first_alone, gather, join, leave, quiet
 from files import InputError, main_guard
@@ -53,7 +57,7 @@ SETTINGS = [
     "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks",
     "max_steps", "max_minutes",
     "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume", "resume_best", "init_from", "wandb_mode",
-    "wandb_project", "list", "plot",
+    "wandb_project", "list", "plot", "output",
 ]
 LEAST = {
     "seed": 0, "batch_tokens": 1, "accumulate": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0, "grad_clip": 0,
@@ -111,15 +115,16 @@ def train(settings, world):
         resumed = state is not None
         if not resumed and settings.init_from:
             state = checkpoint.load(settings.init_from)
+    begin = state["step"] if resumed else -1
+    if (gather(world, torch.tensor(begin)) != begin).any():
+        raise InputError(f"{out_dir}: the ranks see different checkpoints there; it must be one folder for all machines")
     if resumed:
         if state["version"] != checkpoint.VERSION:
             raise InputError(f"{out_dir}: checkpoint version {state['version']} cannot be resumed; --init_from= takes its weights")
-        if (gather(world, torch.tensor(state["step"])) != state["step"]).any():
-            raise InputError(f"{out_dir}: the ranks see different checkpoints there; it must be one folder for all machines")
         if progress(settings, state["step"], state["seconds"]) >= 1:
             if chief:
                 print(f"{out_dir}: complete at step {state['step']}, after {state['seconds'] / 60:.1f} min; a larger limit would go on")
-                report_best(out_dir, state["best"])
+                runs.report_best(out_dir, state["best"])
             return 0
 
     # ---- data
@@ -159,7 +164,7 @@ def train(settings, world):
 
     # ---- state of the loop: loop_state and restore list the same things
     step, epoch, batch, skipped, bad, rollbacks, best, earlier = 0, 0, 0, 0, 0, 0, None, 0.0
-    recent, wandb_id = deque(maxlen=RECENT), ""
+    recent, losses, wandb_id = deque(maxlen=RECENT), [], ""  # losses of the good steps since the last line of the log
 
     def restore(state):
         nonlocal step, epoch, batch, skipped, bad, rollbacks, best, earlier, wandb_id
@@ -178,6 +183,7 @@ def train(settings, world):
             state[name] for name in ("step", "epoch", "batch", "skipped", "bad", "rollbacks", "best", "seconds", "wandb_id"))
         recent.clear()
         recent.extend(state["recent"])
+        losses[:] = state.get("losses", [])  # older checkpoints lack them
 
     def loop_state():
         """All ranks must call it together: it asks each for its random state."""
@@ -188,8 +194,14 @@ def train(settings, world):
             "model": model.state_dict(), "ema": average, "model_config": asdict(config), "vocabulary": tokenizer.vocabulary,
             "settings": vars(settings), "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "scaler": scaler.state_dict(), "rng": rng, "step": step, "epoch": epoch, "batch": batch, "skipped": skipped, "bad": bad,
-            "rollbacks": rollbacks, "recent": list(recent), "best": best, "seconds": seconds, "wandb_id": wandb_id,
+            "rollbacks": rollbacks, "recent": list(recent), "losses": losses, "best": best, "seconds": seconds, "wandb_id": wandb_id,
         }
+
+    def save():
+        """last.pt and ckpt_STEP.pt, of all ranks together."""
+        state = loop_state()
+        if chief:
+            checkpoint.save_limited(out_dir, state, settings.save_limit)
 
     if world.size > 1:
         # DDP sorts the gradients into buckets anew after its first step, and three or more ranks add a bucket in an order that
@@ -207,6 +219,9 @@ def train(settings, world):
     if chief:
         wandb_run = runs.start_wandb(settings, wandb_id)
         wandb_id = wandb_run.id if wandb_run else wandb_id
+    if settings.resume_best:
+        save()  # the later checkpoints are given up now, so that no --resume goes back to them
+    if chief:
         record = runs.open_log(settings, step, wandb_run)
         parameters = sum(weight.numel() for weight in model.parameters())
         print(f"{len(train_rows.src_start) - 1} training rows, {len(valid_rows.src_start) - 1} validation rows, "
@@ -217,8 +232,8 @@ def train(settings, world):
     batches = length_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
     bar = tqdm(total=1, initial=progress(settings, step, seconds), disable=None if chief else True,  # None: off where stderr is no terminal
                bar_format="{percentage:3.0f}% {bar} {elapsed}, {remaining} left{postfix}")
-    losses, tokens, flops, clock = [], 0, 0.0, time.monotonic()  # since the last line of the log
-    asked_to_stop = catch_signals()
+    tokens, flops, clock = 0, 0.0, time.monotonic()  # since this process wrote a line of the log
+    asked_to_stop = catch_signals(PARENT)
     done = last_step = False
     model.train()
     while not last_step:
@@ -262,6 +277,7 @@ def train(settings, world):
             if average is not None:
                 optim.update_average(average, model, settings.ema, step)
             recent.append(loss)
+            losses.append(loss)
             bad = 0
         else:
             skipped += 1
@@ -269,7 +285,6 @@ def train(settings, world):
             bad += not overflow
         scaler.update()
         step += 1
-        losses.append(loss)
         tokens += int(src_lengths.sum()) + targets
         flops += training_flops(config, src_lengths, tgt_lengths)
         done = progress(settings, step, seconds) >= 1
@@ -290,7 +305,8 @@ def train(settings, world):
             kept = rollbacks + 1, best, skipped, wandb_id
             restore(good)
             rollbacks, best, skipped, wandb_id = kept
-            bad, losses, done, last_step = 0, [], False, stopped_by > 0
+            bad, done, last_step = 0, False, stopped_by > 0
+            save()  # a process that is killed before its next checkpoint went back all the same
             batches = length_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
             if chief:
                 bar.write(f"{settings.bad_steps} bad steps in a row: back to step {step}, learning rate times {0.5 ** rollbacks}",
@@ -298,15 +314,17 @@ def train(settings, world):
             continue
 
         trouble = f", {skipped} steps skipped: gradient not finite or loss a spike" * bool(skipped)
-        if chief and (step % settings.log_every == 0 or last_step):
+        if step % settings.log_every == 0 or done:
             interval = time.monotonic() - clock
             peak = peak_flops(device, dtype)
-            figures = {"loss": sum(losses) / len(losses), "learning_rate": rate, "grad_norm": grad_norm,
+            figures = {"loss": statistics.fmean(losses) if losses else math.nan, "learning_rate": rate, "grad_norm": grad_norm,
                        "tokens_per_second": tokens / interval, "mfu": flops / interval / (world.size * peak) if peak else None,
                        "memory_gb": peak_memory(device), "skipped": skipped}
-            record(step, seconds, figures)
+            if chief:
+                record(step, seconds, figures)
             bar.set_postfix_str(f"step {step}, loss {figures['loss']:.4f}, {tokens / interval:,.0f} tokens/s" + trouble, refresh=False)
-            losses, tokens, flops, clock = [], 0, 0.0, time.monotonic()
+            losses.clear()
+            tokens, flops, clock = 0, 0.0, time.monotonic()
         bar.update(min(1, progress(settings, step, seconds)) - bar.n)
 
         if step % settings.eval_every == 0 or done:
@@ -325,15 +343,13 @@ def train(settings, world):
                 if chief:
                     checkpoint.save(out_dir / "best.pt", state)
         if (step % settings.save_every == 0 or last_step) and (done or not bad):  # amid bad steps the last good one stays the last
-            state = loop_state()
-            if chief:
-                checkpoint.save_limited(out_dir, state, settings.save_limit)
+            save()
     bar.close()
 
     if chief and wandb_run:
         wandb_run.finish()
     if chief and done:
-        report_best(out_dir, best)
+        runs.report_best(out_dir, best)
     elif chief:
         print(f"stopped by {signal.Signals(stopped_by).name} at step {step}, nothing is lost; "
               f"go on with: python train.py {out_dir}/config.py --resume", file=sys.stderr)
@@ -346,22 +362,9 @@ def progress(settings, step, seconds):
     return max(step / settings.max_steps, by_clock)
 
 
-def lengths(packed, rows):
-    """Tokens of these rows with the end token: (2, rows), source and target."""
-    return np.stack([packed.src_start[rows + 1] - packed.src_start[rows], packed.tgt_start[rows + 1] - packed.tgt_start[rows]])
-
-
 def loss_sum(logits, target, smoothing=0.0):
     """Cross-entropy summed over the target tokens. logits: (B, T, V); target: (B, T), padded with PAD, which counts nothing."""
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum", label_smoothing=smoothing)
-
-
-def validation_batches(packed, settings):
-    """The same eval_rows random rows each time (0: all of them), in batches of like length."""
-    rows = len(packed.src_start) - 1
-    chosen = np.random.default_rng(settings.seed).permutation(rows)[:settings.eval_rows or rows]
-    batches = [batch[np.isin(batch, chosen)] for batch in length_batches(packed, settings.batch_tokens, None)]
-    return [batch for batch in batches if len(batch)]
 
 
 @torch.inference_mode()
@@ -391,14 +394,6 @@ def validate(model, packed, batches, world):
 def better(figures, best):
     """More exact matches; among equals the lower loss."""
     return (figures["valid_exact"], -figures["valid_loss"]) > (best["valid_exact"], -best["valid_loss"])
-
-
-def report_best(out_dir, best):
-    if best is None:  # stopped before its first validation, then resumed with a limit that it has passed
-        print(f"no validation yet; python train.py {out_dir}/config.py --resume --max_steps=MORE goes on")
-    else:
-        print(f"best on the validation split: exact match {best['valid_exact']:.2%}, loss {best['valid_loss']:.4f} at step {best['step']}, "
-              f"{out_dir}/best.pt; next: python evaluate.py {out_dir}/config.py")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ plot = ""  # run folders, separated by spaces, whose curves to draw into plot.pn
 # decode.py, evaluate.py
 ckpt = ""  # checkpoint to use; empty: best.pt of out_dir, or of the newest run where no config is named
 input = ""  # decode.py, evaluate.py: CSV file to read, empty: the test split; prepare.py: files to check and split, empty: rows are generated
-output = ""  # file to write; empty: predictions.csv (decode.py), report.json (evaluate.py) beside the checkpoint
+output = ""  # file to write; empty: predictions.csv (decode.py), report.json (evaluate.py) beside the checkpoint, plot.png (train.py --plot) in the first run
 amp = ""  # one amplitude to square, instead of a file; "-": read it from standard input
 beam = False  # beam search instead of the most probable token at each position
 beam_size = 5  # hypotheses of the beam, all of them candidates

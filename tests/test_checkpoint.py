@@ -1,6 +1,7 @@
 """Checkpoints: whole or not there, damage is named and never loaded, the right one is found."""
 import os
 import pickle
+import resource
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -58,6 +59,18 @@ def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(InputError, match="last.pt: not written .No space left on device"):
         checkpoint.save(tmp_path / "last.pt", state())
+
+
+def test_a_full_disk_is_the_same_line_for_a_large_tensor(tmp_path):
+    """Of one that does not fit torch's buffer, torch raises a RuntimeError while it lets go of the file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 ** 21, hard))  # the kernel lets no file grow beyond
+    try:
+        with pytest.raises(InputError, match="last.pt: not written .File too large"):
+            checkpoint.save(tmp_path / "last.pt", {"large": torch.zeros(2 ** 20)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("how", ["empty", "start", "half", "end", "flipped"])

@@ -179,6 +179,40 @@ def test_after_bad_steps_in_a_row_the_run_goes_back_and_on_with_half_the_learnin
     assert checkpoint.step_files(tmp_path)[0].name == "ckpt_20.pt"
 
 
+@pytest.mark.parametrize("killed_at", [20, 24])
+def test_a_run_killed_after_it_went_back_keeps_its_log_and_its_lower_rate(data, tmp_path, monkeypatch, killed_at):
+    """Killed at step 13 and at step 17, from the checkpoint of the return (10) and a later one (15)."""
+    flags = ["--bad_steps=5", "--max_steps=20", "--log_every=7"]
+    break_steps(monkeypatch, range(13, 18), torch.nan)
+    run(data, tmp_path / "straight", *flags)
+    calls = 0
+
+    def collate_until_killed(packed, rows):
+        nonlocal calls
+        if not torch.is_inference_mode_enabled():
+            calls += 1
+            if calls == killed_at:
+                raise InputError("killed")
+        return collate(packed, rows)
+
+    break_steps(monkeypatch, range(13, 18), torch.nan)
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="killed"):
+        patch.setattr(train, "collate", collate_until_killed)
+        run(data, tmp_path / "killed", *flags)
+    break_steps(monkeypatch, [], 1)
+    run(data, tmp_path / "killed", *flags, "--resume")
+    assert_same_run(tmp_path / "straight", tmp_path / "killed")
+    assert [line["step"] for line in log_of(tmp_path / "killed") if "loss" in line or "event" in line] == [7, 14, 17, 14, 20]
+
+
+def test_the_logged_loss_is_the_mean_of_the_good_steps_since_the_line_before(data, tmp_path, monkeypatch):
+    for log_every in 1, 4:
+        break_steps(monkeypatch, [3, 5, 6, 7, 8], torch.nan)
+        run(data, tmp_path / str(log_every), f"--log_every={log_every}", "--max_steps=9", "--save_every=100", "--bad_steps=0")
+    each, line = ({line["step"]: line["loss"] for line in log_of(tmp_path / every) if "loss" in line} for every in "14")
+    assert line == {4: pytest.approx((each[1] + each[2] + each[4]) / 3), 8: None, 9: each[9]}
+
+
 def test_a_run_that_does_not_recover_stops_and_leaves_its_last_good_checkpoint(data, tmp_path, monkeypatch):
     run(data, tmp_path / "good", "--max_steps=10")
     break_steps(monkeypatch, range(13, 1000), torch.inf)

@@ -18,7 +18,7 @@ import runs
 import train
 from configurator import load_settings
 from files import InputError
-from hardware import training_flops
+from hardware import peak_flops, training_flops
 from model import ModelConfig, Transformer
 from tiny import SMALL, assert_same_run, log_of, make_data
 
@@ -104,6 +104,30 @@ def test_resume_best_goes_on_from_the_best_and_gives_up_what_came_after(straight
     assert "resume_best = False" in (tmp_path / "run" / "config.py").read_text()
     with pytest.raises(InputError, match="best.pt: not readable"):
         train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/none", "--resume_best"])
+
+
+def test_resume_best_has_given_up_the_later_checkpoints_before_its_first_step(straight, tmp_path, monkeypatch):
+    shutil.copytree(straight, tmp_path / "run")
+    shutil.copy(straight / "ckpt_10.pt", tmp_path / "run" / "best.pt")
+
+    def killed(parent):
+        raise InputError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="killed"):
+        patch.setattr(train, "catch_signals", killed)
+        train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/run", "--resume_best"])
+    assert checkpoint.load_newest(tmp_path / "run")["step"] == 10
+    assert [path.name for path in checkpoint.step_files(tmp_path / "run")] == ["ckpt_10.pt", "ckpt_5.pt"]
+    assert train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/run", "--resume"]) == 0
+    assert_same_run(straight, tmp_path / "run")
+
+
+def test_ranks_that_see_different_checkpoints_or_none_end_before_they_train(data, straight, tmp_path, monkeypatch):
+    new = [f"--data_dir={data}", f"--out_dir={tmp_path}/run", *SMALL]
+    for seen_there, flags in (15, [str(straight / "config.py"), "--max_steps=30"]), (20, new):
+        monkeypatch.setattr(train, "gather", lambda world, here: torch.stack([here, torch.tensor(seen_there)]))
+        with pytest.raises(InputError, match="the ranks see different checkpoints there"):
+            train.main([*flags, "--resume"])
 
 
 def test_a_run_id_names_one_run_of_several_of_a_config(data, tmp_path, monkeypatch):
@@ -212,6 +236,28 @@ def test_training_flops_are_those_that_torch_counts():
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(torch.full((B, S), 5), torch.full((B, T), 5)).sum().backward()
     assert training_flops(config, np.full(B, S), np.full(B, T)) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+@pytest.mark.parametrize("name, peak", [
+    ("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA A100-SXM4-80GB", 312e12), ("NVIDIA L4", 121e12), ("NVIDIA L40S", 362e12),
+    ("Tesla V100-SXM2-32GB", 125e12), ("NVIDIA GH200 480GB", 989e12),
+    ("NVIDIA L40", None), ("NVIDIA RTX A4000", None), ("NVIDIA RTX A1000", None), ("NVIDIA GB200", None), ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None)])
+def test_a_peak_is_that_of_the_very_device_or_not_known(monkeypatch, name, peak):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert peak_flops(torch.device("cuda"), torch.bfloat16) == peak and peak_flops(torch.device("cuda"), torch.float32) is None
+
+
+def test_a_full_disk_at_a_line_of_the_log_names_the_file_and_the_remedy(tmp_path):
+    record = runs.open_log(load_settings("", ["seed"], [f"--out_dir={tmp_path}"]), 0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(InputError, match=r"log.jsonl: not written \(File too large\); make room, then --resume goes on"):
+            for step in range(10):
+                record(step, 0.5, {"loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [line["step"] for line in runs.read_log(tmp_path)] == [0, 1]
 
 
 def test_log_lines_are_json_without_nan(tmp_path):

@@ -69,23 +69,27 @@ def cluster(tmp_path):
     return tmp_path
 
 
-def sbatch(cluster, script, *arguments, restarts=0, ranks=2):
+def sbatch(cluster, script, *arguments, restarts=0, ranks=2, cpus=1):
     """Start a job as SLURM does: a copy of the script, in the folder that it was submitted from."""
     shutil.copy(cluster / "slurm" / script, cluster / "spooled")
     environment = os.environ | {
         "PATH": f"{cluster}/bin:{os.environ['PATH']}", "FAKE": str(cluster), "SLURM_SUBMIT_DIR": str(cluster), "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "localhost", "SLURM_RESTART_COUNT": str(restarts), "RANKS_PER_NODE": str(ranks),
-        "SLURM_CPUS_PER_TASK": "1"}
+        "SLURM_CPUS_PER_TASK": str(cpus)}
     log = open(cluster / "job.log", "a")
     return subprocess.Popen(["bash", cluster / "spooled", *arguments], env=environment, cwd=cluster, stdout=log, stderr=log)
+
+
+def wait_for(path):
+    until = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.05)
 
 
 def test_a_job_that_is_preempted_is_queued_again_and_goes_on_to_its_end(cluster):
     flags = [f"--data_dir={cluster}/data", *SMALL, "--max_steps=150", "--eval_every=100", "--save_every=1000"]
     job = sbatch(cluster, "qed.sbatch", *flags)
-    until = time.monotonic() + 60
-    while not (cluster / "out/qed/log.jsonl").exists() and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_for(cluster / "out/qed/log.jsonl")
     time.sleep(0.5)
     job.send_signal(signal.SIGUSR1)  # what --signal=B:USR1@120 does
     job.wait(60)
@@ -94,11 +98,28 @@ def test_a_job_that_is_preempted_is_queued_again_and_goes_on_to_its_end(cluster)
     step = checkpoint.load(cluster / "out/qed/last.pt")["step"]
     assert 0 < step < 150
 
-    assert sbatch(cluster, "qed.sbatch", *flags, restarts=1).wait(60) == 0
+    assert sbatch(cluster, "qed.sbatch", *flags, restarts=1, ranks=1).wait(60) == 0
     printed = (cluster / "job.log").read_text()
     assert f"from step {step}" in printed and "best on the validation split" in printed
     assert len((cluster / "queue").read_text().split()) == 1
     assert checkpoint.load(cluster / "out/qed/last.pt")["step"] == 150
+
+
+def test_one_signal_is_passed_on_and_the_cores_are_shared_by_the_ranks(cluster):
+    (cluster / "bin" / "srun").write_text("""#!/bin/bash
+echo "$1, OMP_NUM_THREADS=$OMP_NUM_THREADS" > "$FAKE/started"
+trap 'echo USR1 >> "$FAKE/signals"' USR1
+for _ in {1..20}; do sleep 0.05; done
+exit 1
+""")
+    job = sbatch(cluster, "qed.sbatch", ranks=3, cpus=8)
+    wait_for(cluster / "started")
+    for number in signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1:
+        time.sleep(0.2)
+        job.send_signal(number)
+    job.wait(60)
+    assert (cluster / "signals").read_text() == "USR1\n" and (cluster / "queue").exists()
+    assert (cluster / "started").read_text() == "--cpus-per-task=8, OMP_NUM_THREADS=2\n"
 
 
 def test_a_job_that_fails_is_not_queued_again(cluster):

@@ -92,25 +92,30 @@ def test_a_stopped_run_says_how_to_go_on_and_resumes_bit_for_bit(data, straight,
     assert "resume = False" in (tmp_path / "config.py").read_text()  # what the run is, not how it was started
 
 
-def test_a_run_killed_at_random_moments_is_bit_for_bit_the_straight_run(data, straight, tmp_path):
+def test_a_run_killed_at_a_random_moment_is_bit_for_bit_the_straight_run(data, straight, tmp_path):
     command = [sys.executable, str(TRAIN), f"--data_dir={data}", f"--out_dir={tmp_path}", *SMALL, "--max_steps=40", "--resume"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     seed = random.randrange(10**6)
     print("seed", seed)  # shown if the test fails
     moments = random.Random(seed)
-    for _ in range(2):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for line in process.stderr:
-            if "parameters" in line:  # the loop begins
-                break
-        time.sleep(moments.uniform(0.05, 0.4))
-        process.kill()
-        process.stderr.close()
-        process.wait()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "parameters" in line:  # the loop begins
+            break
+    time.sleep(moments.uniform(0.05, 0.4))
+    process.kill()
+    process.stderr.close()
+    process.wait()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert_same_run(straight, tmp_path)
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_rank_whose_torchrun_has_gone_is_asked_to_stop(monkeypatch):
+    assert train.catch_signals(os.getppid() + 1)() == 0  # not under torchrun: whose shell has gone may go on
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    assert train.catch_signals(os.getppid())() == 0 and train.catch_signals(os.getppid() + 1)() == signal.SIGTERM
 
 
 def test_a_damaged_last_checkpoint_costs_only_the_steps_since_the_one_before(straight, tmp_path, capsys):
@@ -151,12 +156,14 @@ def test_a_larger_limit_goes_on_and_the_log_keeps_its_past(straight, tmp_path):
     shutil.copytree(straight, tmp_path / "run")
     with open(tmp_path / "run" / "log.jsonl", "a") as log:
         log.write('{"step": 41, "loss": 9.9}\n{"step": 4')  # of a process that was killed after its last checkpoint
-    (tmp_path / "run" / ".last.pt.x1y2").write_text("half")
+    leftovers = [tmp_path / "run" / f".{name}.x1y2" for name in ("last.pt", "log.jsonl", "config.py")]
+    for path in leftovers:
+        path.write_text("half")
     assert train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/run", "--resume", "--max_steps=45"]) == 0
     log = log_of(tmp_path / "run")
     assert log[:44] == log_of(straight)
     assert [line["step"] for line in log[44:]] == [41, 42, 43, 44, 45, 45]
-    assert not (tmp_path / "run" / ".last.pt.x1y2").exists()
+    assert not any(path.exists() for path in leftovers)
 
 
 def test_a_resumed_run_does_not_overwrite_a_better_best(straight, tmp_path):
