@@ -191,8 +191,8 @@ def test_every_part_belongs_to_one_shard_whatever_the_workers(tmp_path):
 
 
 def test_the_batch_job_makes_the_same_set(tmp_path):
-    """slurm/prepare.sbatch with an srun that only runs its arguments."""
-    for name, text in (("srun", 'exec "$@"'), ("python", f'exec {sys.executable} "$@"')):
+    """slurm/prepare.sbatch with an srun that only runs its arguments, after its own."""
+    for name, text in (("srun", 'case $1 in --*) shift;; esac; exec "$@"'), ("python", f'exec {sys.executable} "$@"')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     flags = [f"--data_dir={tmp_path / 'data'}", "--theory=qcd"]
