@@ -1,7 +1,9 @@
 import pathlib
+import signal
 import sys
 
 import pytest
+import torch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -15,3 +17,19 @@ def marty():
     if not MARTY.is_dir():
         pytest.skip("no MARTY files beside this repository")
     return MARTY
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Folder with a made-up data set on which a small model trains in a second."""
+    from tiny import make_data
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def one_thread_and_the_usual_signals():
+    torch.set_num_threads(1)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

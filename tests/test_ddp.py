@@ -14,15 +14,10 @@ import train
 from batches import collate, length_batches, load_split
 from kill import kill_test, torchrun
 from model import ModelConfig, Transformer
-from tiny import SMALL, assert_same_run, log_of, make_data
+from tiny import SMALL, assert_same_run, log_of
 from tokenizer import PAD, Tokenizer
 
 TRAIN = Path(train.__file__)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)

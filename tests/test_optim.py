@@ -13,28 +13,13 @@ from configurator import load_settings
 from distributed import World
 from files import InputError
 from model import ModelConfig, Transformer
-from tiny import SMALL, assert_same_run, log_of, make_data
+from tiny import assert_same_run, log_of, run
 from tokenizer import PAD
 
 CPU = World(0, 1, torch.device("cpu"))
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_the_usual_signals():
-    torch.set_num_threads(1)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-def run(data, out_dir, *flags):
-    return train.main([f"--data_dir={data}", f"--out_dir={out_dir}", *SMALL, *flags])
+pytestmark = pytest.mark.usefixtures("one_thread_and_the_usual_signals")
 
 
 def settings(**values):

@@ -4,7 +4,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 import struct
 import sys
 import types
@@ -20,25 +19,10 @@ from configurator import load_settings
 from files import InputError
 from hardware import peak_flops, training_flops
 from model import ModelConfig, Transformer
-from tiny import SMALL, assert_same_run, log_of, make_data
+from tiny import SMALL, assert_same_run, log_of, run
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_the_usual_signals():
-    torch.set_num_threads(1)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-def run(data, out_dir, *flags):
-    return train.main([f"--data_dir={data}", f"--out_dir={out_dir}", *SMALL, *flags])
+pytestmark = pytest.mark.usefixtures("one_thread_and_the_usual_signals")
 
 
 @pytest.fixture(scope="module")

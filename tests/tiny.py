@@ -6,6 +6,7 @@ from dataclasses import asdict
 import torch
 
 import checkpoint
+import train
 from batches import collate, load_split
 from model import ModelConfig, Transformer
 from physics.amplitude import amplitudes, parse_process
@@ -93,3 +94,8 @@ def assert_same_run(a, b):
             assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert torch.equal(first["rng"]["cpu"], second["rng"]["cpu"])  # of every rank
     assert log_of(a) == log_of(b)
+
+
+def run(data, out_dir, *flags):
+    """Train the small model in this process; returns the exit code."""
+    return train.main([f"--data_dir={data}", f"--out_dir={out_dir}", *SMALL, *flags])
