@@ -10,6 +10,7 @@ import physics.square
 from files import InputError
 from lookup import canonical_key, kinematics_key, template_key
 from physics.amplitude import process_text
+from physics.expression import respelled
 from physics.theory import THEORIES
 from processes import off_shell_choices
 from tokenizer import amp_tokens, sqamp_tokens
@@ -68,7 +69,10 @@ def check_rows(rows, seed, longest):
         verdict = verify(row["amp"], row["sqamp"], seed)
         if not verdict:
             wrong.append(f"{place}: {verdict.status}: {verdict.reason}")
-        elif too_long(amp_tokens(row["amp"])[0], longest[0]):
+            continue
+        if "INDEX_" in row["amp"]:
+            row = row | {name: respelled(row[name]) for name in ("amp", "sqamp")}
+        if too_long(amp_tokens(row["amp"])[0], longest[0]):
             left_out["amp"] += 1
         elif too_long(sqamp_tokens(row["sqamp"]), longest[1]):
             left_out["sqamp"] += 1

@@ -26,6 +26,7 @@ from conftest import ROOT
 from files import InputError, read_rows
 from lookup import canonical_key, kinematics_key, lookup_scores, template_key
 from physics.theory import THEORIES
+from tokenizer import amp_tokens
 from verify import verify
 
 SMALL = "--processes=e e~ -> mu mu~; e mu -> e mu; e A -> e A; mu A -> mu A; u u -> u u; e e~ -> A A; d A -> d A"
@@ -436,3 +437,16 @@ def test_diagrams_are_drawn(tmp_path):
 def test_csv_files_are_read_by_the_standard_library(small):
     with open(small[0] / "train.csv", newline="") as file:
         assert csv.DictReader(file).fieldnames == prepare.COLUMNS
+
+
+def test_spellings_of_earlier_work_become_martys(tmp_path):
+    r"""`\INDEX_0`, `MOMENTUM_0`, no spaces: verified as they stand, written so that the tokenizer reads them."""
+    from test_expression import NORMALISED
+    square = "2*e^4*(m_e^4+-1/2*m_e^2*s_13+1/2*s_14*s_23+-1/2*m_e^2*s_24+1/2*s_12*s_34)*(m_e^2+-s_13+1/2*reg_prop)^(-2)"
+    (tmp_path / "old.csv").write_text(f'amp,sqamp\n"{NORMALISED}","{square}"\n"{NORMALISED}","3*{square}"\n')
+    done = run(tmp_path / "data", f"--input={tmp_path / 'old.csv'}")
+    said = done.stdout + done.stderr
+    assert "old.csv:3: wrong: the amplitude gives" in said and "1 rows: 1 train" in said
+    with open(tmp_path / "data" / "train.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert amp_tokens(row["amp"])[0]
