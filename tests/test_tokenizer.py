@@ -18,6 +18,8 @@ import tokenizer
 from batches import collate, length_batches, load_split
 from files import InputError
 from lookup import canonical_key, template, template_key
+from physics.expression import marked_off_shell
+from test_physics import off_shell_legs
 from tokenizer import (BOS, EOS, NAME, PAD, SPECIALS, SPELLING, Memo, Tokenizer, amp_text, amp_tokens, build_vocabulary, join_tokens,
                        lex, number_indices, spell, sqamp_tokens)
 
@@ -266,13 +268,15 @@ def test_keys_see_through_names():
 
 
 def test_reference_counts_of_the_benchmark_set(marty):
-    """11,242 distinct amplitudes, 254 of them with more than one text of the square."""
-    squares = {}
+    """11,242 distinct amplitudes, 254 of them with more than one text of the square; 22 where legs off shell are marked."""
+    squares, marked = {}, {}
     with gzip.open(marty / "qed-2to2-offshell.csv.gz", "rt") as lines:
         for row in csv.DictReader(lines):
             squares.setdefault(canonical_key(row["amp"]), set()).add(row["sqamp"])
+            marked.setdefault(canonical_key(marked_off_shell(row["amp"], off_shell_legs(row))), set()).add(row["sqamp"])
     assert len(squares) == 11242
     assert sum(len(texts) > 1 for texts in squares.values()) == 254
+    assert sum(len(texts) > 1 for texts in marked.values()) == 22
 
 
 # ---------------------------------------------------------------------------------------------------------------------
