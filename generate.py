@@ -39,7 +39,7 @@ class Cache:
         pairs = [layer.cross.keys_values(memory) for layer in model.decoder]
         dtype = getattr(model, "cache_dtype", memory.dtype)  # see fast.py
         self.source = [tuple(x.to(dtype).transpose(1, 2).contiguous() for x in pair) for pair in pairs]  # (B, H, S, h) each
-        self.rotary = model.rotary(0, max_len)
+        self.places = model.places("decoder", max_len)
         self.position = 0  # tokens written by each hypothesis
         self.used = 0  # N, entries in use
         B, H, S, h = self.source[0][0].shape
@@ -112,8 +112,7 @@ def step(model, token, cache):
     """Write one token of each hypothesis. token: (B, K), BOS first -> log-probabilities (B, K, V) of what may follow it."""
     cache.add_token()
     sees = [partial(cache.attend, layer) for layer in range(len(cache.source))]
-    rotary = cache.rotary[:, cache.position, None]  # (2, 1, 1, h / 2)
-    logits = model.decode(token, rotary, sees, cache.source, cache.attend_source)
+    logits = model.decode(token, cache.places[cache.position], sees, cache.source, cache.attend_source)
     cache.position += 1
     return logits.float().log_softmax(-1) if logits.dtype in (torch.bfloat16, torch.float16) else logits.log_softmax(-1)
 

@@ -35,11 +35,23 @@ def training_flops(config, src, tgt):
     that it may see, in each layer. Recomputed activations do not count.
     """
     src, tgt = src.astype(float), tgt.astype(float)
-    d, mlp = config.d_model, 2 * config.d_model * config.d_ff
-    encoder = config.encoder_layers * (6 * (4 * d * d + mlp) * src + 12 * d * src ** 2)
-    on_targets = 6 * (4 * d * d + 2 * d * d + mlp) * tgt  # self-attention, q and out of cross-attention, MLP
-    decoder = config.decoder_layers * (on_targets + 6 * 2 * d * d * src + 12 * d * (tgt * (tgt + 1) / 2 + src * tgt))
-    return float((encoder + decoder + 6 * d * config.tgt_vocab * tgt).sum())
+
+    def ffn(side, layer):
+        """Weights of the feed-forward network: a SineKAN has kan_grid of them on an edge, the MLP with a gate two matrices to its hidden width."""
+        widths = config.ffn_widths(side, layer)
+        edges = [a * b for a, b in zip(widths, widths[1:])]
+        if config.has_kan(side, layer):
+            return config.kan_grid * sum(edges)
+        return sum(edges) + (config.activation == "swiglu") * edges[0]
+
+    e, d = config.width("encoder"), config.width("decoder")
+    on_sources = sum(4 * e * e + ffn("encoder", layer) for layer in range(config.encoder_layers)) + config.decoder_layers * 2 * e * d  # keys, values
+    on_targets = sum(4 * d * d + 2 * d * d + ffn("decoder", layer) for layer in range(config.decoder_layers))  # with q and out of cross-attention
+    on_targets += config.end_width * config.tgt_vocab
+    if config.kan_embed:
+        on_sources, on_targets = on_sources + config.kan_grid * e * e, on_targets + config.kan_grid * d * d
+    pairs = config.encoder_layers * e * src ** 2 + config.decoder_layers * d * (tgt * (tgt + 1) / 2 + src * tgt)
+    return float((6 * on_sources * src + 6 * on_targets * tgt + 12 * pairs).sum())
 
 
 def peak_flops(device, dtype):

@@ -1,17 +1,19 @@
 """
 The one encoder-decoder transformer: amplitude tokens in, tokens of the squared amplitude out.
 
-Layers are pre-norm (Xiong et al. 2020, arXiv 2002.04745): they bear a high learning rate after a short warm-up. Positions are
-rotary (Su et al. 2021, arXiv 2104.09864): after 800 steps on the public QED set the validation loss was 0.05, with
-learned positions 0.13, for 3% more time a step; and no table bounds the length.
+By default layers are pre-norm (Xiong et al. 2020, arXiv 2002.04745): they bear a high learning rate after a short warm-up. Positions
+are rotary (Su et al. 2021, arXiv 2104.09864): after 800 steps on the public QED set the validation loss was 0.05, with
+learned positions 0.13, for 3% more time a step; and no table bounds the length. The other choices, for ablations and for older
+architectures (config/flash.py, config/skanformer.py), are those of ModelConfig.
 
 The layers know nothing of rows and masks: they take tokens (..., d), and what a query sees is the business of the `attend` that
 they are given. Training packs all rows of a batch end to end, (N, d), and computes nothing for padding; generate.py, which writes
 token by token, hands the same layers an `attend` that remembers. attention.py has the kernels.
 
-Shapes: B rows, S source tokens, T target tokens, V target vocabulary, d = d_model, H heads of width h = d / H; in training N
+Shapes: B rows, S source tokens, T target tokens, V target vocabulary, d = width of the side, H heads of width h = d / H; in training N
 source tokens and M target tokens in all rows together.
 """
+import re
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -23,12 +25,21 @@ from torch.utils.checkpoint import checkpoint
 
 from attention import attend, attend_packed, find_rows, set_up
 from files import InputError
+from sinekan import SineKAN
 from tokenizer import EOS, PAD
+
+
+CHOICES = {"ffn": ("mlp", "sinekan"), "norm": ("pre", "post"), "positions": ("rotary", "sinusoidal", "learned"),
+           "embeddings": ("separate", "tied", "shared"), "activation": ("gelu", "relu", "swiglu")}
 
 
 @dataclass
 class ModelConfig:
-    """The architecture, and the longest sequences that it was trained for; stored in the checkpoint."""
+    """
+    The architecture, and the longest sequences that it was trained for; stored in the checkpoint. See config/default.py for the meaning.
+
+    A field with a default here is younger than the first checkpoints; the default is what these have.
+    """
     src_vocab: int  # tokens in the source vocabulary
     tgt_vocab: int
     src_max_len: int  # longest source, end token included
@@ -39,15 +50,83 @@ class ModelConfig:
     decoder_layers: int
     d_ff: int
     dropout: float
+    encoder_d_model: int = 0
+    encoder_d_ff: int = 0
+    norm: str = "pre"
+    positions: str = "rotary"
+    embeddings: str = "separate"
+    activation: str = "gelu"
+    bias: bool = False
+    ffn: str = "mlp"
+    kan_layers: str = "all"
+    kan_grid: int = 8
+    kan_ff_dims: str = ""
+    kan_end: bool = False
+    kan_embed: bool = False
 
     def __post_init__(self):
-        for name, value in vars(self).items():
-            if name != "dropout" and value < 1:
-                raise InputError(f"{name}: got {value}, wanted at least 1")
-        if self.d_model % (2 * self.heads):
-            raise InputError(f"d_model: {self.d_model} does not divide into {self.heads} heads of an even width")
+        for name in ("src_vocab", "tgt_vocab", "src_max_len", "tgt_max_len", "d_model", "heads", "encoder_layers", "decoder_layers", "d_ff", "kan_grid"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: got {getattr(self, name)}, wanted at least 1")
+        for name in ("encoder_d_model", "encoder_d_ff"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}: got {getattr(self, name)}, wanted at least 0")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"{name}: got {getattr(self, name)!r}, wanted {', '.join(known)}")
+        for name in ("encoder_d_model", "d_model"):
+            if getattr(self, name) % (2 * self.heads):
+                raise InputError(f"{name}: {getattr(self, name)} does not divide into {self.heads} heads of an even width")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout: got {self.dropout}, wanted at least 0 and less than 1")
+        if self.embeddings == "shared" and (self.width("encoder") != self.d_model or self.src_vocab != self.tgt_vocab):
+            raise InputError("embeddings: shared needs one vocabulary and one width, "
+                             f"these are {self.src_vocab} x {self.width('encoder')} and {self.tgt_vocab} x {self.d_model}")
+        self.ffn_widths("decoder", self.decoder_layers - 1)  # which checks kan_ff_dims
+        if self.kan_end and (not self.has_kan("decoder", self.decoder_layers - 1) or self.end_width == self.d_model):
+            raise InputError("kan_end: wanted ffn=sinekan in the last layer of the decoder, and kan_ff_dims")
+        if self.kan_end and self.embeddings != "separate":
+            raise InputError(f"kan_end: the head reads a width of {self.end_width}, so embeddings cannot be {self.embeddings}")
+
+    def width(self, side):
+        return self.encoder_d_model or self.d_model if side == "encoder" else self.d_model
+
+    def has_kan(self, side, layer):
+        """Is this layer's feed-forward network a SineKAN?"""
+        if self.ffn != "sinekan":
+            return False
+        count = {"encoder": self.encoder_layers, "decoder": self.decoder_layers}
+        for word in self.kan_layers.split():
+            match = re.fullmatch(r"(all)|(encoder|decoder)(?::(last|\d+))?", word)
+            if not match or match[3] and match[3] != "last" and not 1 <= int(match[3]) <= count[match[2]]:
+                raise InputError(f"kan_layers: got {word!r}, wanted all, encoder, decoder, encoder:N, decoder:N or decoder:last, "
+                                 f"with N from 1 to {count[match[2]] if match else 'the number of layers'}")
+            if match[1] or match[2] == side and (not match[3] or layer + 1 == (count[side] if match[3] == "last" else int(match[3]))):
+                return True
+        if not self.kan_layers.split():
+            raise InputError("kan_layers: empty; wanted all, encoder, decoder, encoder:N, decoder:N or decoder:last")
+        return False
+
+    def ffn_widths(self, side, layer):
+        """Widths from the input of a layer's feed-forward network to its output. InputError where kan_ff_dims is no list of widths."""
+        width, hidden = self.width(side), self.encoder_d_ff or self.d_ff if side == "encoder" else self.d_ff
+        if not self.has_kan(side, layer):
+            return [width, hidden, width]
+        if not re.fullmatch(r"|none|[1-9]\d*( [1-9]\d*)*", self.kan_ff_dims):
+            raise InputError(f'kan_ff_dims: got {self.kan_ff_dims!r}, wanted widths such as "256" or "256 256", "none" or ""')
+        dims = [max(1, round(hidden / self.kan_grid))]  # as many weights as the MLP has
+        if self.kan_ff_dims:
+            dims = [int(width) for width in self.kan_ff_dims.split() if width != "none"]
+        return [width, *dims] if self.ends(side, layer) else [width, *dims, width]
+
+    def ends(self, side, layer):
+        """Is this the layer whose SineKAN has no way round it and a width of its own? See kan_end."""
+        return self.kan_end and (side, layer) == ("decoder", self.decoder_layers - 1)
+
+    @property
+    def end_width(self):
+        """Width that the head reads."""
+        return self.ffn_widths("decoder", self.decoder_layers - 1)[-1]
 
 
 def find_device(name):
@@ -63,39 +142,46 @@ def find_device(name):
 
 
 def rotary_table(positions, width):
-    """Cosine and sine of the angle position / 10000^(2i / width). positions: (T,) -> (2, T, 1, width / 2), in double precision."""
+    """Cosine and sine of the angle position / 10000^(2i / width). positions: (T,) -> (T, 2, 1, width / 2), in double precision."""
     frequency = 10000.0 ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.double) / width)
     angle = positions[:, None, None] * frequency
-    return torch.stack((angle.cos(), angle.sin()))
+    return torch.stack((angle.cos(), angle.sin()), dim=1)
+
+
+def sinusoidal_table(positions, width):
+    """Sine (even columns) and cosine (odd) of the same angles (Vaswani et al. 2017, arXiv 1706.03762, section 3.5). (T,) -> (T, width)"""
+    return rotary_table(positions, width).flip(1).flatten(1, 2).transpose(1, 2).flatten(1)
 
 
 def rotate(x, rotary):
-    """Turn the pairs (x_i, x_{i + h/2}) by their position's angle. x: (..., T, H, h); rotary: (2, T, 1, h / 2)."""
-    cos, sin = rotary
+    """Turn the pairs (x_i, x_{i + h/2}) by their position's angle. x: (..., T, H, h); rotary: (T, 2, 1, h / 2)."""
+    cos, sin = rotary.unbind(-3)
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x.dtype)  # bf16 would blur the angles of far positions
 
 
 class SelfAttention(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config, side):
         super().__init__()
-        self.heads = config.heads
-        self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)  # one matrix product instead of three
-        self.out = nn.Linear(config.d_model, config.d_model, bias=False)
+        width, self.heads = config.width(side), config.heads
+        self.qkv = nn.Linear(width, 3 * width, bias=config.bias)  # one matrix product instead of three
+        self.out = nn.Linear(width, width, bias=config.bias)
 
     def forward(self, x, rotary, attend):
-        """x: (..., d) -> (..., d). `attend` takes q, k, v (..., H, h) to (..., H, h)."""
+        """x: (..., d) -> (..., d). rotary: see Transformer.place. `attend` takes q, k, v (..., H, h) to (..., H, h)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)  # (..., H, h) each
-        return self.out(attend(rotate(q, rotary), rotate(k, rotary), v).flatten(-2))
+        if rotary is not None:
+            q, k = rotate(q, rotary), rotate(k, rotary)
+        return self.out(attend(q, k, v).flatten(-2))
 
 
 class CrossAttention(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.heads = config.heads
-        self.q = nn.Linear(config.d_model, config.d_model, bias=False)
-        self.kv = nn.Linear(config.d_model, 2 * config.d_model, bias=False)
-        self.out = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.q = nn.Linear(config.d_model, config.d_model, bias=config.bias)
+        self.kv = nn.Linear(config.width("encoder"), 2 * config.d_model, bias=config.bias)
+        self.out = nn.Linear(config.d_model, config.d_model, bias=config.bias)
 
     def keys_values(self, memory):
         """memory (..., d) -> two of (..., H, h): computed once, however many target tokens follow."""
@@ -106,40 +192,69 @@ class CrossAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    def __init__(self, config):
+    def __init__(self, widths, activation):
         super().__init__()
-        self.up = nn.Linear(config.d_model, config.d_ff)
-        self.down = nn.Linear(config.d_ff, config.d_model)
+        self.activation, (inputs, hidden, outputs) = activation, widths
+        self.up = nn.Linear(inputs, 2 * hidden if activation == "swiglu" else hidden)
+        self.down = nn.Linear(hidden, outputs)
 
     def forward(self, x):
-        return self.down(F.gelu(self.up(x)))
+        x = self.up(x)
+        if self.activation == "swiglu":  # Shazeer 2020, arXiv 2002.05202, eq. 6
+            gate, x = x.chunk(2, dim=-1)
+            return self.down(F.silu(gate) * x)
+        return self.down(F.relu(x) if self.activation == "relu" else F.gelu(x))
 
 
-class EncoderLayer(nn.Module):
-    def __init__(self, config):
+class Layer(nn.Module):
+    """What the layers of both sides share: the branches' places beside the stream, and the feed-forward branch, an MLP or SineKANs."""
+
+    def __init__(self, config, side, layer, branches):
         super().__init__()
-        self.attention, self.mlp = SelfAttention(config), MLP(config)
-        self.norm1, self.norm2 = nn.LayerNorm(config.d_model), nn.LayerNorm(config.d_model)
+        widths = config.ffn_widths(side, layer)
+        self.post, self.ends = config.norm == "post", config.ends(side, layer)
+        self.attention = SelfAttention(config, side)
+        if side == "decoder":
+            self.cross = CrossAttention(config)
+        if config.has_kan(side, layer):
+            self.mlp = nn.Sequential(*(SineKAN(a, b, config.kan_grid) for a, b in zip(widths, widths[1:])))
+        else:
+            self.mlp = MLP(widths, config.activation)
+        for index in range(1, branches + 1):
+            setattr(self, f"norm{index}", nn.LayerNorm(widths[-1] if self.post and index == branches else widths[0]))
         self.dropout = nn.Dropout(config.dropout)
+
+    def add(self, x, norm, branch):
+        """The stream x (..., d) with a branch added to it."""
+        if self.post:
+            return norm(x + self.dropout(branch(x)))
+        return x + self.dropout(branch(norm(x)))
+
+    def feed(self, x, norm):
+        if self.ends:
+            return norm(self.dropout(self.mlp(x))) if self.post else self.dropout(self.mlp(norm(x)))
+        return self.add(x, norm, self.mlp)
+
+
+class EncoderLayer(Layer):
+    def __init__(self, config, layer):
+        super().__init__(config, "encoder", layer, 2)
 
     def forward(self, x, rotary, attend):
         """x: (..., d) -> (..., d)"""
-        x = x + self.dropout(self.attention(self.norm1(x), rotary, attend))
-        return x + self.dropout(self.mlp(self.norm2(x)))
+        x = self.add(x, self.norm1, lambda x: self.attention(x, rotary, attend))
+        return self.feed(x, self.norm2)
 
 
-class DecoderLayer(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.attention, self.cross, self.mlp = SelfAttention(config), CrossAttention(config), MLP(config)
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(config.d_model) for _ in range(3))
-        self.dropout = nn.Dropout(config.dropout)
+class DecoderLayer(Layer):
+    def __init__(self, config, layer):
+        super().__init__(config, "decoder", layer, 3)
 
     def forward(self, x, rotary, attend, keys_values, attend_source):
         """x: (..., d) -> (..., d): the targets see each other through `attend`, the source's `keys_values` through `attend_source`."""
-        x = x + self.dropout(self.attention(self.norm1(x), rotary, attend))
-        x = x + self.dropout(self.cross(self.norm2(x), keys_values, attend_source))
-        return x + self.dropout(self.mlp(self.norm3(x)))
+        x = self.add(x, self.norm1, lambda x: self.attention(x, rotary, attend))
+        x = self.add(x, self.norm2, lambda x: self.cross(x, keys_values, attend_source))
+        return self.feed(x, self.norm3)
 
 
 class Transformer(nn.Module):
@@ -151,38 +266,75 @@ class Transformer(nn.Module):
         set_up(attention)
         super().__init__()
         self.config, self.attention, self.checkpoint_layers = config, attention, checkpoint_layers
-        self.src_embedding = nn.Embedding(config.src_vocab, config.d_model)
+        added, width = config.positions != "rotary", config.width("encoder")
+        self.src_embedding = nn.Embedding(config.src_vocab, width)
         self.tgt_embedding = nn.Embedding(config.tgt_vocab, config.d_model)
-        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
-        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
-        self.encoder_norm, self.decoder_norm = nn.LayerNorm(config.d_model), nn.LayerNorm(config.d_model)
+        self.encoder = nn.ModuleList(EncoderLayer(config, layer) for layer in range(config.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.decoder_layers))
+        self.encoder_norm, self.decoder_norm = nn.LayerNorm(width), nn.LayerNorm(config.end_width)
+        if config.norm == "post":  # the last layers end with a norm already
+            self.encoder_norm = self.decoder_norm = nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(config.d_model, config.tgt_vocab, bias=False)
-        self.apply(initialise)
+        self.head = nn.Linear(config.end_width, config.tgt_vocab, bias=config.bias)
+        if config.positions == "learned":
+            self.src_positions, self.tgt_positions = nn.Embedding(config.src_max_len, width), nn.Embedding(config.tgt_max_len, config.d_model)
+        if config.kan_embed:
+            self.src_kan, self.tgt_kan = SineKAN(width, width, config.kan_grid), SineKAN(config.d_model, config.d_model, config.kan_grid)
+        # what is added to sines, or a SineKAN's input, should be of their size: sqrt(d) times numbers of 1 / sqrt(d) (Vaswani et al., section 3.4)
+        self.scaled = added or config.kan_embed
+        self.apply(partial(initialise, small=not self.scaled))
+        if config.embeddings != "separate":  # one matrix with the size of the head's (Press & Wolf 2017, arXiv 1608.05859)
+            self.tgt_embedding.weight = self.head.weight
+        if config.embeddings == "shared":
+            self.src_embedding.weight = self.head.weight
 
-    def rotary(self, start, end):
-        weight = self.tgt_embedding.weight
-        return rotary_table(torch.arange(start, end, device=weight.device), self.config.d_model // self.config.heads).to(weight.dtype)
+    def places(self, side, length):
+        """
+        What tells the first `length` positions of a side apart, (length, ...): rows to add to the embeddings, or the angles by which
+        queries and keys are turned. InputError where learned positions end before.
+        """
+        table, width = (self.src_embedding, self.config.width(side)) if side == "encoder" else (self.tgt_embedding, self.config.d_model)
+        if self.config.positions == "learned":
+            table = self.src_positions if side == "encoder" else self.tgt_positions
+            if length > len(table.weight):
+                raise InputError(f"positions: learned for {len(table.weight)} tokens of the {side}, a row has {length}")
+            return table.weight[:length] * width ** 0.5
+        positions = torch.arange(length, device=table.weight.device)
+        if self.config.positions == "sinusoidal":
+            return sinusoidal_table(positions, width).to(table.weight.dtype)
+        return rotary_table(positions, width // self.config.heads).to(table.weight.dtype)
+
+    def embed(self, ids, side, place):
+        """Tokens (...) at these places -> the stream (..., d), and the angles for its layers, or None where positions are added."""
+        table = self.src_embedding if side == "encoder" else self.tgt_embedding
+        x, rotary = table(ids), place if self.config.positions == "rotary" else None
+        if self.scaled:
+            x = x * x.shape[-1] ** 0.5
+        if rotary is None:
+            x = x + place
+        if self.config.kan_embed:
+            x = (self.src_kan if side == "encoder" else self.tgt_kan)(x)
+        return self.dropout(x), rotary
 
     def encode(self, src):
         """src (B, S), padded with PAD -> memory (B, S, d) and its mask (B, 1, 1, S), True at tokens."""
         mask = (src != PAD)[:, None, None, :]
-        return self.read(src, self.rotary(0, src.shape[1]), partial(attend, mask=mask)), mask
+        return self.read(src, self.places("encoder", src.shape[1]), partial(attend, mask=mask)), mask
 
-    def read(self, src, rotary, see):
-        """src (...) -> memory (..., d). see: how sources attend to sources."""
-        x = self.dropout(self.src_embedding(src))  # (..., d)
+    def read(self, src, place, see):
+        """src (...) at these places -> memory (..., d). see: how sources attend to sources."""
+        x, rotary = self.embed(src, "encoder", place)
         for layer in self.encoder:
             x = self.run(layer, x, rotary, see)
         return self.encoder_norm(x)
 
-    def decode(self, tgt, rotary, sees, keys_values, see_source):
+    def decode(self, tgt, place, sees, keys_values, see_source):
         """
-        tgt (...) -> logits (..., V) of the token after each.
+        tgt (...) at these places -> logits (..., V) of the token after each.
 
         sees, keys_values: for each layer how targets attend to targets, and what it reads of the source (see DecoderLayer).
         """
-        x = self.dropout(self.tgt_embedding(tgt))  # (..., d)
+        x, rotary = self.embed(tgt, "decoder", place)
         for layer, see, pair in zip(self.decoder, sees, keys_values):
             x = self.run(layer, x, rotary, see, pair, see_source)
         return self.head(self.decoder_norm(x))
@@ -193,20 +345,26 @@ class Transformer(nn.Module):
     def forward(self, src, tgt):
         """src (B, S), padded with PAD, tgt (B, T) that begins with BOS -> logits (B, T, V) of the token after each; after EOS: 0."""
         sources, targets = find_rows(src != PAD), find_rows((tgt == EOS).cumsum(1) == 0)
-        rotary = self.rotary(0, max(src.shape[1], tgt.shape[1]))
         see = partial(attend_packed, how=self.attention)
-        memory = self.read(sources.pack(src), rotary[:, sources.position()], partial(see, queries=sources, keys=sources))  # (N, d)
+        place = self.places("encoder", src.shape[1])[sources.position()]
+        memory = self.read(sources.pack(src), place, partial(see, queries=sources, keys=sources))  # (N, d)
         logits = self.decode(
-            targets.pack(tgt), rotary[:, targets.position()], repeat(partial(see, queries=targets, keys=targets, causal=True)),
+            targets.pack(tgt), self.places("decoder", tgt.shape[1])[targets.position()], repeat(partial(see, queries=targets, keys=targets, causal=True)),
             [layer.cross.keys_values(memory) for layer in self.decoder], partial(see, queries=targets, keys=sources))  # (M, V)
         return targets.pad(logits)
 
 
-def initialise(module):
-    """Unit variance through every matrix, std = 1 / sqrt(fan in): QED is learned in half the steps that GPT-2's 0.02 needs."""
+def initialise(module, small=True):
+    """
+    Unit variance through every matrix, std = 1 / sqrt(fan in): QED is learned in half the steps that GPT-2's 0.02 needs.
+
+    small: the embeddings, of 0.02 then, are what the first norm makes of them.
+    """
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=module.in_features ** -0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=0.02 if small else module.embedding_dim ** -0.5)
+    elif isinstance(module, SineKAN):
+        module.initialise()

@@ -472,3 +472,9 @@ def build_vocabulary(path, rename_particles=False):
         tokens.update(f"{before}%{kind}{number}" for before, kind, _ in indexed for number in range(highest[kind] + 1))
         vocabulary[side] = SPECIALS + SPELLING + sorted(tokens.difference(SPELLING))
     return vocabulary
+
+
+def join_vocabulary(vocabulary):
+    """The vocabulary whose two sides are one, for a model that embeds both with one table."""
+    both = SPECIALS + SPELLING + sorted({*vocabulary["src"], *vocabulary["tgt"]}.difference(SPECIALS, SPELLING))
+    return vocabulary | {"src": both, "tgt": both}

@@ -46,10 +46,11 @@ from files import InputError, main_guard
 from hardware import find_dtype, peak_flops, peak_memory, training_flops
 from model import ModelConfig, Transformer
 from plot import plot
-from tokenizer import Tokenizer, build_vocabulary
+from tokenizer import Tokenizer, build_vocabulary, join_vocabulary
 from validation import better, loss_sum, validate
 
-ARCHITECTURE = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff"]
+ARCHITECTURE = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff", "encoder_d_model", "encoder_d_ff", "norm", "positions", "embeddings",
+                "activation", "bias", "ffn", "kan_layers", "kan_grid", "kan_ff_dims", "kan_end", "kan_embed"]
 SETTINGS = [
     "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len", "rename_particles",
     *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens", "accumulate", "optimizer", "learning_rate", "schedule",
@@ -128,6 +129,8 @@ def train(settings, world):
     # ---- data
     with first_alone(world):  # who caches it for the others
         vocabulary = state["vocabulary"] if state else build_vocabulary(Path(settings.data_dir) / "train.csv", settings.rename_particles)
+        if settings.embeddings == "shared" and not state:
+            vocabulary = join_vocabulary(vocabulary)
         tokenizer = Tokenizer(vocabulary)
         limits = settings.src_max_len, settings.tgt_max_len
         train_rows = load_split(settings.data_dir, "train", tokenizer, *limits)
@@ -137,9 +140,10 @@ def train(settings, world):
     # ---- model and optimizer
     sizes = {name: getattr(settings, name) for name in [*ARCHITECTURE, "dropout", "src_max_len", "tgt_max_len"]}
     config = ModelConfig(len(tokenizer.vocabulary["src"]), len(tokenizer.vocabulary["tgt"]), **sizes)
-    for name in ARCHITECTURE if state else []:
-        if sizes[name] != state["model_config"][name]:
-            raise InputError(f"{name}: {sizes[name]} in the settings, {state['model_config'][name]} in the checkpoint to go on from; "
+    theirs = ModelConfig(**state["model_config"]) if state else config  # whose older fields have today's defaults
+    for name in ARCHITECTURE:
+        if sizes[name] != getattr(theirs, name):
+            raise InputError(f"{name}: {sizes[name]} in the settings, {getattr(theirs, name)} in the checkpoint to go on from; "
                              "these must agree")
     # what checkpoints hold; `net` is the same weights in the wrappers of training
     model = Transformer(config, settings.attention, settings.checkpoint_layers).to(device)

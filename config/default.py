@@ -35,10 +35,23 @@ rename_particles = False  # in the tokens the fermions of a row are F1, F2, ... 
 
 # model
 d_model = 256  # width of the embeddings and of every layer
+encoder_d_model = 0  # that of the encoder; 0: d_model
 heads = 8  # attention heads; must divide d_model
 encoder_layers = 3  # layers of the encoder
 decoder_layers = 3  # layers of the decoder
 d_ff = 1024  # hidden width of the MLP
+encoder_d_ff = 0  # that of the encoder; 0: d_ff
+norm = "pre"  # layer norms "pre": before each branch and once at the end, "post": after adding each branch, as in the original transformer
+positions = "rotary"  # "rotary": queries and keys are turned; "sinusoidal", "learned": added to the embeddings
+embeddings = "separate"  # "tied": the target's embedding is the output matrix too, "shared": and the source's, with one vocabulary
+activation = "gelu"  # of the MLP: "gelu", "relu", "swiglu" (half more weights at the same d_ff)
+bias = False  # attention's four matrices and the output matrix with a bias
+ffn = "mlp"  # feed-forward network of the layers: "mlp" or "sinekan", see sinekan.py
+kan_layers = "all"  # layers with ffn=sinekan: "all", "decoder", "decoder:last", "encoder:1 decoder:3" (the first is 1); the others have the MLP
+kan_grid = 8  # sines on each edge of a SineKAN
+kan_ff_dims = ""  # hidden widths of the SineKANs stacked in a layer, such as "256" or "256 256"; "none": one SineKAN; "": one width, with the weights of the MLP
+kan_end = False  # S-KANformer: the last layer's SineKANs replace its stream instead of adding to it, and end with the last of kan_ff_dims, the head's width
+kan_embed = False  # a SineKAN on the embeddings of each side
 dropout = 0.1  # dropout rate of the embeddings and of every residual branch
 attention = "auto"  # "varlen": one kernel for rows of all lengths (GPU, bf16 or fp16), "sdpa", "reference" (slow); "auto": varlen or else sdpa
 checkpoint_layers = False  # less memory in training, a quarter more time: activations inside the layers are computed again for the gradients

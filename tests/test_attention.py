@@ -200,7 +200,7 @@ def test_torch_compile_makes_one_graph_of_a_layer():
     torch.manual_seed(0)
     model = Transformer(ModelConfig(**SIZES)).double().eval()
     rows = rows_of([7, 1, 10])
-    x, rotary = torch.randn(18, SIZES["d_model"], dtype=torch.double), model.rotary(0, 10)[:, rows.position()]
+    x, rotary = torch.randn(18, SIZES["d_model"], dtype=torch.double), model.places("encoder", 10)[rows.position()]
     see = partial(attend_packed, queries=rows, keys=rows)
     compiled = torch.compile(model.encoder[0], backend="eager", fullgraph=True)
     assert close(compiled(x, rotary, see), model.encoder[0](x, rotary, see))

@@ -175,7 +175,7 @@ def test_the_model_comes_from_the_checkpoint_alone(tmp_path):
     checkpoint.save(tmp_path / "best.pt", state(3))
     model, tokenizer, loaded = checkpoint.load_model(tmp_path / "best.pt", torch.device("cpu"))
     assert not model.training
-    assert asdict(model.config) == SIZES
+    assert asdict(model.config) == asdict(ModelConfig(**SIZES))
     assert same({"model": model.state_dict(), "step": loaded["step"]}, state(3))
     assert tokenizer.vocabulary == VOCABULARY
 

@@ -58,15 +58,15 @@ def test_causal_attention_sees_no_later_key():
 
 def test_rotation_is_a_complex_phase_and_products_depend_on_the_distance_only():
     length, width = 12, 8
-    table = rotary_table(torch.arange(length), width)[:, :, 0]
+    table = rotary_table(torch.arange(length), width)
     x, y = torch.randn(2, width, dtype=torch.double)
-    turned = rotate(x.expand(length, width), table)
+    turned = rotate(x.expand(length, 1, width), table)[:, 0]
     for position in range(length):
         for pair in range(width // 2):
             phase = torch.exp(1j * torch.tensor(position * 10000.0 ** (-2 * pair / width), dtype=torch.double))
             expected = torch.complex(x[pair], x[pair + width // 2]) * phase
             assert abs(torch.complex(turned[position, pair], turned[position, pair + width // 2]) - expected) < 1e-10
-    products = turned @ rotate(y.expand(length, width), table).T
+    products = turned @ rotate(y.expand(length, 1, width), table)[:, 0].T
     for distance in range(length):
         along = products.diagonal(distance)
         assert (along - along[0]).abs().max() < 1e-10
@@ -79,7 +79,7 @@ def slow_attention(q, k, v, positions, causal):
     for head in range(SIZES["heads"]):
         a, b, c = (x[:, head * width:(head + 1) * width] for x in (q, k, v))
         if positions:
-            a, b = (torch.stack([rotate(token, rotary_table(torch.tensor([at]), width)[:, 0, 0]) for at, token in enumerate(x)]) for x in (a, b))
+            a, b = (torch.cat([rotate(token[None], rotary_table(torch.tensor([at]), width)[0]) for at, token in enumerate(x)]) for x in (a, b))
         score = a @ b.T / math.sqrt(width)
         if causal:
             score = score + torch.full_like(score, -torch.inf).triu(1)
