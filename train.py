@@ -39,18 +39,17 @@ from tqdm import tqdm
 import checkpoint
 import optim
 import runs
+from architecture import ARCHITECTURE, ModelConfig
 from batches import collate, length_batches, lengths, load_split, validation_batches
 from configurator import load_settings
 from distributed import catch_signals, first_alone, gather, join, leave, quiet
 from files import InputError, main_guard
 from hardware import find_dtype, peak_flops, peak_memory, training_flops
-from model import ModelConfig, Transformer
+from model import Transformer
 from plot import plot
 from tokenizer import Tokenizer, build_vocabulary, join_vocabulary
 from validation import better, loss_sum, validate
 
-ARCHITECTURE = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff", "encoder_d_model", "encoder_d_ff", "norm", "positions", "embeddings",
-                "activation", "bias", "ffn", "kan_layers", "kan_grid", "kan_ff_dims", "kan_end", "kan_embed"]
 SETTINGS = [
     "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len", "rename_particles",
     *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens", "accumulate", "optimizer", "learning_rate", "schedule",
