@@ -190,15 +190,20 @@ class Transformer(nn.Module):
     def run(self, layer, *inputs):
         return checkpoint(layer, *inputs, use_reentrant=False) if self.checkpoint_layers and self.training else layer(*inputs)
 
-    def forward(self, src, tgt):
-        """src (B, S), padded with PAD, tgt (B, T) that begins with BOS -> logits (B, T, V) of the token after each; after EOS: 0."""
+    def forward(self, src, tgt, counts=None):
+        """
+        src (B, S), padded with PAD, tgt (B, T) that begins with BOS -> logits (B, T, V) of the token after each; after EOS: 0.
+
+        counts (B,): where a source has several targets, how many; those of the first come first, logits (sum of counts, T, V).
+        """
         sources, targets = find_rows(src != PAD), find_rows((tgt == EOS).cumsum(1) == 0)
+        asking = targets if counts is None else targets.join(counts)
         rotary = self.rotary(0, max(src.shape[1], tgt.shape[1]))
         see = partial(attend_packed, how=self.attention)
         memory = self.read(sources.pack(src), rotary[:, sources.position()], partial(see, queries=sources, keys=sources))  # (N, d)
         logits = self.decode(
             targets.pack(tgt), rotary[:, targets.position()], repeat(partial(see, queries=targets, keys=targets, causal=True)),
-            [layer.cross.keys_values(memory) for layer in self.decoder], partial(see, queries=targets, keys=sources))  # (M, V)
+            [layer.cross.keys_values(memory) for layer in self.decoder], partial(see, queries=asking, keys=sources))  # (M, V)
         return targets.pad(logits)
 
 
