@@ -52,6 +52,11 @@ class Rows(NamedTuple):
         """(N,) index of each token in its row"""
         return self.place % self.real.shape[1]
 
+    def join(self, counts):
+        """The same tokens as rows of counts[0] of these rows end to end, then counts[1], ...; for queries that need not be told apart."""
+        lengths = self.start[F.pad(counts.cumsum(0), (1, 0))].diff()
+        return find_rows(torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None])
+
 
 def find_rows(real):
     """real: (B, T) bool, True at the tokens, which come first in each row."""

@@ -72,6 +72,13 @@ def load_settings(usage, keys, argv=None):
     return settings
 
 
+def check_least(settings, least):
+    """InputError for a setting below its least value; least: {name: value}."""
+    for name, value in least.items():
+        if getattr(settings, name) < value:
+            raise InputError(f"{name}: got {getattr(settings, name)}, wanted at least {value}")
+
+
 def settings_text(settings):
     """The settings as the text of a config file that gives the same settings again."""
     comments = read_comments()

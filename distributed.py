@@ -66,6 +66,19 @@ def gather(world, tensor):
     return torch.stack(rows)
 
 
+def sum_gradients(world, model):
+    """Replace the gradients of every rank by their sum over the ranks."""
+    weights = list(model.parameters())
+    for weight in weights:
+        if weight.grad is None:  # this rank had nothing to learn from
+            weight.grad = torch.zeros_like(weight)
+    if world.size > 1:
+        flat = torch.cat([weight.grad.flatten() for weight in weights])
+        dist.all_reduce(flat)
+        for weight, part in zip(weights, flat.split([weight.numel() for weight in weights])):
+            weight.grad.copy_(part.view_as(weight))
+
+
 def wait(world):
     """Until every rank is here."""
     gather(world, torch.zeros(1))

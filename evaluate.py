@@ -18,6 +18,9 @@ predictions.csv beside it. In the report, each a share of the rows:
     certainty           right physics among the 50%, 80%, 90% and 95% of the rows that are most certain by each figure of decode.py
     ceiling             what exact match can hope for: one amplitude may stand with several right texts of its square; for each
                         row, the share of the most frequent text among the rows of its amplitude in all splits
+Beside the report stands inc_idx.npy (beside NAME.json NAME.inc_idx.npy): the row numbers, from 0, of the answers that are wrong; those
+of the training split are what `scst.py --indices=` learns from:
+    python evaluate.py config/qed.py --input=data/qed/train.csv --output=out/qed/train/report.json
 An answer that is not finished, or to an amplitude that the model cannot read, is wrong.
 """
 import collections
@@ -31,12 +34,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 import checkpoint
 from configurator import load_settings
 from decode import CERTAINTY, COLUMNS, SEARCH, data_folder, decode, load, prediction_row, read_input, search_options
-from files import InputError, check_output, main_guard, write_json, write_rows
+from files import InputError, atomic_open, check_output, digest, main_guard, write_json, write_rows
 from lookup import canonical_key, lookup_scores
 from tokenizer import sqamp_tokens
 from verify import verify
@@ -187,6 +191,11 @@ def add_answers(rows, loaded, options):
     return time.monotonic() - started
 
 
+def indices_name(name):
+    """Of the file with the indices that belong to a report: inc_idx.npy to report.json, NAME.inc_idx.npy to NAME.json."""
+    return f"{name.removesuffix('.json')}.inc_idx.npy".removeprefix("report.")
+
+
 def split_of(data_dir):
     """"random", "template" or "kinematics", from the manifest that prepare.py wrote; None where there is none."""
     try:
@@ -260,7 +269,7 @@ def main(argv=None):
         raise InputError(f"{data_dir}/train.csv: no such file; the config or --data_dir names the data that the model was trained on")
     rows = read_split(path, settings.max_rows)
     train, *others = (read_split(data_dir / f"{name}.csv") for name in ("train", "valid", "test"))
-    run = {"input": str(path), "data_dir": str(data_dir), "split": split_of(data_dir)}
+    run = {"input": str(path), "input_sha256": digest(path), "data_dir": str(data_dir), "split": split_of(data_dir)}
     if loaded:
         seconds = add_answers(rows, loaded, options)
         write_rows(output.with_name("predictions.csv"), COLUMNS + ["sqamp"], map(prediction_row, itertools.count(1), rows))
@@ -269,6 +278,9 @@ def main(argv=None):
     for row in tqdm(rows, unit=" rows", desc="judging", disable=None, leave=False):
         row["verdict"] = verdict_of(row)
     report = report_of(rows, train, [row for split in others for row in split])
+    wrong = [number for number, row in enumerate(rows) if row["verdict"] not in (RIGHT, OTHERWISE)]
+    with atomic_open(output.with_name(indices_name(output.name)), "wb") as file:
+        np.save(file, np.array(wrong, np.int64), allow_pickle=False)
     write_json(output, report | run)
 
     print(table(report))

@@ -2,6 +2,7 @@
 import contextlib
 import csv
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -82,6 +83,12 @@ def read_rows(path, required=("amp", "sqamp")):
                 start = reader.line_num + 1
         except (csv.Error, UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
             raise InputError(f"{path}:{reader.line_num + 1}: not readable as CSV ({error})") from None
+
+
+def digest(path):
+    """SHA-256 of a file, as text."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def count_lines(path):

@@ -170,14 +170,20 @@ def draw(logprobs, uniform, temperature=1.0, top_k=0, top_p=1.0):
     Only the top_k most probable tokens (0: all) are candidates, of these the fewest that together have the share top_p (nucleus sampling,
     Holtzman et al. 2019, arXiv 1904.09751), at this temperature.
     """
+    p, order = truncate(logprobs, temperature, top_k, top_p)
+    total = p.cumsum(-1)
+    chosen = (total <= uniform[..., None] * total[..., -1:]).sum(-1, keepdim=True).clamp(max=p.shape[-1] - 1)
+    return order.gather(-1, chosen)[..., 0]
+
+
+def truncate(logprobs, temperature=1.0, top_k=0, top_p=1.0):
+    """What `draw` draws from: probabilities (..., V), not normalised, the largest first and 0 for what is no candidate, and whose they are."""
     p, order = (logprobs.double() / temperature).softmax(-1).sort(-1, descending=True)
     if top_k:
         p[..., top_k:] = 0
     total = p.cumsum(-1)
     p[total - p >= top_p * total[..., -1:]] = 0  # those before it are enough
-    total = p.cumsum(-1)
-    chosen = (total <= uniform[..., None] * total[..., -1:]).sum(-1, keepdim=True).clamp(max=p.shape[-1] - 1)
-    return order.gather(-1, chosen)[..., 0]
+    return p, order
 
 
 @torch.inference_mode()

@@ -241,15 +241,20 @@ class Transformer(nn.Module):
     def run(self, layer, *inputs):
         return checkpoint(layer, *inputs, use_reentrant=False) if self.checkpoint_layers and self.training else layer(*inputs)
 
-    def forward(self, src, tgt):
-        """src (B, S), padded with PAD, tgt (B, T) that begins with BOS -> logits (B, T, V) of the token after each; after EOS: 0."""
+    def forward(self, src, tgt, counts=None):
+        """
+        src (B, S), padded with PAD, tgt (B, T) that begins with BOS -> logits (B, T, V) of the token after each; after EOS: 0.
+
+        counts (B,): where a source has several targets, how many; those of the first come first, logits (sum of counts, T, V).
+        """
         sources, targets = find_rows(src != PAD), find_rows((tgt == EOS).cumsum(1) == 0)
+        asking = targets if counts is None else targets.join(counts)
         see = partial(attend_packed, how=self.attention)
         place = self.places("encoder", src.shape[1])[sources.position()]
         memory = self.read(sources.pack(src), place, partial(see, queries=sources, keys=sources))  # (N, d)
         logits = self.decode(
             targets.pack(tgt), self.places("decoder", tgt.shape[1])[targets.position()], repeat(partial(see, queries=targets, keys=targets, causal=True)),
-            [layer.cross.keys_values(memory) for layer in self.decoder], partial(see, queries=targets, keys=sources))  # (M, V)
+            [layer.cross.keys_values(memory) for layer in self.decoder], partial(see, queries=asking, keys=sources))  # (M, V)
         return targets.pad(logits)
 
 

@@ -43,6 +43,12 @@ def load_moments(optimizers, states):
         optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+def progress(settings, step, seconds):
+    """How much of the run is done, 0..1: by steps, or by the clock if that is further on."""
+    by_clock = seconds / (60 * settings.max_minutes) if settings.max_minutes else 0.0
+    return max(step / settings.max_steps, by_clock)
+
+
 def learning_rate(settings, step, progress):
     """
     Rate of a step. progress: how much of the run is done, 0..1, by steps or by the clock.

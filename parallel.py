@@ -1,6 +1,7 @@
 """An ordered map over worker processes that streams its input and notices a worker that dies."""
 import collections
 import concurrent.futures
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -30,6 +31,30 @@ def parallel_map(function, tasks, workers):
         finally:
             for future in pending:
                 future.cancel()
+
+
+@contextlib.contextmanager
+def start_workers(workers):
+    """
+    Executors of one process each, so many (0: one a core): work on like things can go to the same, which remembers them.
+
+    The processes are forked here and now: before this one opens files and starts threads that they should know nothing of. They leave it
+    to this process what SIGINT, SIGTERM and SIGUSR1 mean, and end with it.
+    """
+    executors = [concurrent.futures.ProcessPoolExecutor(1, initializer=_serve, initargs=(os.getpid(),)) for _ in range(workers or os.cpu_count())]
+    try:
+        for started in [executor.submit(int) for executor in executors]:
+            started.result()
+        yield executors
+    finally:
+        for executor in executors:
+            executor.shutdown(cancel_futures=True)
+
+
+def _serve(parent):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    _end_with(parent)
 
 
 def _end_with(parent):

@@ -16,8 +16,9 @@ from fractions import Fraction
 import numpy as np
 
 from files import InputError
-from physics.expression import Field, Function, Negative, Number, Power, Product, Sum, Symbol, expand, fold, legs_of, names_in, parse
-from verify import COLOUR, COMPLEX, Tables, average_of, colour_axes, contract, mass_of, rename_dummies, split_term
+from physics.expression import Field, Function, Negative, Number, Power, Product, Sum, Symbol, fold, parse
+from verify import (COLOUR, COMPLEX, KEPT, Tables, average_of, colour_axes, contract, mass_of, names_beside, read_amplitude, rename_dummies,
+                    split_term)
 
 P = 33554137                                                 # the largest prime below 2**25 that is 1 modulo 24
 POINTS = 4
@@ -230,18 +231,21 @@ def colour_sum(left, right, axes):
     return int((array(left, I) * array(right, P - I) % P).sum() % P)
 
 
-@functools.lru_cache(maxsize=16)
-def _amplitude_at(amp, square_names, seed):
-    """({name: (POINTS,)}, averaged |amp|^2 (POINTS,)) at random points."""
-    tree = parse(amp)
-    terms = expand(tree)
-    legs = legs_of(terms)
+@functools.lru_cache(maxsize=KEPT)
+def _points_at(amp, square_names, seed):
+    """Random points: ({name: (POINTS,)}, momenta (legs, POINTS, 4), gauge (POINTS, 4))."""
+    _, legs, names = read_amplitude(amp)
     rng = np.random.default_rng((seed, zlib.crc32(amp.encode())))
-    points = [random_point(legs, (names_in(tree) | square_names) - {"i"}, rng) for _ in range(POINTS)]
+    points = [random_point(legs, (names | square_names) - {"i"}, rng) for _ in range(POINTS)]
     values = {name: np.array([values[name] for values, _ in points]) for name in points[0][0]}
-    momenta = np.stack([momenta for _, momenta in points], axis=1)            # (legs, POINTS, 4)
-    gauge = rng.integers(1, P, (POINTS, 4))
+    return values, np.stack([momenta for _, momenta in points], axis=1), rng.integers(1, P, (POINTS, 4))
 
+
+@functools.lru_cache(maxsize=KEPT)
+def _square_at(amp, square_names, seed):
+    """The averaged |amp|^2 at these points, (POINTS,)."""
+    terms, legs, _ = read_amplitude(amp)
+    values, momenta, gauge = _points_at(amp, square_names, seed)
     fields = sorted((t for t in terms[0].tensors if type(t) is Field), key=lambda field: field.leg)
     spin_axes = [("spin", field.leg) for field in fields if len(field.indices) > 1]
     by_colour = {I: defaultdict(int), P - I: defaultdict(int)}                # the amplitude and its conjugate
@@ -265,16 +269,28 @@ def _amplitude_at(amp, square_names, seed):
     for c, left in enumerate(by_colour[I]):
         for d, right in enumerate(by_colour[I]):
             total += (summed[:, c] * plain[:, d] % P).sum(1) % P * colour_sum(left, right, colour_axes(fields)) % P
-    return values, total % P * pow(average_of(legs, fields), -1, P) % P
+    return total % P * pow(average_of(legs, fields), -1, P) % P
 
 
 def prove(amp, sqamp, seed=0):
     """Whether sqamp is the square of amp. InputError where there is no proof, such as for other roots than those of 2 and 3."""
     tree = parse(sqamp)
+    names = names_beside(amp, tree)
+    return _agree(seed, lambda seed: (evaluate(tree, _points_at(amp, names, seed)[0]), _square_at(amp, names, seed)))
+
+
+def equal(amp, sqamp, other, seed=0):
+    """Whether two texts are the same function of what belongs to the legs of amp. InputError as above."""
+    trees = parse(sqamp), parse(other)
+    names = frozenset().union(*(names_beside(amp, tree) for tree in trees))
+    return _agree(seed, lambda seed: [evaluate(tree, _points_at(amp, names, seed)[0]) for tree in trees])
+
+
+def _agree(seed, sides):
     for attempt in range(5):                                 # a denominator is zero at a random point about once in 1e7
         try:
-            values, expected = _amplitude_at(amp, frozenset(names_in(tree)), seed + attempt)
-            return bool(np.all(evaluate(tree, values) == expected))
+            left, right = sides(seed + attempt)
+            return bool(np.all(left == right))
         except (ZeroDivisionError, ValueError):              # ValueError: pow() of no invertible number
             pass
     raise InputError("no proof: division by zero")

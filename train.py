@@ -41,11 +41,12 @@ import optim
 import runs
 from architecture import ARCHITECTURE, ModelConfig
 from batches import collate, length_batches, lengths, load_split, validation_batches
-from configurator import load_settings
+from configurator import check_least, load_settings
 from distributed import catch_signals, first_alone, gather, join, leave, quiet
 from files import InputError, main_guard
 from hardware import find_dtype, peak_flops, peak_memory, training_flops
 from model import Transformer
+from optim import progress
 from plot import plot
 from tokenizer import Tokenizer, build_vocabulary, join_vocabulary
 from validation import better, loss_sum, validate
@@ -79,9 +80,7 @@ def main(argv=None):
         plot(settings.plot.split(), output)
         print(output)
         return 0
-    for name, least in LEAST.items():
-        if getattr(settings, name) < least:
-            raise InputError(f"{name}: got {getattr(settings, name)}, wanted at least {least}")
+    check_least(settings, LEAST)
     for name in ("label_smoothing", "ema"):
         if getattr(settings, name) >= 1:
             raise InputError(f"{name}: got {getattr(settings, name)}, wanted less than 1")
@@ -355,12 +354,6 @@ def train(settings, world):
         print(f"stopped by {signal.Signals(stopped_by).name} at step {step}, nothing is lost; "
               f"go on with: python train.py {out_dir}/config.py --resume", file=sys.stderr)
     return 0 if done else 128 + stopped_by
-
-
-def progress(settings, step, seconds):
-    """How much of the run is done, 0..1: by steps, or by the clock if that is further on."""
-    by_clock = seconds / (60 * settings.max_minutes) if settings.max_minutes else 0.0
-    return max(step / settings.max_steps, by_clock)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ POINTS = 2                   # random points a row; the values of a wrong row di
 TOLERANCE = 1e-9             # relative; rounding of right rows stays below 1e-11
 ROUNDING = 1e-26             # of |sum of the terms' sizes|^2: what is left of an amplitude that vanishes
 SMALLEST = 1e-100            # such a size, or one above its inverse, is no amplitude but an attempt to over- or underflow
+KEPT = 4096                  # amplitudes whose values are kept, some 5 kB each: candidates of one are looked at again and again
 ANY_DIRECTION = (0.36, 0.48, 0.8)       # to which two transverse polarisations are orthogonal, the first of them
 SHOWN = 10                   # failing rows shown at the end
 
@@ -386,7 +387,7 @@ def verify(amp, sqamp, seed=0, points=POINTS):
     try:
         with np.errstate(all="ignore"):
             square_tree = parse(sqamp)
-            values, crossed, expected, scale = _amplitude_at(amp, frozenset(names_in(square_tree)), seed, points)
+            values, crossed, expected, scale = _amplitude_at(amp, names_beside(amp, square_tree), seed, points)
             found = evaluate(square_tree, values) * np.ones(points, complex)
     except (InputError, ArithmeticError, ValueError, TypeError, RecursionError) as error:      # the text may come from anywhere
         return Verdict("unreadable", str(error), math.nan, math.nan)
@@ -401,14 +402,32 @@ def verify(amp, sqamp, seed=0, points=POINTS):
     return Verdict("wrong", f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}", expected[k], found[k], crossed)
 
 
-@functools.lru_cache(maxsize=16)                             # many candidates of one amplitude are looked at one after another
+@functools.lru_cache(maxsize=KEPT)
 def _amplitude_at(amp, square_names, seed, points):
     """Random points, as values of all symbols, whether a leg is crossed there, and the averaged |amp|^2 and its scale, (points,) each."""
-    amp_tree = parse(amp)
-    terms = expand(amp_tree)
-    legs = legs_of(terms)
-    values, momenta = random_point(legs, names_in(amp_tree) | square_names, np.random.default_rng((seed, zlib.crc32(amp.encode()))), points)
+    terms, legs, names = read_amplitude(amp)
+    values, momenta = random_point(legs, names | square_names, np.random.default_rng((seed, zlib.crc32(amp.encode()))), points)
     return values, bool((momenta[:, :, 0] < 0).any()), *averaged_square(terms, legs, values, momenta)
+
+
+@functools.lru_cache(maxsize=1)                              # a tree may be large, and is wanted for a moment only
+def read_amplitude(amp):
+    """The terms of an amplitude, its legs, and the names of its symbols."""
+    tree = parse(amp)
+    terms = expand(tree)
+    return terms, legs_of(terms), frozenset(names_in(tree))
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _names_at_points(amp):
+    """Symbols that have a value at every random point of an amplitude, whatever is compared with it."""
+    _, legs, names = read_amplitude(amp)
+    return names.union(f"s_{a}{b}" for a, b in itertools.combinations(range(1, len(legs) + 1), 2))
+
+
+def names_beside(amp, square_tree):
+    """The other symbols of a square: what random points depend on, so that the candidates of an amplitude are mostly judged at the same."""
+    return frozenset(names_in(square_tree)) - _names_at_points(amp)
 
 
 def _verify_rows(task):

@@ -88,6 +88,19 @@ wandb_project = "symba"  # project there
 list = False  # list the runs below out/ (or --out_dir=) instead of training
 plot = ""  # run folders, separated by spaces, whose curves to draw into plot.png (or --output=) instead of training
 
+# scst.py: from the checkpoint `ckpt` (empty: best.pt of out_dir) on, on the rows of `input` (empty: the training split)
+scst_dir = ""  # folder of the run; empty: out_dir/scst
+indices = ""  # inc_idx.npy of evaluate.py: only these rows; empty: all
+reward = "0.5*edit + 0.5*truth"  # of an answer: "edit", "truth", "physics" (needs no sqamp), or a weighted sum of them; see rewards.py
+baseline = "leave-one-out"  # what a reward is compared with: "leave-one-out", the mean of the row's other samples, or "greedy", that of the greedy answer
+normalise_advantage = False  # reward minus baseline is divided by its root mean square over the row's samples
+scst_samples = 8  # answers drawn for each row, with temperature, top_k, top_p
+scst_max_len = 0  # longest answer drawn, in tokens with its end; 0: the longest training target, without sqamp tgt_max_len of the checkpoint
+rows_per_step = 64  # rows of a step, of all ranks together
+scst_learning_rate = 1e-4  # peak learning rate; schedule and warm-up as in training
+mle_weight = 0.0  # weight of the loss that train.py has (cross-entropy of a target token), beside the reward
+kl_weight = 0.0  # weight of the distance to the model at the start: KL divergence of a token's distribution, mean over the answers' tokens
+
 # decode.py, evaluate.py
 ckpt = ""  # checkpoint to use; empty: best.pt of out_dir, or of the newest run where no config is named
 input = ""  # decode.py, evaluate.py: CSV file to read, empty: the test split; prepare.py: files to check and split, empty: rows are generated

@@ -96,10 +96,10 @@ def test_a_singular_point_is_drawn_again(monkeypatch):
         def integers(self, *arguments):
             return self.generator.integers(*arguments) if not self.bad or len(arguments) > 2 else I
 
-    proof._amplitude_at.cache_clear()
+    proof._points_at.cache_clear()
     monkeypatch.setattr(proof.np.random, "default_rng", Singular)
     assert prove(ELECTRON_MUON, SQUARE, seed=5) and not prove(ELECTRON_MUON, SQUARE + " + m_e^4", seed=5)
-    proof._amplitude_at.cache_clear()
+    proof._points_at.cache_clear()
 
 
 @pytest.mark.parametrize("tiny", ["*(1 + 1/10^12)", " + 10^(-30)", "+ (e/(9 + e^9))^90", " + (m_e*m_mu/(4 + m_e*m_mu))^300"])

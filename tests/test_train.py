@@ -192,7 +192,7 @@ def settings(**values):
 
 
 def rate_at(settings, step, seconds=0):
-    return optim.learning_rate(settings, step, train.progress(settings, step, seconds))
+    return optim.learning_rate(settings, step, optim.progress(settings, step, seconds))
 
 
 def test_the_schedule_warms_up_and_follows_a_cosine_to_zero():

@@ -1,0 +1,485 @@
+"""
+Self-critical sequence training: a model learns from rewards for the answers that it draws itself.
+
+    python scst.py config/quickstart.py [--key=value ...]            from best.pt of out_dir (or --ckpt=FILE) on, on the training split
+    python scst.py config/quickstart.py --resume                     go on after a crash, Ctrl-C or a preempted job
+    python scst.py config/quickstart.py --indices=out/quickstart/train/inc_idx.npy    only rows that evaluate.py found wrong
+    python scst.py config/quickstart.py --input=FILE.csv --reward=physics             amplitudes alone: no square is read
+    torchrun --standalone --nproc-per-node=4 scst.py config/qed.py --resume           the same by four processes, a GPU each
+
+For each row k answers are drawn and judged (rewards.py); the loss of an answer y is -(r(y) - b) log p(y), its end token included
+(Rennie et al. 2016, arXiv 1612.00563, eq. 7). The baseline b is the reward of the greedy answer, as there, or the mean reward of the
+row's other answers (Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!"); neither depends on y, so that the
+gradient is that of the expected reward, just less noisy. p is the distribution that was drawn from, temperature, top_k and top_p
+included. There is no dropout, neither while answers are drawn nor for the gradients.
+
+Rows whose amplitude is in valid.csv or test.csv are never learned from: in train.csv they are left out, in another file they are an
+error. Writes into out_dir/scst (or scst_dir): config.py, log.jsonl, best.pt, last.pt, ckpt_STEP.pt, as train.py does; best.pt is the best
+on the validation split, or, where squares are not to be seen or there is no such split, that of the best mean reward.
+"""
+import os
+
+PARENT = os.getppid()  # before torch, whose import takes seconds in which torchrun may be killed
+
+import contextlib
+import math
+import signal
+import statistics
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # see train.py
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import checkpoint
+import optim
+import runs
+from batches import load_split, validation_batches
+from configurator import check_least, load_settings
+from decode import pad
+from distributed import catch_signals, first_alone, gather, join, leave, quiet, sum_gradients
+from files import InputError, main_guard, read_rows
+from generate import sample, truncate
+from hardware import find_dtype, peak_memory
+from architecture import ModelConfig
+from model import Transformer
+from optim import progress
+from parallel import start_workers
+from rewards import NEED_TRUTH, Judges, Question, Text, parse_reward
+from scst_rows import held_out_keys, load_indices, load_rows
+from tokenizer import BOS, Tokenizer
+from validation import better, validate
+
+SETTINGS = [
+    "data_dir", "out_dir", "run_id", "scst_dir", "ckpt", "input", "indices", "seed", "device", "dtype", "workers", "attention", "reward", "baseline",
+    "normalise_advantage", "scst_samples", "scst_max_len", "temperature", "top_k", "top_p", "rows_per_step", "batch_rows", "batch_tokens",
+    "mle_weight", "kl_weight", "optimizer", "scst_learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip",
+    "bad_steps", "max_steps", "max_minutes", "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume", "wandb_mode",
+    "wandb_project",
+]
+LEAST = {
+    "scst_samples": 1, "scst_max_len": 0, "top_k": 0, "rows_per_step": 1, "batch_rows": 1, "batch_tokens": 1, "mle_weight": 0, "kl_weight": 0,
+    "scst_learning_rate": 0, "warmup_steps": 0, "weight_decay": 0, "grad_clip": 0, "bad_steps": 0, "max_steps": 1, "max_minutes": 0,
+    "eval_every": 1, "eval_rows": 0, "log_every": 1, "save_every": 1, "save_limit": 0,
+}
+BASELINES = "leave-one-out", "greedy"
+
+
+def main(argv=None):
+    rank = int(os.environ.get("RANK", 0))
+    with quiet(rank > 0):
+        settings = load_settings(__doc__, SETTINGS, argv)
+    check_least(settings, LEAST)
+    if settings.temperature <= 0:
+        raise InputError(f"temperature: got {settings.temperature}, wanted more than 0")
+    if not 0 < settings.top_p <= 1:
+        raise InputError(f"top_p: got {settings.top_p}, wanted more than 0 and at most 1")
+    if settings.baseline not in BASELINES:
+        raise InputError(f"baseline: got {settings.baseline!r}, wanted {' or '.join(BASELINES)}")
+    if settings.baseline == "leave-one-out" and settings.scst_samples < 2:
+        raise InputError("scst_samples: got 1, wanted at least 2: baseline=leave-one-out is the mean of the others")
+    if settings.schedule not in optim.SCHEDULES:
+        raise InputError(f"schedule: got {settings.schedule!r}, wanted {', '.join(optim.SCHEDULES)}")
+    weights = parse_reward(settings.reward)
+    # the run's own folder is the out_dir of its settings from here on, and its learning rate the learning_rate
+    own = {"ckpt": settings.ckpt or f"{settings.out_dir}/best.pt", "out_dir": settings.scst_dir or f"{settings.out_dir}/scst",
+           "learning_rate": settings.scst_learning_rate}
+    settings = SimpleNamespace(**vars(settings) | own | {"scst_dir": own["out_dir"]})
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    with start_workers(settings.workers or max(1, os.cpu_count() // ranks_here)) as workers:
+        with join(settings.device) as world, runs.held(settings.out_dir) if rank == 0 else contextlib.nullcontext():
+            code = train(settings, weights, Judges(workers, weights), world)
+    leave(world, code)
+    return code
+
+
+def train(settings, weights, judges, world):
+    """The run of one rank, from its settings to the exit code. weights: {name of a reward: its weight}."""
+    device, chief = world.device, world.rank == 0
+    dtype = find_dtype(settings.dtype, device)
+    out_dir = Path(settings.out_dir)
+
+    # ---- where to start: a checkpoint of this run, or the weights of another
+    with first_alone(world):  # rank 0 holds the run by now
+        if not settings.resume and checkpoint.holds_run(out_dir):
+            raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, or name another folder by --scst_dir=")
+        state = checkpoint.load_newest(out_dir) if settings.resume else None
+        resumed = state is not None
+        if resumed and "start" not in state:
+            raise InputError(f"{out_dir}: holds a run of train.py; name another folder by --scst_dir=")
+        if not resumed:
+            if not Path(settings.ckpt).exists():
+                raise InputError(f"{settings.ckpt}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
+            state = checkpoint.load(settings.ckpt)
+    begin = state["step"] if resumed else -1
+    if (gather(world, torch.tensor(begin)) != begin).any():
+        raise InputError(f"{out_dir}: the ranks see different checkpoints there; it must be one folder for all machines")
+    if resumed and progress(settings, state["step"], state["seconds"]) >= 1:
+        if chief:
+            print(f"{out_dir}: complete at step {state['step']}, after {state['seconds'] / 60:.1f} min; a larger limit would go on")
+            report_best(out_dir, state["best"])
+        return 0
+    if state["settings"].get("termwise"):
+        raise InputError(f"{settings.ckpt}: answers term by term (termwise=True), expected a model that answers with the whole square")
+
+    # ---- data
+    tokenizer, config = Tokenizer(state["vocabulary"]), ModelConfig(**state["model_config"])
+    limits = config.src_max_len, config.tgt_max_len
+    own_rows = Path(settings.data_dir) / "train.csv"
+    path = Path(settings.input or own_rows)
+    labelled = not NEED_TRUTH.isdisjoint(weights) or settings.mle_weight > 0
+    indices = load_indices(settings.indices, path) if settings.indices else None
+    held_out = held_out_keys({settings.data_dir, state["settings"]["data_dir"]})
+    is_split = path.exists() and own_rows.exists() and path.samefile(own_rows)
+    rows, left_out = load_rows(path, tokenizer, limits, labelled, indices, held_out, skip=is_split)
+    with first_alone(world):  # who caches it for the others
+        valid_rows = load_valid(settings.data_dir, tokenizer, limits)
+    valid_batches = validation_batches(valid_rows, settings) if valid_rows else []
+    by_reward = not valid_rows or settings.input and not labelled  # amplitudes alone: no square chooses the model either
+    rows_per_step = min(settings.rows_per_step, len(rows))
+    if rows_per_step < world.size:
+        raise InputError(f"rows_per_step: {rows_per_step} rows for {world.size} ranks, wanted at least one each")
+    longest = min(settings.scst_max_len or (max(len(row.tgt) for row in rows) if labelled else limits[1]), limits[1] - 1)
+
+    # ---- model and optimizer
+    model = Transformer(config, settings.attention).to(device).eval()  # without dropout for good
+    model.load_state_dict(checkpoint.weights(state))
+    optimizers = optim.make_optimizers(model, settings)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    scaler.scale(torch.zeros((), device=device))  # makes the scale: the first step may have no loss
+    start = None  # the model at the start, for the KL term
+    if settings.kl_weight:
+        start = Transformer(config, settings.attention).to(device).eval().requires_grad_(False)
+        start.load_state_dict(state["start"] if resumed and state["start"] else checkpoint.weights(state))
+
+    # ---- state of the loop. There is no random state: what is random depends on the seed, the step and the row
+    step, skipped, bad, best, earlier, wandb_id = 0, 0, 0, None, 0.0, ""
+    lines = []  # figures of the steps since the last line of the log
+    rewards_since = []  # mean rewards of the steps since the last validation
+    speed = []  # (tokens, seconds ...) of the steps since this process wrote a line of the log
+    if resumed:
+        optim.load_moments(optimizers, state["optimizers"])
+        if state["scaler"]:
+            scaler.load_state_dict(state["scaler"])
+        step, skipped, bad, best, earlier, wandb_id, lines, rewards_since = (
+            state[name] for name in ("step", "skipped", "bad", "best", "seconds", "wandb_id", "lines", "rewards_since"))
+    state = None
+
+    def loop_state():
+        return {
+            "model": model.state_dict(), "ema": None, "start": start.state_dict() if start else {}, "model_config": vars(config),
+            "vocabulary": tokenizer.vocabulary, "settings": vars(settings), "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "scaler": scaler.state_dict(), "step": step, "skipped": skipped, "bad": bad, "best": best, "seconds": seconds, "wandb_id": wandb_id,
+            "lines": lines, "rewards_since": rewards_since,
+        }
+
+    def evaluate():
+        """Log how good the model is now, and keep it if it is the best so far."""
+        nonlocal best
+        figures, shown = {}, []
+        if valid_rows:
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                figures, samples = validate(model, valid_rows, valid_batches, world)
+            model.eval()
+            texts = [{name: tokenizer.decode_sqamp(ids) for name, ids in one.items()} for one in samples]
+            shown.append(f"validation loss {figures['valid_loss']:.4f}, exact match {figures['valid_exact']:.2%}")
+        if rewards_since:
+            shown.append(f"mean reward {statistics.fmean(rewards_since):.4f}")
+        if chief and figures:
+            record(step, seconds, figures | {"samples": texts})
+        if chief and shown:
+            bar.write(f"step {step}: {', '.join(shown)}, {seconds / 60:.1f} min" + trouble(), file=sys.stderr)
+        figures |= {"step": step, "reward": statistics.fmean(rewards_since) if rewards_since else -math.inf}
+        if best is None or (figures["reward"] > best["reward"] if by_reward else better(figures, best)):
+            best = figures
+            if chief:
+                checkpoint.save(out_dir / "best.pt", loop_state())
+        rewards_since.clear()
+
+    def trouble():
+        return f", {skipped} steps skipped: gradient not finite" * bool(skipped)
+
+    # ---- the run's folder
+    seconds, started = earlier, time.monotonic() - earlier
+    if chief:
+        wandb_run = runs.start_wandb(settings, wandb_id)
+        wandb_id = wandb_run.id if wandb_run else wandb_id
+        record = runs.open_log(settings, step, wandb_run)
+        print(f"{len(rows)} rows of {path}" + f" ({left_out} more are left out: they are in valid.csv or test.csv)" * (left_out > 0)
+              + f", {rows_per_step} x {settings.scst_samples} answers a step of at most {longest} tokens, {device}" + f" on each of {world.size} ranks"
+              * (world.size > 1) + f", {str(dtype).removeprefix('torch.')}, from step {step}", file=sys.stderr)
+
+    # ---- the loop
+    bar = tqdm(total=1, initial=progress(settings, step, seconds), disable=None if chief else True,
+               bar_format="{percentage:3.0f}% {bar} {elapsed}, {remaining} left{postfix}")
+    asked_to_stop = catch_signals(PARENT)
+    done = last_step = False
+    clock = time.monotonic()
+    if not resumed:
+        evaluate()
+        started += time.monotonic() - clock  # how good the start is, is none of the run's time
+    clock = time.monotonic()
+    while not last_step:
+        # ---- the rows of this step, those of this rank, in groups whose answers are drawn together
+        steps_per_epoch = len(rows) // rows_per_step
+        order = np.random.default_rng([settings.seed, step // steps_per_epoch]).permutation(len(rows))
+        chosen = order[step % steps_per_epoch * rows_per_step:][:rows_per_step]
+        truth_tokens = sum(len(rows[row].tgt) for row in chosen) if settings.mle_weight else 0  # of all ranks
+        chosen = sorted(chosen.tolist(), key=lambda row: (len(rows[row].src), row))[world.rank::world.size]
+        groups = [chosen[first:first + settings.batch_rows] for first in range(0, len(chosen), settings.batch_rows)]
+
+        # ---- answers, judged by the workers while the next group's are drawn
+        watch = time.monotonic()
+        drawn = []
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            for group in groups:
+                answers = draw_answers(model, rows, group, longest, settings, step)
+                drawn.append((group, answers, judges.ask(questions(rows, group, answers, tokenizer))))
+        sampling, waiting = time.monotonic() - watch, 0.0
+        k = settings.scst_samples
+        tokens = sum(len(answer.ids) for _, lists, _ in drawn for some in lists for answer in some[:k])
+        tokens = int(gather(world, torch.tensor(tokens)).sum())  # of the answers of all ranks
+
+        # ---- gradients, group after group as the rewards come
+        rate = optim.learning_rate(settings, step, progress(settings, step, seconds))
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = rate
+        sums = dict.fromkeys(["reward", "baseline", *weights, "right", "unfinished", "distinct", "logprob", "kl", "mle"], 0.0)
+        for group, lists, asked in drawn:
+            before = time.monotonic()
+            judges.wait(asked)
+            waiting += time.monotonic() - before
+            lessons = []
+            for row, answers in zip(group, lists):
+                parts = [judges.rewards(row, answer_text(answer, rows[row], tokenizer)) for answer in answers]
+                rewards = np.array([sum(weight * part[name] for name, weight in weights.items()) for part in parts])  # (k,), or (k + 1,)
+                baseline = baselines(rewards, k)  # (k,)
+                truth = rows[row].tgt
+                distinct = {}  # ids -> [sum of the advantages of the answers that are these, how many they are]
+                for answer, advantage in zip(answers, advantages(rewards[:k], baseline, settings.normalise_advantage)):
+                    entry = distinct.setdefault(tuple(answer.ids), [0.0, 0])
+                    entry[0], entry[1] = entry[0] + advantage, entry[1] + 1
+                sums["distinct"] += len(distinct) * k
+                sums["baseline"] += baseline.sum()
+                for answer, part, reward in zip(answers[:k], parts, rewards):
+                    sums["reward"] += reward
+                    for name in weights:
+                        sums[name] += part[name]
+                    sums["right"] += answer.ids == truth or 1.0 in (part.get("truth"), part.get("physics"))
+                    sums["unfinished"] += not answer.finished
+                    sums["logprob"] += answer.logprob
+                lesson = [(ids, advantage, count, 0) for ids, (advantage, count) in distinct.items() if advantage or start]
+                if settings.mle_weight:
+                    lesson.append((truth, 0.0, 0, 1))
+                if lesson:
+                    lessons.append((rows[row].src, lesson))
+            for batch in batches_of(lessons, settings.batch_tokens):
+                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                    policy, divergence, cross_entropy = losses_of(model, start, batch, settings)
+                loss = policy / (rows_per_step * k)
+                if start:
+                    loss = loss + divergence * (settings.kl_weight / tokens)
+                if settings.mle_weight:
+                    loss = loss + cross_entropy * (settings.mle_weight / truth_tokens)
+                scaler.scale(loss).backward()
+                sums["kl"] += divergence.item()
+                sums["mle"] += cross_entropy.item()
+        sum_gradients(world, model)
+        for optimizer in optimizers:
+            scaler.unscale_(optimizer)
+        grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf).item()  # on every rank the same
+        gradients = time.monotonic() - watch - sampling - waiting
+
+        # ---- every rank knows the same now, and decides the same
+        facts = gather(world, torch.tensor([asked_to_stop(), time.monotonic() - started, *sums.values()], dtype=torch.double))  # (ranks, ...)
+        stopped_by, seconds = int(facts[:, 0].max()), facts[0, 1].item()
+        answers = rows_per_step * k
+        figures = {name: value / answers for name, value in zip(sums, facts[:, 2:].sum(0).tolist())}
+        figures["logprob"] *= answers / tokens  # of a token
+        figures["kl"] *= answers / tokens
+        figures["mle"] *= answers / max(1, truth_tokens)
+        if math.isfinite(grad_norm):
+            for optimizer in optimizers:
+                scaler.step(optimizer)
+            bad = 0
+        else:
+            skipped += 1
+            bad += scaler.get_scale() <= 1  # else a smaller scale will do
+        scaler.update()
+        step += 1
+        lines.append(figures | {"grad_norm": grad_norm})
+        rewards_since.append(figures["reward"])
+        speed.append((tokens, sampling, waiting, gradients))
+        done = progress(settings, step, seconds) >= 1
+        last_step = done or stopped_by > 0
+        if settings.bad_steps and bad >= settings.bad_steps:
+            raise InputError(f"{out_dir}: the gradient of {bad} steps in a row up to step {step} is not finite; a lower scst_learning_rate may help, "
+                             "from an earlier checkpoint: --ckpt=FILE --scst_dir=FOLDER")
+
+        if step % settings.log_every == 0 or done:
+            interval = time.monotonic() - clock
+            means = {name: statistics.fmean(line[name] for line in lines) for name in lines[0]}
+            count, *times = (sum(column) for column in zip(*speed))
+            times = dict(zip(("seconds_sampling", "seconds_waiting", "seconds_gradients"), times))
+            if chief:
+                record(step, seconds, means | {"learning_rate": rate, "tokens_per_second": count / interval, "memory_gb": peak_memory(device),
+                                               "skipped": skipped} | times)
+            bar.set_postfix_str(f"step {step}, reward {means['reward']:.4f}, right {means['right']:.1%}" + trouble(), refresh=False)
+            lines.clear()
+            speed.clear()
+            clock = time.monotonic()
+        bar.update(min(1, progress(settings, step, seconds)) - bar.n)
+
+        if step % settings.eval_every == 0 or done:
+            before = time.monotonic()
+            evaluate()
+            clock += time.monotonic() - before
+        if (step % settings.save_every == 0 or last_step) and (done or not bad) and chief:
+            checkpoint.save_limited(out_dir, loop_state(), settings.save_limit)
+    bar.close()
+
+    if chief and wandb_run:
+        wandb_run.finish()
+    if chief and done:
+        report_best(out_dir, best)
+    elif chief:
+        print(f"stopped by {signal.Signals(stopped_by).name} at step {step}, nothing is lost; "
+              f"go on with: python scst.py {out_dir}/config.py --resume", file=sys.stderr)
+    return 0 if done else 128 + stopped_by
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Answers
+
+def draw_answers(model, rows, group, longest, settings, step):
+    """For each row of the group k hypotheses drawn at random, and with baseline="greedy" the most probable tokens' as well.
+
+    The random numbers depend on the seed, the step and the row alone: not on ranks, on batches, or on how often the run was resumed.
+    """
+    src = pad([rows[row].src for row in group]).to(model.head.weight.device)
+    k = settings.scst_samples
+    uniform = np.zeros((len(group), k + (settings.baseline == "greedy"), longest))  # at 0 stands the most probable token
+    for place, row in enumerate(group):
+        uniform[place, :k] = np.random.default_rng([settings.seed, step, row]).random((k, longest))
+    uniform = torch.from_numpy(uniform).to(src.device)
+    return sample(model, src, longest, uniform, settings.temperature, settings.top_k, settings.top_p)
+
+
+def answer_text(answer, row, tokenizer):
+    """A hypothesis as rewards.Text; None if it has no end."""
+    return Text(tuple(answer.ids[:-1]), tokenizer.decode_sqamp(answer.ids, row.fermions)) if answer.finished else None
+
+
+def questions(rows, group, lists, tokenizer):
+    """What to ask the judges about these rows' hypotheses, {row number: Question}."""
+    asked = {}
+    for number, answers in zip(group, lists):
+        row = rows[number]
+        texts = [answer_text(answer, row, tokenizer) for answer in answers]
+        truth = Text(tuple(row.tgt[:-1]), row.sqamp) if row.tgt else None
+        asked[number] = Question(row.amp, truth, [text for text in texts if text])
+    return asked
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The loss
+
+def baselines(rewards, k):
+    """What each of k rewards is compared with, (k,): the mean of the others, or, if there is a reward more, that one: the greedy answer's."""
+    if len(rewards) > k:
+        return np.full(k, rewards[k])
+    if rewards.min() == rewards.max():
+        return rewards  # to the last digit
+    return (rewards.sum() - rewards) / (k - 1)
+
+
+def advantages(rewards, baseline, normalise=False):
+    """Rewards minus baselines; `normalise`: over their root mean square, with leave-one-out that of GRPO (Shao et al. 2024, arXiv 2402.03300)."""
+    difference = rewards - baseline
+    size = math.sqrt((difference ** 2).mean())
+    return difference / size if normalise and size else difference
+
+
+def batches_of(lessons, batch_tokens):
+    """Lessons (src, [(target ids, ...)]) in lists of at most batch_tokens tokens with their padding; a larger one is a list of its own."""
+    batch, longest_src, longest_tgt, targets = [], 0, 0, 0
+    for src, lesson in lessons:
+        longest_src, longest_tgt = max(longest_src, len(src)), max(longest_tgt, *(len(ids) for ids, *_ in lesson))
+        targets += len(lesson)
+        if batch and longest_src * (len(batch) + 1) + longest_tgt * targets > batch_tokens:
+            yield batch
+            batch, longest_src, longest_tgt, targets = [], len(src), max(len(ids) for ids, *_ in lesson), len(lesson)
+        batch.append((src, lesson))
+    if batch:
+        yield batch
+
+
+def losses_of(model, start, lessons, settings):
+    """
+    Three sums over the targets of a batch of lessons (src, [(ids, advantage, count, truths), ...]), each a tensor:
+
+    policy          -advantage * log p(ids), of the distribution that was drawn from
+    divergence      count * KL(model || start) of the distribution after each of its tokens; 0 without `start`
+    cross_entropy   -truths * log p(ids), of the model's own distribution
+    """
+    device = model.head.weight.device
+    src = pad([src for src, _ in lessons]).to(device)  # (B, S)
+    targets = [target for _, lesson in lessons for target in lesson]
+    counts = torch.tensor([len(lesson) for _, lesson in lessons], device=device)  # (B,) targets of each source
+    tgt = pad([[BOS, *ids] for ids, *_ in targets]).to(device)  # (M, 1 + T)
+    length = torch.tensor([len(ids) for ids, *_ in targets], device=device)
+    advantage, count, truths = torch.tensor([target[1:] for target in targets], dtype=torch.float32, device=device).T  # (M,) each
+    real = torch.arange(tgt.shape[1] - 1, device=device) < length[:, None]  # (M, T); PAD too may have been drawn
+    logits = model(src, tgt[:, :-1], counts).float()  # (M, T, V)
+    own = logits.log_softmax(-1)
+
+    def total(of_tokens, weight):
+        return (of_tokens.masked_fill(~real, 0).sum(1) * weight).sum()
+
+    def of_targets(logprobs):
+        return logprobs.gather(-1, tgt[:, 1:, None])[..., 0]
+
+    drawn_from = policy_logprobs(logits, tgt[:, 1:], settings.temperature, settings.top_k, settings.top_p)
+    policy, cross_entropy = total(-of_targets(drawn_from), advantage), total(-of_targets(own), truths)
+    if start is None:
+        return policy, torch.zeros(()), cross_entropy
+    with torch.no_grad():
+        before = start(src, tgt[:, :-1], counts).float().log_softmax(-1)
+    return policy, total((own.exp() * (own - before)).sum(-1), count), cross_entropy
+
+
+def policy_logprobs(logits, drawn, temperature, top_k, top_p):
+    """Log-probabilities (..., V) of the distribution that generate.draw draws from. drawn (...): tokens that were drawn, candidates whatever
+    rounding says."""
+    if not top_k and top_p == 1:
+        return (logits / temperature).log_softmax(-1)
+    with torch.no_grad():
+        p, order = truncate(logits.log_softmax(-1), temperature, top_k, top_p)
+        candidate = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, p > 0).scatter(-1, drawn[..., None], True)
+    return (logits / temperature).masked_fill(~candidate, -torch.inf).log_softmax(-1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+def load_valid(data_dir, tokenizer, limits):
+    """The packed validation split; None where there is none with squares."""
+    path = Path(data_dir) / "valid.csv"
+    if not path.exists() or "sqamp" not in next(read_rows(path, ("amp",)), (0, {}))[1]:
+        return None
+    return load_split(data_dir, "valid", tokenizer, *limits)
+
+
+def report_best(out_dir, best):
+    chosen = f"exact match {best['valid_exact']:.2%} on the validation split" if "valid_exact" in best else f"mean reward {best['reward']:.4f}"
+    print(f"best: {chosen} at step {best['step']}, {out_dir}/best.pt; next: python evaluate.py --ckpt={out_dir}/best.pt")
+
+
+if __name__ == "__main__":
+    main_guard(main)

@@ -1,0 +1,107 @@
+"""The rows that scst.py learns from: of a CSV file all or those at given indices, never one of the validation or test split."""
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from files import InputError, digest, read_rows
+from lookup import canonical_key
+
+
+class Row(NamedTuple):
+    amp: str
+    sqamp: str | None  # None: not read
+    src: list  # ids of the amplitude, EOS at the end
+    tgt: list | None  # ids of the square, EOS at the end
+    fermions: tuple  # see tokenizer.Tokenizer
+
+
+def load_rows(path, tokenizer, limits, labelled, indices, held_out, skip):
+    """
+    The rows of a CSV file as a list of Row, those at `indices` (None: all), and how many were left out.
+
+    limits: longest amp and sqamp, in tokens. labelled: read sqamp too. held_out: see `held_out_keys`; a row among them is left out if
+    `skip`, else it is an error. Raises InputError as FILE:LINE for what is held out, unreadable or too long.
+    """
+    wanted = None if indices is None else set(indices.tolist())
+    rows, left_out, count = [], 0, 0
+    for count, (line, row) in enumerate(read_rows(path, ("amp",)), 1):
+        if wanted is not None and count - 1 not in wanted:
+            continue
+        if labelled and "sqamp" not in row:
+            raise InputError(f"{path}:1: no column 'sqamp', which the reward or mle_weight compares with; --reward=physics --mle_weight=0 needs none")
+        try:
+            column = "amp"
+            key = canonical_key(row["amp"])
+            if key in held_out:
+                if not skip:
+                    raise InputError(f"stands at {held_out[key]} too, up to index names; no row to validate or test with may be trained on")
+                left_out += 1
+                continue
+            src = tokenizer.encode_amp(row["amp"])[0]
+            fermions = tokenizer.fermions(row["amp"])
+            check_length(src, "src_max_len", limits[0])
+            column = "sqamp"
+            tgt = tokenizer.encode_sqamp(row["sqamp"], fermions) if labelled else None
+            check_length([0, *(tgt or [])], "tgt_max_len", limits[1])
+        except InputError as error:
+            raise InputError(f"{path}:{line}: {column}: {error}") from None
+        rows.append(Row(row["amp"], row["sqamp"] if labelled else None, src, tgt, fermions))
+    if wanted and max(wanted) >= count:
+        raise InputError(f"indices: row {max(wanted)}, but {path} has {count} rows, numbered from 0")
+    if not rows:
+        raise InputError(f"{path}: no rows to learn from ({count} in the file, {left_out} of them held out)")
+    return rows, left_out
+
+
+def check_length(ids, name, longest):
+    if len(ids) > longest:
+        raise InputError(f"{len(ids)} tokens, the model's {name} is {longest}")
+
+
+def held_out_keys(folders):
+    """{amplitude up to index names: FILE:LINE} of the validation and test splits in these folders, as far as there are any."""
+    keys = {}
+    for path in (Path(folder) / f"{split}.csv" for folder in folders for split in ("valid", "test")):
+        if path.exists():
+            for line, row in read_rows(path, ("amp",)):
+                try:
+                    keys.setdefault(canonical_key(row["amp"]), f"{path}:{line}")
+                except InputError as error:
+                    raise InputError(f"{path}:{line}: amp: {error}") from None
+    return keys
+
+
+def load_indices(path, rows_path):
+    """
+    The row numbers, from 0, that evaluate.py wrote beside its report about rows_path. (n,) int64
+
+    Raises InputError if that report was about another file, or the file has changed.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            indices = np.load(file, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror}); evaluate.py writes it") from None
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path}: not an array of NumPy ({str(error).splitlines()[0]}); evaluate.py writes it") from None
+    if not isinstance(indices, np.ndarray) or indices.dtype != np.int64 or indices.ndim != 1:
+        shape = f"{indices.dtype} of shape {indices.shape}" if isinstance(indices, np.ndarray) else "an archive"
+        raise InputError(f"{path}: {shape}, wanted int64, one index a row")
+    if not len(indices):
+        raise InputError(f"{path}: no indices; every answer was right")
+    if indices.min() < 0 or len(set(indices.tolist())) < len(indices):
+        raise InputError(f"{path}: wanted different row numbers, from 0")
+    report_path = path.with_name(path.name.removesuffix("inc_idx.npy").removesuffix(".") or "report").with_suffix(".json")
+    try:
+        report = json.loads(report_path.read_text(encoding="utf-8"))
+        source, known = report["input"], report["input_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{report_path}: no report of evaluate.py, which says what file the indices are of; it stands beside {path.name}") from None
+    if known != digest(rows_path):
+        changed = Path(source).exists() and Path(source).samefile(rows_path)
+        raise InputError(f"{path}: indices of {source}" + (", which has changed since" if changed else f", not of {rows_path}")
+                         + f"; python evaluate.py --input={rows_path} --output=FOLDER/report.json makes its indices")
+    return indices
