@@ -1,4 +1,7 @@
-"""A data set as training reads it: every split packed into memory-mapped arrays, and batches of rows of like length."""
+"""A data set as training reads it: every split packed into memory-mapped arrays, and batches of samples of like length.
+
+A row is one sample, amplitude and square; with a termwise vocabulary it is as many as its square has terms.
+"""
 import array
 import hashlib
 import json
@@ -10,18 +13,20 @@ import numpy as np
 import torch
 
 from files import InputError, atomic_open, read_rows
-from tokenizer import BOS, EOS, PAD
+from tokenizer import EOS, PAD
 
-FORMAT = 1                  # of the cache's layout; the vocabulary, which is part of its key, names that of the tokens
-JITTER = 0.1                # of a row's length where batches are drawn: 96% of the positions of a batch are real tokens
+FORMAT = 2                  # of the cache's layout; the vocabulary, which is part of its key, names that of the tokens
+JITTER = 0.1                # of a sample's length where batches are drawn: 96% of the positions of a batch are real tokens
 
 
 class Packed(NamedTuple):
-    """Row r is src[src_start[r]:src_start[r + 1]] and tgt likewise, each ending in EOS."""
+    """Row r is src[src_start[r]:src_start[r + 1]], sample n is row[n] and tgt[tgt_start[n]:tgt_start[n + 1]], each ending in EOS."""
     src: np.ndarray         # uint16, all rows end to end
     src_start: np.ndarray   # int64, rows + 1
-    tgt: np.ndarray
-    tgt_start: np.ndarray
+    tgt: np.ndarray         # uint16, all samples end to end
+    tgt_start: np.ndarray   # int64, samples + 1
+    row: np.ndarray         # int64, samples: the rows in order, each as often as it has samples
+    first: np.ndarray       # uint16, samples: the token that the target is written after, BOS or <term k>
 
 
 def load_split(data_dir, split, tokenizer, src_max_len, tgt_max_len):
@@ -63,15 +68,19 @@ def _read_cache(stem, vocabulary):
         return None
     for flat, start, tokens in ((packed.src, packed.src_start, vocabulary["src"]), (packed.tgt, packed.tgt_start, vocabulary["tgt"])):
         sound = (flat.dtype == np.uint16 and start.dtype == np.int64 and flat.ndim == start.ndim == 1
-                 and len(start) == len(packed.src_start) > 1 and start[0] == 0 and start[-1] == len(flat)
+                 and len(start) > 1 and start[0] == 0 and start[-1] == len(flat)
                  and (np.diff(start) > 0).all() and (flat[start[1:] - 1] == EOS).all() and flat.max() < len(tokens))
         if not sound:
             return None
-    return packed
+    row, first, samples = packed.row, packed.first, len(packed.tgt_start) - 1
+    sound = (row.dtype == np.int64 and first.dtype == np.uint16 and row.shape == first.shape == (samples,) and row[0] == 0
+             and row[-1] == len(packed.src_start) - 2 and np.isin(np.diff(row), (0, 1)).all() and first.max() < len(vocabulary["tgt"]))
+    return packed if sound else None
 
 
 def _pack(path, tokenizer, src_max_len, tgt_max_len):
     src, tgt, src_start, tgt_start = array.array("H"), array.array("H"), array.array("q", [0]), array.array("q", [0])
+    row_of, first = array.array("q"), array.array("H")
     for line, row in read_rows(path):
         try:
             column = "amp"
@@ -82,66 +91,72 @@ def _pack(path, tokenizer, src_max_len, tgt_max_len):
             raise InputError(f"{path}:{line}: {column}: {error}") from None
         if len(src_ids) > src_max_len:
             raise InputError(f"{path}:{line}: amp: {len(src_ids)} tokens, src_max_len is {src_max_len}")
-        if len(tgt_ids) + 1 > tgt_max_len:
-            raise InputError(f"{path}:{line}: sqamp: {len(tgt_ids) + 1} tokens, tgt_max_len is {tgt_max_len}")
+        ends = [k for k, id in enumerate(tgt_ids, 1) if id == EOS]              # of the samples
+        longest = max(end - start for start, end in zip([0, *ends], ends)) + 1
+        if longest > tgt_max_len:
+            raise InputError(f"{path}:{line}: sqamp: {longest} tokens{' in a term' * (len(ends) > 1)}, tgt_max_len is {tgt_max_len}")
+        tgt_start.extend(len(tgt) + end for end in ends)
+        row_of.extend([len(src_start) - 1] * len(ends))
+        first.extend(tokenizer.first[:len(ends)])
         src.fromlist(src_ids)
         tgt.fromlist(tgt_ids)
         src_start.append(len(src))
-        tgt_start.append(len(tgt))
     if len(src_start) == 1:
         raise InputError(f"{path}:2: no rows, at least one is expected")
-    return Packed(np.array(src, np.uint16), np.array(src_start, np.int64), np.array(tgt, np.uint16), np.array(tgt_start, np.int64))
+    return Packed(np.array(src, np.uint16), np.array(src_start, np.int64), np.array(tgt, np.uint16), np.array(tgt_start, np.int64),
+                  np.array(row_of, np.int64), np.array(first, np.uint16))
 
 
 def length_batches(packed, batch_tokens, generator_seed):
-    """Row numbers of each batch, a list of int arrays: rows of like length, at most batch_tokens with their padding.
+    """Numbers of the samples of each batch, a list of int arrays: samples of like length, at most batch_tokens with their padding.
 
-    The seed draws how rows of nearly the same length are mixed and in which order the batches come; with None rows and
-    batches come by length. A row longer than batch_tokens is a batch of its own.
+    The seed draws how samples of nearly the same length are mixed and in which order the batches come; with None samples and
+    batches come by length. A sample longer than batch_tokens is a batch of its own.
     """
-    src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)         # (rows,)
+    src, tgt = lengths(packed, np.arange(len(packed.row)))                  # (samples,)
     length = src + tgt
     if generator_seed is not None:
         # Rows of exactly one length are often of one process: a little jitter mixes them and costs 3% more padding
         generator = np.random.default_rng(generator_seed)
         length = length * generator.uniform(1 - JITTER, 1 + JITTER, len(length))
-    rows = np.argsort(length, kind="stable")
+    order = np.argsort(length, kind="stable")
     batches, first, longest_src, longest_tgt = [], 0, 0, 0
-    for end, (s, t) in enumerate(zip(src[rows].tolist(), tgt[rows].tolist())):
+    for end, (s, t) in enumerate(zip(src[order].tolist(), tgt[order].tolist())):
         longest_src, longest_tgt = max(longest_src, s), max(longest_tgt, t)
         if (longest_src + longest_tgt) * (end + 1 - first) > batch_tokens and end > first:
-            batches.append(rows[first:end])
+            batches.append(order[first:end])
             first, longest_src, longest_tgt = end, s, t
-    batches.append(rows[first:])
+    batches.append(order[first:])
     if generator_seed is not None:
         generator.shuffle(batches)
     return batches
 
 
 def validation_batches(packed, settings):
-    """The same eval_rows random rows each time (0: all of them), in batches of like length."""
+    """The samples of the same eval_rows random rows each time (0: of all), in batches of like length."""
     rows = len(packed.src_start) - 1
     chosen = np.random.default_rng(settings.seed).permutation(rows)[:settings.eval_rows or rows]
-    batches = [batch[np.isin(batch, chosen)] for batch in length_batches(packed, settings.batch_tokens, None)]
+    batches = [batch[np.isin(packed.row[batch], chosen)] for batch in length_batches(packed, settings.batch_tokens, None)]
     return [batch for batch in batches if len(batch)]
 
 
-def lengths(packed, rows):
-    """Tokens of these rows with the end token: (2, rows), source and target."""
-    return np.stack([packed.src_start[rows + 1] - packed.src_start[rows], packed.tgt_start[rows + 1] - packed.tgt_start[rows]])
+def lengths(packed, samples):
+    """Tokens of these samples with the end token: (2, samples), source and target."""
+    rows = packed.row[samples]
+    return np.stack([packed.src_start[rows + 1] - packed.src_start[rows], packed.tgt_start[samples + 1] - packed.tgt_start[samples]])
 
 
-def collate(packed, rows):
-    """The rows as tensors: src (B, S), padded with PAD; tgt (B, T), BOS ... EOS, padded. int64."""
-    return (_pad(packed.src, packed.src_start, rows, bos=0), _pad(packed.tgt, packed.tgt_start, rows, bos=1))
+def collate(packed, samples):
+    """The samples as tensors: src (B, S), padded with PAD; tgt (B, T), the token to begin with ... EOS, padded. int64."""
+    samples = np.asarray(samples)
+    src, tgt = _pad(packed.src, packed.src_start, packed.row[samples]), _pad(packed.tgt, packed.tgt_start, samples)
+    return torch.from_numpy(src), torch.from_numpy(np.column_stack([packed.first[samples], tgt]))
 
 
-def _pad(flat, start, rows, bos):
-    rows = np.asarray(rows)
+def _pad(flat, start, rows):
     length = start[rows + 1] - start[rows]                                  # (B,)
     column = np.arange(length.max())                                        # (T,)
     real = column < length[:, None]                                         # (B, T)
-    ids = np.full((len(rows), bos + len(column)), PAD)
-    ids[:, :bos] = BOS
-    ids[:, bos:][real] = flat[(start[rows][:, None] + column)[real]]
-    return torch.from_numpy(ids)
+    ids = np.full((len(rows), len(column)), PAD)
+    ids[real] = flat[(start[rows][:, None] + column)[real]]
+    return ids

@@ -73,7 +73,7 @@ def made_up(longest, seed):
         flat = generator.integers(EOS + 1, VOCABULARY, start[-1]).astype(np.uint16)
         flat[start[1:] - 1] = EOS
         sides += [flat, start]
-    return Packed(*sides)
+    return Packed(*sides, np.arange(POOL), np.full(POOL, BOS, np.uint16))
 
 
 def random_batches(packed, batch_tokens, seed):

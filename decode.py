@@ -54,7 +54,7 @@ from configurator import load_settings
 from distributed import join, leave, wait
 from fast import for_decoding
 from files import InputError, atomic_open, check_output, count_lines, main_guard, read_rows
-from generate import beam_search, greedy, sample
+from generate import beam_search, beam_terms, greedy, greedy_terms, sample, sample_terms
 from model import find_device
 from physics.square import square_many
 from proof import prove
@@ -122,13 +122,19 @@ def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples
         for first in range(0, len(order), batch_rows):
             rows = order[first:first + batch_rows]
             src = pad([sources[k] for k in rows]).to(device)
+            terms = (loaded.tokenizer.first, loaded.tokenizer.more) if loaded.tokenizer.more else ()
             if samples:
-                uniform = np.stack([random_numbers(window[k], seed, samples, longest) for k in rows])
-                lists = sample(loaded.model, src, longest, torch.from_numpy(uniform).to(device), temperature, top_k, top_p)
+                def uniform(row, *number):
+                    return torch.from_numpy(random_numbers(window[rows[row]], seed, samples, longest, *number)).to(device)
+                options = temperature, top_k, top_p
+                if terms:
+                    lists = sample_terms(loaded.model, src, longest, uniform, *options, *terms)
+                else:
+                    lists = sample(loaded.model, src, longest, torch.stack([uniform(row) for row in range(len(rows))]), *options)
             elif beam_size > 1:
-                lists = beam_search(loaded.model, src, longest, beam_size, length_penalty)
+                lists = (beam_terms if terms else beam_search)(loaded.model, src, longest, beam_size, length_penalty, *terms)
             else:
-                lists = ([hypothesis] for hypothesis in greedy(loaded.model, src, longest))
+                lists = ([hypothesis] for hypothesis in (greedy_terms if terms else greedy)(loaded.model, src, longest, *terms))
             for k, hypotheses in zip(rows, lists):
                 fermions = loaded.tokenizer.fermions(window[k])
                 texts = {}                                                                  # the same text twice counts once
@@ -140,9 +146,9 @@ def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples
         yield from (answers[k] for k in range(len(window)))
 
 
-def random_numbers(amp, seed, samples, longest):
-    """(samples, longest) numbers in [0, 1), the same for an amplitude wherever it stands."""
-    return np.random.default_rng([seed, zlib.crc32(amp.encode())]).random((samples, longest))
+def random_numbers(amp, seed, samples, longest, *term):
+    """(samples, longest) numbers in [0, 1), the same for an amplitude (and a term, by its number) wherever it stands."""
+    return np.random.default_rng([seed, zlib.crc32(amp.encode()), *term]).random((samples, longest))
 
 
 def choose(amp, texts, check, agree):

@@ -6,8 +6,12 @@ K queries to them. What the hypotheses have written so far stands in the cache a
 each hypothesis, in the order in which they came. Which entries are a hypothesis's own past is a table of booleans: when beam
 search drops one hypothesis and continues another twice, the table's rows are copied and no key or value is moved.
 
+A model that writes squares term by term (termwise.py) writes the terms independently of each other: `greedy_terms` has them side by
+side, as hypotheses of one input, `beam_terms` and `sample_terms` have an input for each, and the source is read once all the same.
+
 Shapes: B inputs, K hypotheses of each, S source tokens, V target vocabulary, H heads of width h, L layers, N entries.
 """
+import itertools
 from functools import partial
 from typing import NamedTuple
 
@@ -117,31 +121,37 @@ def step(model, token, cache):
     return logits.float().log_softmax(-1) if logits.dtype in (torch.bfloat16, torch.float16) else logits.log_softmax(-1)
 
 
-def greedy(model, src, max_len):
-    """The most probable token at each position. src: (B, S), padded with PAD -> B hypotheses of at most max_len tokens."""
-    return [hypothesis for hypothesis, in sample(model, src, max_len)]
+def greedy(model, src, max_len, first=None):
+    """The most probable token at each position. src: (B, S), padded with PAD -> B hypotheses of at most max_len tokens. first: (B,), see sample."""
+    return [hypothesis for hypothesis, in sample(model, src, max_len, first=None if first is None else first[:, None])]
 
 
 @torch.inference_mode()
-def sample(model, src, max_len, uniform=None, temperature=1.0, top_k=0, top_p=1.0):
+def sample(model, src, max_len, uniform=None, temperature=1.0, top_k=0, top_p=1.0, first=None, source=None, more=None):
     """
     Hypotheses drawn at random, independently of each other and of what else is in the batch.
 
     src: (B, S), padded with PAD. uniform: (B, K, max_len), a random number in [0, 1) for every token; None takes the most
-    probable token instead, K = 1. temperature, top_k (0: all), top_p: see `draw`. Returns B lists of K hypotheses; logprob is that under
+    probable token instead. temperature, top_k (0: all), top_p: see `draw`. Returns B lists of K hypotheses; logprob is that under
     the model itself, at temperature 1.
+    first: (B, K), the token that each is written after; None: BOS, and K = 1 without uniform. source: (B,), the rows of src to read
+    where that is not each once. more: the hypotheses are terms, and those after one that ends without this token are given up.
     """
-    B, K = len(src), 1 if uniform is None else uniform.shape[1]
+    if first is None:
+        first = torch.full((len(src), 1 if uniform is None else uniform.shape[1]), BOS, device=src.device)
+    B, K = first.shape
     cache = Cache(model, src, K, max_len)
-    rows = torch.arange(B, device=src.device)  # of src, those that are still being written
-    token = torch.full((B, K), BOS, device=src.device)
+    if source is not None:
+        cache.select(source)
+    rows = torch.arange(B, device=src.device)  # of the inputs, those that are still being written
+    token = first
     going = torch.ones_like(token, dtype=torch.bool)
     ids = torch.full((B, K, max_len), PAD, device=src.device)
     length = torch.zeros_like(token)
     logprob = cache.entries.new_zeros((B, K), dtype=torch.double)
     lowest = torch.zeros_like(logprob)
     for position in range(max_len):
-        following = step(model, token, cache)  # (b, K, V) with b = len(rows)
+        following, before = step(model, token, cache), token  # (b, K, V) with b = len(rows)
         if uniform is None:
             token = following.argmax(-1)
         else:
@@ -151,6 +161,9 @@ def sample(model, src, max_len, uniform=None, temperature=1.0, top_k=0, top_p=1.
         length[rows] += going
         logprob[rows] += gained
         lowest[rows] = torch.minimum(lowest[rows], gained)
+        if more is not None:
+            last = going & (token == EOS) & (before != more)
+            going = going & (last.cumsum(1) - last.long() == 0)
         going = going & (token != EOS)
         busy = going.any(1)
         count = int(busy.sum())
@@ -187,7 +200,7 @@ def truncate(logprobs, temperature=1.0, top_k=0, top_p=1.0):
 
 
 @torch.inference_mode()
-def beam_search(model, src, max_len, beams, length_penalty=0.0):
+def beam_search(model, src, max_len, beams, length_penalty=0.0, first=None, source=None):
     """
     The best hypotheses of each input that a beam of width K = `beams` finds.
 
@@ -197,11 +210,16 @@ def beam_search(model, src, max_len, beams, length_penalty=0.0):
 
     src: (B, S), padded with PAD. Returns B lists, best first, of the ended hypotheses, at most K; before them, where after max_len
     tokens one that has not ended is better than all that have, that one as it stands.
+    first: (B,), the token that each input's hypotheses are written after; None: BOS. source: see sample.
     """
-    B, K = len(src), beams
+    if first is None:
+        first = torch.full((len(src),), BOS, device=src.device)
+    B, K = len(first), beams
     cache = Cache(model, src, K, max_len)
-    rows = torch.arange(B, device=src.device)  # of src, those that are still being written
-    token = torch.full((B, K), BOS, device=src.device)
+    if source is not None:
+        cache.select(source)
+    rows = torch.arange(B, device=src.device)  # of the inputs, those that are still being written
+    token = first[:, None].expand(B, K)
     logprob = torch.full((B, K), -torch.inf, dtype=torch.double, device=src.device)
     logprob[:, 0] = 0  # one hypothesis to begin with: the empty one
     lowest = torch.zeros_like(logprob)
@@ -262,3 +280,114 @@ def trace(tokens, parents, position, index):
         ids[:, :, p] = torch.where(written, tokens[p].gather(1, index), PAD)
         index = torch.where(written, parents[p].gather(1, index), index)
     return ids
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Squares written term by term. `terms`: the tokens <term 0>, <term 1>, ... that a term is written after; `more`: the token before its
+# end if another follows. The hypothesis of a square is those of its terms end to end; it is finished if its last term is.
+
+TERMS = 8  # terms written side by side; where a square has more, the next ones follow
+
+
+def append(square, term):
+    """The hypothesis of a square with one term more."""
+    return Hypothesis(square.ids + term.ids, square.logprob + term.logprob, min(square.lowest, term.lowest))
+
+
+def greedy_terms(model, src, max_len, terms, more):
+    """As `greedy`, of squares of which each term has at most max_len tokens."""
+    squares = [Hypothesis([], 0.0, 0.0) for _ in src]
+    going = list(range(len(src)))
+    for begin in range(0, len(terms), TERMS):
+        first = torch.tensor(terms[begin:begin + TERMS], device=src.device).expand(len(going), -1)
+        for row, written in zip(going, sample(model, src[going], max_len, first=first, more=more)):
+            for term in written:
+                squares[row] = append(squares[row], term)
+                if not goes_on(term, more):
+                    break
+        going = [row for row in going if goes_on(squares[row], more)]
+        if not going:
+            break
+    return [cut_short(square, more) for square in squares]
+
+
+def beam_terms(model, src, max_len, beams, length_penalty, terms, more):
+    """As `beam_search`: the K best squares that can be put together from the K best hypotheses of each term."""
+    def search(src, source, wanted):
+        first = torch.tensor([terms[number] for _, number in wanted], device=src.device)
+        return beam_search(model, src, max_len, beams, length_penalty, first, source)
+
+    squares = by_terms(search, lambda written: best_squares(written, beams, more), model, src, max_len, terms, more)
+    return [sorted(some, key=lambda square: -square.logprob / len(square.ids) ** length_penalty) for some in squares]
+
+
+def sample_terms(model, src, max_len, uniform, temperature, top_k, top_p, terms, more):
+    """As `sample`: square k is made of sample k of each term. uniform: gives (K, max_len) random numbers for a row and the number of a term."""
+    def search(src, source, wanted):
+        numbers = torch.stack([uniform(row, number) for row, number in wanted])
+        first = torch.tensor([terms[number] for _, number in wanted], device=src.device)
+        return sample(model, src, max_len, numbers, temperature, top_k, top_p, first[:, None].expand(numbers.shape[:2]), source)
+
+    return by_terms(search, lambda written: zip_squares(written, more), model, src, max_len, terms, more)
+
+
+def by_terms(search, combine, model, src, max_len, terms, more):
+    """
+    B lists of squares, from as many terms of each input as they take.
+
+    search(src, source, wanted): lists of hypotheses for these (row, number of a term); source says where in src the row is.
+    combine(lists for the terms 0, 1, ...): (squares, whether one term more might change them). To begin with, as many terms are
+    written as the greedy square has.
+    """
+    wanted = [(row, number) for row, square in enumerate(greedy_terms(model, src, max_len, terms, more))
+              for number in range(max(1, square.ids.count(EOS)))]
+    written, squares = [[] for _ in src], [None] * len(src)
+    while wanted:
+        for begin in range(0, len(wanted), TERMS * len(src)):
+            part = wanted[begin:begin + TERMS * len(src)]
+            rows, source = torch.tensor([row for row, _ in part], device=src.device).unique(return_inverse=True)
+            for (row, _), hypotheses in zip(part, search(src[rows], source, part)):
+                written[row].append(hypotheses)
+        rows, wanted = dict.fromkeys(row for row, _ in wanted), []
+        for row in rows:
+            squares[row], unsettled = combine(written[row])
+            if unsettled and len(written[row]) < len(terms):
+                wanted.append((row, len(written[row])))
+    return [[cut_short(square, more) for square in some] for some in squares]
+
+
+def best_squares(written, count, more):
+    """
+    The `count` most probable squares of which each term is one of its hypotheses, best first, and whether a further term might change that.
+
+    written: for the terms 0, 1, ... lists of hypotheses. Exact: what goes on after a term does not depend on what was before it, so
+    only the `count` best beginnings of each length can be beginnings of the `count` best squares.
+    """
+    ended, going = [], [Hypothesis([], 0.0, 0.0)]
+    for hypotheses in written:
+        pairs = sorted(itertools.product(going, hypotheses), key=lambda pair: -(pair[0].logprob + pair[1].logprob))
+        longer = {on: [append(*pair) for pair in [pair for pair in pairs if goes_on(pair[1], more) == on][:count]] for on in (False, True)}
+        ended = best(ended + longer[False], count)
+        going = [square for square in longer[True] if len(ended) < count or square.logprob > ended[-1].logprob]
+    return best(ended + going, count), bool(going)
+
+
+def zip_squares(written, more):
+    """As best_squares, where the hypotheses of the terms belong together in their order."""
+    squares = [Hypothesis([], 0.0, 0.0)] * len(written[0])
+    for number, hypotheses in enumerate(written):
+        squares = [append(square, term) if number == 0 or goes_on(square, more) else square for square, term in zip(squares, hypotheses)]
+    return squares, any(goes_on(square, more) for square in squares)
+
+
+def best(squares, count):
+    return sorted(squares, key=lambda square: -square.logprob)[:count]
+
+
+def goes_on(hypothesis, more):
+    return hypothesis.ids[-2:] == [more, EOS]
+
+
+def cut_short(square, more):
+    """Without its end if it says that another term follows: it had as many as there can be, and is not finished."""
+    return square._replace(ids=square.ids[:-1]) if goes_on(square, more) else square

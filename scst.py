@@ -124,7 +124,7 @@ def train(settings, weights, judges, world):
             print(f"{out_dir}: complete at step {state['step']}, after {state['seconds'] / 60:.1f} min; a larger limit would go on")
             report_best(out_dir, state["best"])
         return 0
-    if state["settings"].get("termwise"):
+    if state["vocabulary"].get("termwise"):
         raise InputError(f"{settings.ckpt}: answers term by term (termwise=True), expected a model that answers with the whole square")
 
     # ---- data

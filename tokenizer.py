@@ -17,6 +17,8 @@ becomes the tokens
   another joiner, that one is a token. So no text loses a character.
 - What the vocabulary lacks is spelled, if it is a number, a sign or a power: `-32/81` is `#-  #3  #2  #/  #8  #1`, and
   `-m_W^6` is `-  m_W  #^  #6`. Only a symbol, tensor or field that no training row has is an error.
+- A termwise vocabulary has squares split into terms (termwise.py): each ends in EOS, with `<more>` before it if another follows. A term is
+  written after `<term 0>`, `<term 1>`, ... in the place of BOS, so that each is an answer of its own.
 
 `lex` defines the tokens: slow, plain. `amp_tokens` and `sqamp_tokens` give the same four times faster: rows differ in their
 index names but are made of few distinct factors and terms, so each of these is lexed once and remembered.
@@ -26,11 +28,13 @@ import functools
 import re
 from typing import NamedTuple
 
+import termwise
 from files import InputError, read_rows
 
 FORMAT = 2              # of the tokens; vocabularies and packed data made with another one are refused
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ["<pad>", "<bos>", "<eos>"]
+MORE = "<more>"         # before the end of a term that is not the last
 SPELLING = ["-", "#", "#-", "#(-", "#^", "#^(", "#^(-", "#/", "#)", *(f"#{digit}" for digit in range(10))]
 RARE = 5                # what stands in fewer training rows is spelled: a token of its own would hardly be learned
 
@@ -342,7 +346,7 @@ def _particles(names):
 
 class Tokenizer:
     """vocabulary: {"format": int, "rename_particles": bool, "src": [token, ...], "tgt": [token, ...]}, the three specials
-    first; a checkpoint holds it as it is.
+    first; a checkpoint holds it as it is. A termwise one has "termwise": True and ends its tgt with `<more>`, `<term 0>`, `<term 1>`, ...
 
     With rename_particles the fermions of a row are F1, F2, ... in the tokens: physics does not depend on their
     names, and a model need not learn it for each flavour. `fermions` says which are which.
@@ -359,6 +363,9 @@ class Tokenizer:
         self.vocabulary = vocabulary
         self.src_ids = {token: id for id, token in enumerate(vocabulary["src"])}
         self.tgt_ids = {token: id for id, token in enumerate(vocabulary["tgt"])}
+        self.more = self.tgt_ids[MORE] if vocabulary.get("termwise") else None
+        # the token that each part of a square begins after: of a square that is written whole there is one part
+        self.first = list(range(self.more + 1, len(vocabulary["tgt"]))) if self.more else [BOS]
         # The fast way once more, with ids for tokens
         self.factors = {joiner: Memo(functools.partial(_parts_to_ids, known, self.src_ids)) for joiner, known in FACTORS.items()}
         self.terms = {joiner: Memo(functools.partial(_parts_to_ids, known, self.tgt_ids)) for joiner, known in TERMS.items()}
@@ -382,8 +389,19 @@ class Tokenizer:
         return rename(amp_text(_to_tokens(ids, self.vocabulary["src"]), names), *_numbered(fermions)[::-1])
 
     def encode_sqamp(self, text, fermions=()):
-        """Ids with EOS at the end, without BOS. InputError for what is no square or an unknown token."""
+        """Ids without BOS, EOS at the end; termwise at the end of each term. InputError for what is no square or an unknown token."""
         text = rename(text, *_numbered(fermions))
+        if self.more is None:
+            return self._encode_square(text)
+        terms = termwise.split(text)
+        most = len(self.first) - 1
+        terms[most:] = [termwise.join(terms[most:])] if terms[most:] else []    # more than any training row has: the last takes the rest
+        ids = self._encode_square(terms[0])
+        for term in terms[1:]:
+            ids[-1:] = [self.more, EOS, *self._encode_square(term)]
+        return ids
+
+    def _encode_square(self, text):
         try:
             ids = sqamp_parts(text, self.terms)
         except InputError:
@@ -392,8 +410,15 @@ class Tokenizer:
         return ids
 
     def decode_sqamp(self, ids, fermions=()):
-        """Text of the ids up to EOS or the end."""
-        return rename(join_tokens(_to_tokens(ids, self.vocabulary["tgt"])), *_numbered(fermions)[::-1])
+        """Text of the ids up to EOS or the end; termwise of all terms, each up to `<more>` or EOS."""
+        terms, rest = [], list(ids)
+        while rest:
+            end = rest.index(EOS) + 1 if self.more and EOS in rest else len(rest)
+            tokens = _to_tokens(rest[:end], self.vocabulary["tgt"])
+            terms.append(join_tokens(tokens[:tokens.index(MORE)] if MORE in tokens else tokens))
+            rest = rest[end:]
+        text = termwise.join(terms) if self.more else "".join(terms)
+        return rename(text, *_numbered(fermions)[::-1])
 
 
 def _numbered(fermions):
@@ -450,11 +475,13 @@ def spell(token, known):
     return [token]
 
 
-def build_vocabulary(path, rename_particles=False):
+def build_vocabulary(path, rename_particles=False, by_terms=False):
     """Vocabulary of a training file, a CSV with amp and sqamp: its tokens, the rare ones spelled, and what spelling takes.
 
     Indices are filled up: where %D7 is the highest, every token with a Dirac index is there with %D0 to %D7.
+    by_terms: make it a termwise one, with a token for each term of the row that has most.
     """
+    most = 0                                                # terms of a row
     counts = {"src": collections.Counter(), "tgt": collections.Counter()}
     for line, row in read_rows(path):
         names = _numbered(fermions_of(row["amp"]) if rename_particles else ())
@@ -463,6 +490,7 @@ def build_vocabulary(path, rename_particles=False):
                 counts[side].update(set(tokens_of(rename(row[column], *names))))
             except InputError as error:
                 raise InputError(f"{path}:{line}: {column}: {error}") from None
+        most = max(most, len(termwise.split(row["sqamp"]))) if by_terms else 0
     vocabulary = {"format": FORMAT, "rename_particles": rename_particles}
     for side, count in counts.items():
         frequent = {token for token, rows in count.items() if rows >= RARE}.union(SPELLING)
@@ -471,10 +499,15 @@ def build_vocabulary(path, rename_particles=False):
         highest = {kind: max(int(number) for _, other, number in indexed if other == kind) for _, kind, _ in indexed}
         tokens.update(f"{before}%{kind}{number}" for before, kind, _ in indexed for number in range(highest[kind] + 1))
         vocabulary[side] = SPECIALS + SPELLING + sorted(tokens.difference(SPELLING))
+    if by_terms:
+        vocabulary["termwise"] = True
+        vocabulary["tgt"] += [MORE, *(f"<term {k}>" for k in range(most))]
     return vocabulary
 
 
 def join_vocabulary(vocabulary):
     """The vocabulary whose two sides are one, for a model that embeds both with one table."""
-    both = SPECIALS + SPELLING + sorted({*vocabulary["src"], *vocabulary["tgt"]}.difference(SPECIALS, SPELLING))
+    tgt = vocabulary["tgt"]
+    end = tgt[tgt.index(MORE):] if vocabulary.get("termwise") else []       # which stays the end
+    both = SPECIALS + SPELLING + sorted({*vocabulary["src"], *tgt}.difference(SPECIALS, SPELLING, end)) + end
     return vocabulary | {"src": both, "tgt": both}

@@ -52,7 +52,7 @@ from tokenizer import Tokenizer, build_vocabulary, join_vocabulary
 from validation import better, loss_sum, validate
 
 SETTINGS = [
-    "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len", "rename_particles",
+    "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len", "rename_particles", "termwise",
     *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens", "accumulate", "optimizer", "learning_rate", "schedule",
     "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks",
     "max_steps", "max_minutes",
@@ -125,8 +125,12 @@ def train(settings, world):
             return 0
 
     # ---- data
+    if state and state["vocabulary"].get("termwise", False) != settings.termwise:
+        raise InputError(f"termwise: {settings.termwise} in the settings, {not settings.termwise} in the checkpoint to go on from; "
+                         "these must agree")
     with first_alone(world):  # who caches it for the others
-        vocabulary = state["vocabulary"] if state else build_vocabulary(Path(settings.data_dir) / "train.csv", settings.rename_particles)
+        train_csv = Path(settings.data_dir) / "train.csv"
+        vocabulary = state["vocabulary"] if state else build_vocabulary(train_csv, settings.rename_particles, settings.termwise)
         if settings.embeddings == "shared" and not state:
             vocabulary = join_vocabulary(vocabulary)
         tokenizer = Tokenizer(vocabulary)

@@ -1,6 +1,7 @@
 """How well a model does while it learns: the loss, and how many validation rows greedy decoding gets right."""
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -22,23 +23,28 @@ def validate(model, packed, batches, world):
     """
     {"valid_loss": teacher-forced loss per target token, "valid_exact": share of the rows that greedy decoding gets right}, and
     some answers as [{"sqamp": ids, "prediction": ids}]. The ranks share the batches; the figures do not depend on how many they are.
+    Termwise an answer is one term, and a row is right if all its terms are. batches: of all samples of the rows to look at.
     """
     model.eval()
-    table, samples = torch.zeros(len(batches), 4, dtype=torch.double), []
+    table, answered = torch.zeros(len(batches), 2, dtype=torch.double), []
+    wrong = torch.zeros(len(packed.src_start) - 1)  # samples of each row
     for number in range(world.rank, len(batches), world.size):
         batch = batches[number]
         src, tgt = (side.to(world.device) for side in collate(packed, batch))
         loss = loss_sum(model(src, tgt[:, :-1]), tgt[:, 1:]).item()
         # what is longer than the longest target is wrong anyway
-        answers = [answer.ids for answer in greedy(model, src, max_len=tgt.shape[1] - 1)]
-        truths = [packed.tgt[packed.tgt_start[row]:packed.tgt_start[row + 1]].tolist() for row in batch]
-        exact = sum(answer == truth for answer, truth in zip(answers, truths))
-        table[number] = torch.tensor([loss, sum(map(len, truths)), exact, len(batch)], dtype=torch.double)
-        samples += [{"sqamp": truth, "prediction": answer} for truth, answer in zip(truths, answers)][:SAMPLES - len(samples)]
+        answers = [answer.ids for answer in greedy(model, src, max_len=tgt.shape[1] - 1, first=tgt[:, 0])]
+        truths = [packed.tgt[packed.tgt_start[sample]:packed.tgt_start[sample + 1]].tolist() for sample in batch]
+        table[number] = torch.tensor([loss, sum(map(len, truths))], dtype=torch.double)
+        for row, truth, answer in zip(packed.row[batch], truths, answers):
+            wrong[row] += truth != answer
+        answered += [{"sqamp": truth, "prediction": answer} for truth, answer in zip(truths, answers)][:SAMPLES - len(answered)]
     model.train()
     table = gather(world, table).sum(0)  # a line is one rank's and zero on the others: no rounding
-    loss, tokens, exact, rows = (math.fsum(column) for column in table.T.tolist())
-    return {"valid_loss": loss / tokens, "valid_exact": exact / rows}, samples
+    loss, tokens = (math.fsum(column) for column in table.T.tolist())
+    rows = np.unique(packed.row[np.concatenate(batches)])
+    exact = (gather(world, wrong).sum(0)[rows] == 0).double().mean().item()
+    return {"valid_loss": loss / tokens, "valid_exact": exact}, answered
 
 
 def better(figures, best):

@@ -30,8 +30,9 @@ dtype = "auto"  # of the matrix products: "fp32", "bf16", "fp16" (training: with
 
 # tokenizer: longest sequences allowed, in tokens; a longer row is an error
 src_max_len = 512  # tokens of an amplitude, end token included
-tgt_max_len = 512  # tokens of a squared amplitude, start and end token included
+tgt_max_len = 512  # tokens of a squared amplitude, with termwise of one of its terms, start and end token included
 rename_particles = False  # in the tokens the fermions of a row are F1, F2, ... in alphabetical order
+termwise = False  # the model writes a square term by term, each an answer of its own: a training sample for each term
 
 # model
 d_model = 256  # width of the embeddings and of every layer

@@ -28,7 +28,7 @@ def packed_of(lengths):
     for count in zip(*lengths):
         start = np.concatenate(([0], np.cumsum(count)))
         sides += [np.zeros(start[-1], np.uint16), start]
-    return Packed(*sides)
+    return Packed(*sides, np.arange(len(lengths)), np.ones(len(lengths), np.uint16))
 
 
 @pytest.mark.parametrize("budget", [1, 30, 60, 10 ** 6])

@@ -51,7 +51,7 @@ def logprob_of(model, src, ids):
     return scores[range(len(ids)), ids]
 
 
-def every_answer(model, src, max_len):
+def every_answer(model, src, max_len, first=BOS):
     """[(logprob, ids)] of every sequence that ends within max_len tokens, the best first."""
     V = model.config.tgt_vocab
     answers = []
@@ -59,7 +59,7 @@ def every_answer(model, src, max_len):
         for body in itertools.product([token for token in range(V) if token != EOS], repeat=length):
             answers.append([*body, EOS])
     with torch.no_grad():
-        longest = torch.tensor([[BOS] + ids + [PAD] * (max_len - len(ids)) for ids in answers])
+        longest = torch.tensor([[first] + ids + [PAD] * (max_len - len(ids)) for ids in answers])
         scores = model(src[None].expand(len(answers), -1), longest[:, :-1]).log_softmax(-1)
     chosen = scores.gather(2, longest[:, 1:, None])[..., 0]
     return sorted(((chosen[row, :len(ids)].sum().item(), ids) for row, ids in enumerate(answers)), reverse=True)

@@ -33,20 +33,20 @@ def write_csv(path, rows):
     return path
 
 
-def make_run(folder):
-    """Data in folder/data (the three splits are the same rows), a trained folder/run/best.pt; returns the rows."""
+def make_run(folder, by_terms=False):
+    """Data in folder/data (the three splits are the same rows), a trained folder/run/best.pt; returns the rows. by_terms: a termwise model."""
     rows = qed_rows()
     (folder / "data").mkdir()
     for split in ("train", "valid", "test"):
         write_csv(folder / "data" / f"{split}.csv", rows)
-    tokens = Tokenizer(build_vocabulary(folder / "data" / "train.csv"))
+    tokens = Tokenizer(build_vocabulary(folder / "data" / "train.csv", by_terms=by_terms))
     packed = load_split(folder / "data", "train", tokens, 64, 64)
     torch.manual_seed(0)
     config = ModelConfig(src_vocab=len(tokens.vocabulary["src"]), tgt_vocab=len(tokens.vocabulary["tgt"]), src_max_len=64, tgt_max_len=64,
                          d_model=64, heads=4, encoder_layers=1, decoder_layers=1, d_ff=128, dropout=0.0)
     model = Transformer(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    src, tgt = collate(packed, range(len(rows)))
+    src, tgt = collate(packed, range(len(packed.row)))
     for _ in range(150):
         loss = torch.nn.functional.cross_entropy(model(src, tgt[:, :-1]).flatten(0, 1), tgt[:, 1:].flatten(), ignore_index=PAD)
         optimizer.zero_grad()
