@@ -1,8 +1,10 @@
 """Every choice of architecture: decoding with the cache, packing, gradients, copies and checkpoints do not change what it computes."""
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import checkpoint
 import optim
@@ -11,6 +13,7 @@ from configurator import load_settings
 from fast import for_decoding
 from files import InputError
 from generate import beam_search, sample
+from hardware import training_flops
 from model import Transformer, sinusoidal_table
 from tokenizer import BOS, FORMAT, PAD, SPECIALS, join_vocabulary
 
@@ -105,6 +108,16 @@ def test_a_checkpoint_brings_the_architecture_back(choice, tmp_path):
     loaded = checkpoint.load_model(tmp_path / "best.pt", torch.device("cpu"))[0]
     assert loaded.config == model.config and torch.equal(loaded(*batch()), model(*batch()))
     assert len(list(loaded.parameters())) == len(list(model.parameters()))  # what was one matrix is one again
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_training_flops_are_those_that_torch_counts(choice):
+    """On rows without padding; of one target token, as torch counts the masked pairs of causal attention too."""
+    sizes = dict(d_model=64, d_ff=96, encoder_d_model=4 * CHOICES[choice].get("encoder_d_model", 16), encoder_d_ff=4 * CHOICES[choice].get("encoder_d_ff", 24))
+    model, B, S, T = model_of(choice, **sizes).float(), 2, 16, 1
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(torch.full((B, S), 5), torch.full((B, T), 5)).sum().backward()
+    assert training_flops(model.config, np.full(B, S), np.full(B, T)) == pytest.approx(counter.get_total_flops(), rel=0.03)
 
 
 def test_defaults_are_the_architecture_of_the_first_checkpoints():
