@@ -55,38 +55,40 @@ class ModelConfig:
         if self.embeddings == "shared" and (self.width("encoder") != self.d_model or self.src_vocab != self.tgt_vocab):
             raise InputError("embeddings: shared needs one vocabulary and one width, "
                              f"these are {self.src_vocab} x {self.width('encoder')} and {self.tgt_vocab} x {self.d_model}")
-        self.ffn_widths("decoder", self.decoder_layers - 1)  # which checks kan_ff_dims
-        if self.kan_end and (not self.has_kan("decoder", self.decoder_layers - 1) or self.end_width == self.d_model):
-            raise InputError("kan_end: wanted ffn=sinekan in the last layer of the decoder, and kan_ff_dims")
+        self.kan_places()
+        if not re.fullmatch(r"|none|[1-9]\d*( [1-9]\d*)*", self.kan_ff_dims):
+            raise InputError(f'kan_ff_dims: got {self.kan_ff_dims!r}, wanted widths such as "256" or "256 256", "none" or ""')
+        if self.kan_end and (not self.has_kan("decoder", self.decoder_layers - 1) or self.kan_ff_dims in ("", "none")):
+            raise InputError("kan_end: needs ffn=sinekan in the last layer of the decoder, and widths in kan_ff_dims")
         if self.kan_end and self.embeddings != "separate":
             raise InputError(f"kan_end: the head reads a width of {self.end_width}, so embeddings cannot be {self.embeddings}")
 
     def width(self, side):
         return self.encoder_d_model or self.d_model if side == "encoder" else self.d_model
 
-    def has_kan(self, side, layer):
-        """Is this layer's feed-forward network a SineKAN?"""
-        if self.ffn != "sinekan":
-            return False
+    def kan_places(self):
+        """The layers with ffn=sinekan, a set of (side, index). InputError where kan_layers does not say which."""
         count = {"encoder": self.encoder_layers, "decoder": self.decoder_layers}
-        for word in self.kan_layers.split():
+        places = set()
+        for word in self.kan_layers.split() or [""]:
             match = re.fullmatch(r"(all)|(encoder|decoder)(?::(last|\d+))?", word)
             if not match or match[3] and match[3] != "last" and not 1 <= int(match[3]) <= count[match[2]]:
-                raise InputError(f"kan_layers: got {word!r}, wanted all, encoder, decoder, encoder:N, decoder:N or decoder:last, "
-                                 f"with N from 1 to {count[match[2]] if match else 'the number of layers'}")
-            if match[1] or match[2] == side and (not match[3] or layer + 1 == (count[side] if match[3] == "last" else int(match[3]))):
-                return True
-        if not self.kan_layers.split():
-            raise InputError("kan_layers: empty; wanted all, encoder, decoder, encoder:N, decoder:N or decoder:last")
-        return False
+                raise InputError(f"kan_layers: got {word!r}, wanted all, encoder, decoder, decoder:last or encoder:N"
+                                 + (f" with N from 1 to {count[match[2]]}" if match else ""))
+            for side in (match[2],) if match[2] else count:
+                layers = [count[side] - 1 if match[3] == "last" else int(match[3]) - 1] if match[3] else range(count[side])
+                places.update((side, layer) for layer in layers)
+        return places
+
+    def has_kan(self, side, layer):
+        """Is this layer's feed-forward network a SineKAN?"""
+        return self.ffn == "sinekan" and (side, layer) in self.kan_places()
 
     def ffn_widths(self, side, layer):
-        """Widths from the input of a layer's feed-forward network to its output. InputError where kan_ff_dims is no list of widths."""
+        """Widths from the input of a layer's feed-forward network to its output."""
         width, hidden = self.width(side), self.encoder_d_ff or self.d_ff if side == "encoder" else self.d_ff
         if not self.has_kan(side, layer):
             return [width, hidden, width]
-        if not re.fullmatch(r"|none|[1-9]\d*( [1-9]\d*)*", self.kan_ff_dims):
-            raise InputError(f'kan_ff_dims: got {self.kan_ff_dims!r}, wanted widths such as "256" or "256 256", "none" or ""')
         dims = [max(1, round(hidden / self.kan_grid))]  # as many weights as the MLP has
         if self.kan_ff_dims:
             dims = [int(width) for width in self.kan_ff_dims.split() if width != "none"]

@@ -2,6 +2,7 @@
 
     python bench.py [data]
     python bench.py train [config/file.py] [--key=value ...]     training beside torch.nn.Transformer, see bench_train.py
+    python bench.py sinekan [config/file.py] [--key=value ...]   SineKAN beside the MLP, see bench_sinekan.py
     python bench.py decode                                       decoding beside Hugging Face and CTranslate2, see bench_decode.py
 
 data: milliseconds a row for generating, squaring and verifying QED, QCD and electroweak diagrams, beside the milliseconds that the
@@ -15,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import bench_sinekan
 import bench_train
 from batches import load_split
 from bench_decode import bench_decode
@@ -67,13 +69,15 @@ def bench_tokenizer(copies=8):
 def main():
     if sys.argv[1:2] == ["train"]:
         return bench_train.main(sys.argv[2:])
+    if sys.argv[1:2] == ["sinekan"]:
+        return bench_sinekan.main(sys.argv[2:])
     if sys.argv[1:] == ["decode"]:
         return bench_decode()
     if sys.argv[1:] not in ([], ["data"]):
         if "--help" in sys.argv or "-h" in sys.argv:
             print(__doc__.strip())
             return
-        raise InputError(f"bench.py {' '.join(sys.argv[1:])}: no such benchmark; there are: data, train, decode")
+        raise InputError(f"bench.py {' '.join(sys.argv[1:])}: no such benchmark; there are: data, train, sinekan, decode")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     bench_data()
     bench_tokenizer()

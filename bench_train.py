@@ -26,13 +26,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from architecture import ARCHITECTURE, ModelConfig
 from batches import Packed, collate, length_batches, load_split
 from configurator import load_settings
 from hardware import find_dtype, peak_flops, training_flops
-from model import ModelConfig, Transformer, find_device
+from model import Transformer, find_device
 from tokenizer import BOS, EOS, PAD, Tokenizer, build_vocabulary
 
-SIZES = ["d_model", "heads", "encoder_layers", "decoder_layers", "d_ff", "dropout"]
+SIZES = [*ARCHITECTURE, "dropout"]
 SETTINGS = ["data_dir", "seed", "device", "rename_particles", "attention", *SIZES, "batch_tokens"]
 LONGEST = (256, 512, 1024, 2048)  # tokens of the longest row on each side
 EW_LIMITS = (810, 1730)  # longest electroweak rows
@@ -156,13 +157,13 @@ def resident(name):
 
 
 def sizes(settings):
-    return [getattr(settings, key) for key in SIZES]
+    return {key: getattr(settings, key) for key in SIZES}
 
 
 def compare(name, packed, vocabulary, settings, device, peak):
     """One line of the first table."""
     src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)  # (rows,) each
-    config = ModelConfig(*vocabulary, int(src.max()), int(tgt.max()) + 1, *sizes(settings))
+    config = ModelConfig(*vocabulary, int(src.max()), int(tgt.max()) + 1, **sizes(settings))
     count = 2 if device.type == "cpu" else 16
     random, alike = (compose(packed, settings.batch_tokens, settings.seed) for compose in (random_batches, length_batches))
     random, alike = (even_share(batches, packed, min(count, len(batches))) for batches in (random, alike))
@@ -206,7 +207,7 @@ def memory_of_one_row(settings, device):
     """The second table: MB of one forward and backward pass over a single row."""
     print("\nMB of one forward and backward pass over one row, without weights and gradients")
     print(f"{'source':>7} {'target':>7} {'(a), (b)':>10} {'(c)':>10} {'(c), checkpoint_layers':>24}")
-    config = ModelConfig(VOCABULARY, VOCABULARY, *(2 * [1 + max(*LONGEST, *EW_LIMITS)]), *sizes(settings))
+    config = ModelConfig(VOCABULARY, VOCABULARY, *(2 * [1 + max(*LONGEST, *EW_LIMITS)]), **sizes(settings))
     models = [Peer(config), Transformer(config, settings.attention), Transformer(config, settings.attention, checkpoint_layers=True)]
     models = [model.to(device) for model in models]
     for s, t in [*((length, length) for length in LONGEST), EW_LIMITS]:

@@ -25,11 +25,11 @@ def angles(x, frequency, phase):
 
 
 def slices(x, grid):
-    """Tokens at a time: slice objects for x (N, I). One under torch.compile, which fuses what comes before the product."""
-    rows = len(x)
-    if not torch.compiler.is_compiling():
-        rows = max(1, SLICE.get(x.device.type, 2 ** 26) // (grid * x.shape[1]))
-    return [slice(start, start + rows) for start in range(0, len(x), rows)] if rows else []
+    """Slices of the tokens x (N, I). Under torch.compile one: it works on symbols, and joins what comes before the product by itself."""
+    if torch.compiler.is_compiling():
+        return [slice(None)]
+    rows = max(1, SLICE.get(x.device.type, 2 ** 26) // (grid * x.shape[1]))
+    return [slice(start, start + rows) for start in range(0, max(1, len(x)), rows)]
 
 
 class Sines(torch.autograd.Function):
@@ -41,7 +41,7 @@ class Sines(torch.autograd.Function):
         ctx.dtype = dtype
         weight, bias = amplitude.to(dtype).t(), bias.to(dtype)
         y = [torch.addmm(bias, angles(x[part], frequency, phase).sin_().flatten(1).to(dtype), weight) for part in slices(x, len(frequency))]
-        return torch.cat(y) if y else x.new_empty((0, len(bias)), dtype=dtype)
+        return torch.cat(y)
 
     @staticmethod
     @once_differentiable
@@ -87,13 +87,14 @@ class SineKAN(nn.Module):
     def forward(self, x):
         """x: (..., I) -> (..., O)"""
         rows = x.reshape(-1, x.shape[-1])
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and isinstance(self.mix, nn.Linear):  # fast.py puts layers without gradients there
             kind = x.device.type
             dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.mix.weight.dtype
             y = Sines.apply(rows, self.frequency, self.phase, self.mix.weight, self.mix.bias, dtype)
-        else:  # self.mix may be of fast.py
-            y = torch.cat([self.mix(angles(rows[part], self.frequency, self.phase).sin_().flatten(1).to(x.dtype)) for part in slices(rows, self.grid)])
-        return y.view(*x.shape[:-1], -1)
+        else:
+            tables = (angles(rows[part], self.frequency, self.phase).sin_().flatten(1) for part in slices(rows, self.grid))
+            y = torch.cat([self.mix(table.to(x.dtype)) for table in tables])
+        return y.view(*x.shape[:-1], y.shape[-1])
 
 
 def reference(layer, x):
