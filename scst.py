@@ -228,7 +228,8 @@ def train(settings, weights, judges, world):
         chosen = order[step % steps_per_epoch * rows_per_step:][:rows_per_step]
         truth_tokens = sum(len(rows[row].tgt) for row in chosen) if settings.mle_weight else 0  # of all ranks
         chosen = sorted(chosen.tolist(), key=lambda row: (len(rows[row].src), row))[world.rank::world.size]
-        groups = [chosen[first:first + settings.batch_rows] for first in range(0, len(chosen), settings.batch_rows)]
+        size = min(settings.batch_rows, -(-len(chosen) // 2))  # two groups at least: one is drawn while the other is judged
+        groups = [chosen[first:first + size] for first in range(0, len(chosen), size)]
 
         # ---- answers, judged by the workers while the next group's are drawn
         watch = time.monotonic()

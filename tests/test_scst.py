@@ -36,7 +36,7 @@ def learner(tmp_path_factory):
     """A folder with run/best.pt that has half learned the rows of data/train.csv, and of valid.csv, which are others."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("learner")
-    rows = make_run(folder, steps=26)
+    rows = make_run(folder, steps=32)
     write_csv(folder / "data" / "train.csv", rows[2:])
     write_csv(folder / "data" / "valid.csv", rows[:2])
     (folder / "data" / "test.csv").unlink()
@@ -97,16 +97,16 @@ def test_without_a_label_the_reward_rises(learner, tmp_path, capsys):
     state = checkpoint.load(learner / "run/best.pt")
     state["settings"]["data_dir"] = f"{tmp_path}/gone"
     checkpoint.save(ckpt, state)
-    flags = [*FLAGS, f"--data_dir={tmp_path}/nothing", f"--ckpt={ckpt}", f"--input={amps}", "--reward=physics", "--scst_samples=8", "--rows_per_step=12",
-             "--batch_rows=12", "--max_steps=25", "--eval_every=25", "--scst_max_len=40", f"--scst_dir={tmp_path}/run", "--scst_learning_rate=2e-3"]
+    flags = [*FLAGS, f"--data_dir={tmp_path}/nothing", f"--ckpt={ckpt}", f"--input={amps}", "--reward=physics", "--scst_samples=16", "--rows_per_step=6",
+             "--batch_rows=6", "--max_steps=30", "--eval_every=10", "--scst_max_len=40", f"--scst_dir={tmp_path}/run"]
     assert scst.main(flags) == 0
     assert "mean reward" in capsys.readouterr().out
     log = log_of(tmp_path / "run")
-    before, after = (np.mean([line["physics"] for line in part]) for part in (log[:3], log[-3:]))
-    assert 0 < before < 0.8 and after > before + 0.15
+    before, after = (np.mean([line["physics"] for line in part]) for part in (log[:5], log[-5:]))
+    assert 0 < before < 0.5 and after > before + 0.15
     right = [sum(answer.status == "verified" for answer in decode(load(path, "cpu"), [row["amp"] for row in rows], check=True))
              for path in (ckpt, tmp_path / "run" / "best.pt")]
-    assert right[1] > right[0]
+    assert right[1] >= right[0] > 0
 
 
 @pytest.mark.parametrize("flags, message", [
