@@ -9,6 +9,7 @@ An answer without an end has the worst of each; `truth` and `physics` of what ca
 "0.5*edit + 0.5*physics". Rewards are computed in worker processes, where a row always goes to the same one: its values at the random
 points are still there when it comes again.
 """
+import contextlib
 import math
 import re
 from concurrent.futures.process import BrokenProcessPool
@@ -75,16 +76,27 @@ def judge_all(names, questions):
     return [[judge(names, question.amp, question.truth, answer) for answer in question.answers] for question in questions]
 
 
+@contextlib.contextmanager
+def all_alive():
+    try:
+        yield
+    except BrokenProcessPool:
+        raise InputError("a worker process was killed (out of memory?); --resume goes on") from None
+
+
 class Judges:
     """Rewards from worker processes (parallel.start_workers), and a memory of them: the same text of a row is judged once."""
 
     def __init__(self, workers, names):
         self.workers, self.names, self.memory = workers, list(names), {}
 
-    def ask(self, questions):
-        """Send {row number: Question} to the workers; they judge while the caller does something else."""
+    def forget(self):
+        """Make room, if much is remembered; not between `ask` and `rewards`."""
         if len(self.memory) > MEMORY:
             self.memory.clear()
+
+    def ask(self, questions):
+        """Send {row number: Question} to the workers; they judge while the caller does something else."""
         asked = []
         for number, worker in enumerate(self.workers):
             share = {}
@@ -93,18 +105,18 @@ class Judges:
                 if new and row % len(self.workers) == number:
                     share[row] = question._replace(answers=new)
             if share:
-                asked.append((share, worker.submit(judge_all, self.names, list(share.values()))))
+                with all_alive():
+                    asked.append((share, worker.submit(judge_all, self.names, list(share.values()))))
         return asked
 
     def wait(self, asked):
         """Until all that was asked is answered; `rewards` knows it then."""
-        try:
-            for share, future in asked:
-                for (row, question), rewards in zip(share.items(), future.result()):
-                    for answer, reward in zip(question.answers, rewards):
-                        self.memory[row, answer.ids] = reward
-        except BrokenProcessPool:
-            raise InputError("a worker process was killed (out of memory?); --resume goes on") from None
+        for share, future in asked:
+            with all_alive():
+                answered = future.result()
+            for (row, question), rewards in zip(share.items(), answered):
+                for answer, reward in zip(question.answers, rewards):
+                    self.memory[row, answer.ids] = reward
 
     def rewards(self, row, answer):
         """{name: value} of a Text that was asked for, or of None: an answer without an end."""

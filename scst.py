@@ -41,18 +41,17 @@ import optim
 import runs
 from batches import load_split, validation_batches
 from configurator import check_least, load_settings
-from decode import pad
 from distributed import catch_signals, first_alone, gather, join, leave, quiet, sum_gradients
 from files import InputError, main_guard, read_rows
-from generate import sample, truncate
 from hardware import find_dtype, peak_memory
 from architecture import ModelConfig
 from model import Transformer
 from optim import progress
 from parallel import start_workers
+from policy import BASELINES, Target, advantages, baselines, batches_of, draw_answers, lesson_of, losses_of
 from rewards import NEED_TRUTH, Judges, Question, Text, parse_reward
 from scst_rows import held_out_keys, load_indices, load_rows
-from tokenizer import BOS, Tokenizer
+from tokenizer import Tokenizer
 from validation import better, validate
 
 SETTINGS = [
@@ -67,7 +66,6 @@ LEAST = {
     "scst_learning_rate": 0, "warmup_steps": 0, "weight_decay": 0, "grad_clip": 0, "bad_steps": 0, "max_steps": 1, "max_minutes": 0,
     "eval_every": 1, "eval_rows": 0, "log_every": 1, "save_every": 1, "save_limit": 0,
 }
-BASELINES = "leave-one-out", "greedy"
 
 
 def main(argv=None):
@@ -220,9 +218,9 @@ def train(settings, weights, judges, world):
     asked_to_stop = catch_signals(PARENT)
     done = last_step = False
     clock = time.monotonic()
-    if not resumed:
+    if step == 0:
         evaluate()
-        started += time.monotonic() - clock  # how good the start is, is none of the run's time
+        started += time.monotonic() - clock  # to see how good the start is, is none of the run's time
     clock = time.monotonic()
     while not last_step:
         # ---- the rows of this step, those of this rank, in groups whose answers are drawn together
@@ -231,15 +229,17 @@ def train(settings, weights, judges, world):
         chosen = order[step % steps_per_epoch * rows_per_step:][:rows_per_step]
         truth_tokens = sum(len(rows[row].tgt) for row in chosen) if settings.mle_weight else 0  # of all ranks
         chosen = sorted(chosen.tolist(), key=lambda row: (len(rows[row].src), row))[world.rank::world.size]
-        groups = [chosen[first:first + settings.batch_rows] for first in range(0, len(chosen), settings.batch_rows)]
+        size = min(settings.batch_rows, -(-len(chosen) // 2))  # two groups at least: one is drawn while the other is judged
+        groups = [chosen[first:first + size] for first in range(0, len(chosen), size)]
 
         # ---- answers, judged by the workers while the next group's are drawn
         watch = time.monotonic()
+        judges.forget()
         drawn = []
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             for group in groups:
-                answers = draw_answers(model, rows, group, longest, settings, step)
-                drawn.append((group, answers, judges.ask(questions(rows, group, answers, tokenizer))))
+                answers = draw_answers(model, [rows[row].src for row in group], group, longest, settings, step)
+                drawn.append((group, answers, judges.ask({row: question(rows[row], some, tokenizer) for row, some in zip(group, answers)})))
         sampling, waiting = time.monotonic() - watch, 0.0
         k = settings.scst_samples
         tokens = sum(len(answer.ids) for _, lists, _ in drawn for some in lists for answer in some[:k])
@@ -261,25 +261,20 @@ def train(settings, weights, judges, world):
                 parts = [judges.rewards(row, answer_text(answer, rows[row], tokenizer)) for answer in answers]
                 rewards = np.array([sum(weight * part[name] for name, weight in weights.items()) for part in parts])  # (k,), or (k + 1,)
                 baseline = baselines(rewards, k)  # (k,)
-                truth = rows[row].tgt
-                distinct = {}  # ids -> [sum of the advantages of the answers that are these, how many they are]
-                for answer, advantage in zip(answers, advantages(rewards[:k], baseline, settings.normalise_advantage)):
-                    entry = distinct.setdefault(tuple(answer.ids), [0.0, 0])
-                    entry[0], entry[1] = entry[0] + advantage, entry[1] + 1
-                sums["distinct"] += len(distinct) * k
+                lesson = lesson_of(answers[:k], advantages(rewards[:k], baseline, settings.normalise_advantage), keep=start is not None)
+                if settings.mle_weight:
+                    lesson.append(Target(rows[row].tgt, truths=1))
+                if lesson:
+                    lessons.append((rows[row].src, lesson))
                 sums["baseline"] += baseline.sum()
+                sums["distinct"] += k * len({tuple(answer.ids) for answer in answers[:k]})
                 for answer, part, reward in zip(answers[:k], parts, rewards):
                     sums["reward"] += reward
                     for name in weights:
                         sums[name] += part[name]
-                    sums["right"] += answer.ids == truth or 1.0 in (part.get("truth"), part.get("physics"))
+                    sums["right"] += answer.ids == rows[row].tgt or 1.0 in (part.get("truth"), part.get("physics"))
                     sums["unfinished"] += not answer.finished
                     sums["logprob"] += answer.logprob
-                lesson = [(ids, advantage, count, 0) for ids, (advantage, count) in distinct.items() if advantage or start]
-                if settings.mle_weight:
-                    lesson.append((truth, 0.0, 0, 1))
-                if lesson:
-                    lessons.append((rows[row].src, lesson))
             for batch in batches_of(lessons, settings.batch_tokens):
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     policy, divergence, cross_entropy = losses_of(model, start, batch, settings)
@@ -355,118 +350,16 @@ def train(settings, weights, judges, world):
     return 0 if done else 128 + stopped_by
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Answers
-
-def draw_answers(model, rows, group, longest, settings, step):
-    """For each row of the group k hypotheses drawn at random, and with baseline="greedy" the most probable tokens' as well.
-
-    The random numbers depend on the seed, the step and the row alone: not on ranks, on batches, or on how often the run was resumed.
-    """
-    src = pad([rows[row].src for row in group]).to(model.head.weight.device)
-    k = settings.scst_samples
-    uniform = np.zeros((len(group), k + (settings.baseline == "greedy"), longest))  # at 0 stands the most probable token
-    for place, row in enumerate(group):
-        uniform[place, :k] = np.random.default_rng([settings.seed, step, row]).random((k, longest))
-    uniform = torch.from_numpy(uniform).to(src.device)
-    return sample(model, src, longest, uniform, settings.temperature, settings.top_k, settings.top_p)
-
-
 def answer_text(answer, row, tokenizer):
     """A hypothesis as rewards.Text; None if it has no end."""
     return Text(tuple(answer.ids[:-1]), tokenizer.decode_sqamp(answer.ids, row.fermions)) if answer.finished else None
 
 
-def questions(rows, group, lists, tokenizer):
-    """What to ask the judges about these rows' hypotheses, {row number: Question}."""
-    asked = {}
-    for number, answers in zip(group, lists):
-        row = rows[number]
-        texts = [answer_text(answer, row, tokenizer) for answer in answers]
-        truth = Text(tuple(row.tgt[:-1]), row.sqamp) if row.tgt else None
-        asked[number] = Question(row.amp, truth, [text for text in texts if text])
-    return asked
+def question(row, answers, tokenizer):
+    """What to ask the judges about a row's hypotheses."""
+    texts = [answer_text(answer, row, tokenizer) for answer in answers]
+    return Question(row.amp, Text(tuple(row.tgt[:-1]), row.sqamp) if row.tgt else None, [text for text in texts if text])
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The loss
-
-def baselines(rewards, k):
-    """What each of k rewards is compared with, (k,): the mean of the others, or, if there is a reward more, that one: the greedy answer's."""
-    if len(rewards) > k:
-        return np.full(k, rewards[k])
-    if rewards.min() == rewards.max():
-        return rewards  # to the last digit
-    return (rewards.sum() - rewards) / (k - 1)
-
-
-def advantages(rewards, baseline, normalise=False):
-    """Rewards minus baselines; `normalise`: over their root mean square, with leave-one-out that of GRPO (Shao et al. 2024, arXiv 2402.03300)."""
-    difference = rewards - baseline
-    size = math.sqrt((difference ** 2).mean())
-    return difference / size if normalise and size else difference
-
-
-def batches_of(lessons, batch_tokens):
-    """Lessons (src, [(target ids, ...)]) in lists of at most batch_tokens tokens with their padding; a larger one is a list of its own."""
-    batch, longest_src, longest_tgt, targets = [], 0, 0, 0
-    for src, lesson in lessons:
-        longest_src, longest_tgt = max(longest_src, len(src)), max(longest_tgt, *(len(ids) for ids, *_ in lesson))
-        targets += len(lesson)
-        if batch and longest_src * (len(batch) + 1) + longest_tgt * targets > batch_tokens:
-            yield batch
-            batch, longest_src, longest_tgt, targets = [], len(src), max(len(ids) for ids, *_ in lesson), len(lesson)
-        batch.append((src, lesson))
-    if batch:
-        yield batch
-
-
-def losses_of(model, start, lessons, settings):
-    """
-    Three sums over the targets of a batch of lessons (src, [(ids, advantage, count, truths), ...]), each a tensor:
-
-    policy          -advantage * log p(ids), of the distribution that was drawn from
-    divergence      count * KL(model || start) of the distribution after each of its tokens; 0 without `start`
-    cross_entropy   -truths * log p(ids), of the model's own distribution
-    """
-    device = model.head.weight.device
-    src = pad([src for src, _ in lessons]).to(device)  # (B, S)
-    targets = [target for _, lesson in lessons for target in lesson]
-    counts = torch.tensor([len(lesson) for _, lesson in lessons], device=device)  # (B,) targets of each source
-    tgt = pad([[BOS, *ids] for ids, *_ in targets]).to(device)  # (M, 1 + T)
-    length = torch.tensor([len(ids) for ids, *_ in targets], device=device)
-    advantage, count, truths = torch.tensor([target[1:] for target in targets], dtype=torch.float32, device=device).T  # (M,) each
-    real = torch.arange(tgt.shape[1] - 1, device=device) < length[:, None]  # (M, T); PAD too may have been drawn
-    logits = model(src, tgt[:, :-1], counts).float()  # (M, T, V)
-    own = logits.log_softmax(-1)
-
-    def total(of_tokens, weight):
-        return (of_tokens.masked_fill(~real, 0).sum(1) * weight).sum()
-
-    def of_targets(logprobs):
-        return logprobs.gather(-1, tgt[:, 1:, None])[..., 0]
-
-    drawn_from = policy_logprobs(logits, tgt[:, 1:], settings.temperature, settings.top_k, settings.top_p)
-    policy, cross_entropy = total(-of_targets(drawn_from), advantage), total(-of_targets(own), truths)
-    if start is None:
-        return policy, torch.zeros(()), cross_entropy
-    with torch.no_grad():
-        before = start(src, tgt[:, :-1], counts).float().log_softmax(-1)
-    return policy, total((own.exp() * (own - before)).sum(-1), count), cross_entropy
-
-
-def policy_logprobs(logits, drawn, temperature, top_k, top_p):
-    """Log-probabilities (..., V) of the distribution that generate.draw draws from. drawn (...): tokens that were drawn, candidates whatever
-    rounding says."""
-    if not top_k and top_p == 1:
-        return (logits / temperature).log_softmax(-1)
-    with torch.no_grad():
-        p, order = truncate(logits.log_softmax(-1), temperature, top_k, top_p)
-        candidate = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, p > 0).scatter(-1, drawn[..., None], True)
-    return (logits / temperature).masked_fill(~candidate, -torch.inf).log_softmax(-1)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 
 def load_valid(data_dir, tokenizer, limits):
     """The packed validation split; None where there is none with squares."""

@@ -33,8 +33,8 @@ def write_csv(path, rows):
     return path
 
 
-def make_run(folder, by_terms=False):
-    """Data in folder/data (the three splits are the same rows), a trained folder/run/best.pt; returns the rows. by_terms: a termwise model."""
+def make_run(folder, steps=150, by_terms=False):
+    """Data in folder/data (the three splits are the same rows), folder/run/best.pt, trained for so many steps; returns the rows. by_terms: a termwise model."""
     rows = qed_rows()
     (folder / "data").mkdir()
     for split in ("train", "valid", "test"):
@@ -47,13 +47,13 @@ def make_run(folder, by_terms=False):
     model = Transformer(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     src, tgt = collate(packed, range(len(packed.row)))
-    for _ in range(150):
+    for _ in range(steps):
         loss = torch.nn.functional.cross_entropy(model(src, tgt[:, :-1]).flatten(0, 1), tgt[:, 1:].flatten(), ignore_index=PAD)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     checkpoint.save(folder / "run" / "best.pt", {
-        "model": model.state_dict(), "model_config": asdict(config), "vocabulary": tokens.vocabulary, "step": 150,
+        "model": model.state_dict(), "model_config": asdict(config), "vocabulary": tokens.vocabulary, "step": steps,
         "settings": {"data_dir": str(folder / "data"), "seed": 0}})
     return rows
 

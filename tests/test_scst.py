@@ -1,0 +1,298 @@
+"""Self-critical training: rewards rise without labels, interrupted runs end as undisturbed ones, held-out rows are refused."""
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import checkpoint
+import evaluate
+import policy
+import scst
+from decode import decode, load
+from files import InputError
+from kill import torchrun
+from runs import read_log
+from tiny import make_run, write_csv
+
+SCST = Path(scst.__file__)
+FLAGS = ["--device=cpu", "--workers=1", "--scst_samples=4", "--rows_per_step=5", "--batch_rows=2", "--batch_tokens=400", "--scst_learning_rate=1e-3",
+         "--warmup_steps=0", "--schedule=constant", "--weight_decay=0", "--log_every=1", "--eval_every=5", "--save_every=3", "--max_steps=12", "--dtype=fp32"]
+
+pytestmark = pytest.mark.usefixtures("one_thread_and_the_usual_signals")
+
+
+@pytest.fixture(scope="module")
+def learner(tmp_path_factory):
+    """A folder with run/best.pt that has half learned the rows of data/train.csv, and of valid.csv, which are others."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("learner")
+    rows = make_run(folder, steps=32)
+    write_csv(folder / "data" / "train.csv", rows[2:])
+    write_csv(folder / "data" / "valid.csv", rows[:2])
+    (folder / "data" / "test.csv").unlink()
+    return folder
+
+
+def run(learner, out_dir, *flags):
+    return scst.main([f"--data_dir={learner}/data", f"--ckpt={learner}/run/best.pt", f"--scst_dir={out_dir}", *FLAGS, *flags])
+
+
+@pytest.fixture(scope="module")
+def straight(learner, tmp_path_factory):
+    torch.set_num_threads(1)
+    out_dir = tmp_path_factory.mktemp("straight") / "run"
+    assert run(learner, out_dir, "--mle_weight=0.1", "--kl_weight=0.1", "--baseline=greedy") == 0
+    return out_dir
+
+
+def log_of(out_dir):
+    clock = ("seconds", "tokens_per_second", "memory_gb", "seconds_sampling", "seconds_waiting", "seconds_gradients")
+    return [{name: value for name, value in line.items() if name not in clock} for line in read_log(out_dir)]
+
+
+def assert_same_run(a, b):
+    for name in "last.pt", "best.pt":
+        first, second = checkpoint.load(a / name), checkpoint.load(b / name)
+        for weights in "model", "start":
+            assert all(torch.equal(first[weights][key], second[weights][key]) for key in first[weights])
+        for one, other in zip(first["optimizers"], second["optimizers"], strict=True):
+            for ours, theirs in zip(one["state"].values(), other["state"].values(), strict=True):
+                assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+        assert all(first[key] == second[key] for key in ("step", "skipped", "bad", "best", "lines", "rewards_since"))
+    assert log_of(a) == log_of(b)
+
+
+def test_a_run_leaves_its_files_and_says_what_happened(learner, straight, capsys):
+    assert sorted(path.name for path in straight.iterdir()) == ["best.pt", "ckpt_12.pt", "ckpt_9.pt", "config.py", "last.pt", "log.jsonl"]
+    log = log_of(straight)
+    steps = [line for line in log if "reward" in line]
+    assert [line["step"] for line in steps] == list(range(1, 13)) and [line["step"] for line in log if "valid_exact" in line] == [0, 5, 10, 12]
+    for line in steps:
+        assert line["reward"] == pytest.approx(0.5 * line["edit"] + 0.5 * line["truth"])
+        assert -1 <= line["edit"] <= 0 <= line["right"] <= 1 and line["right"] >= line["truth"] and 1 <= line["distinct"] <= 4
+        assert line["kl"] >= -1e-6 and line["mle"] > 0 and line["grad_norm"] > 0 and line["logprob"] < 0
+    assert abs(steps[0]["kl"]) < 1e-6 < steps[-1]["kl"]  # the first answers come from the model at the start
+    state = checkpoint.load(straight / "best.pt")
+    assert all(torch.equal(weight, checkpoint.load(learner / "run/best.pt")["model"][name]) for name, weight in state["start"].items())
+    answers = decode(load(straight / "best.pt", "cpu"), [row["amp"] for row in csv.DictReader(open(learner / "data/train.csv"))])
+    assert all(answer.prediction for answer in answers)
+
+
+def test_without_a_label_the_reward_rises(learner, tmp_path, capsys):
+    """On a CSV of amplitudes alone, answers that are right physics become more; no file with squares is there to be read."""
+    rows = list(csv.DictReader(open(learner / "data/train.csv")))
+    amps = write_csv(tmp_path / "amps.csv", [{"amp": row["amp"]} for row in rows])
+    (tmp_path / "nothing").mkdir()
+    ckpt = tmp_path / "start.pt"
+    state = checkpoint.load(learner / "run/best.pt")
+    state["settings"]["data_dir"] = f"{tmp_path}/gone"
+    checkpoint.save(ckpt, state)
+    flags = [*FLAGS, f"--data_dir={tmp_path}/nothing", f"--ckpt={ckpt}", f"--input={amps}", "--reward=physics", "--scst_samples=16", "--rows_per_step=6",
+             "--batch_rows=6", "--max_steps=30", "--eval_every=10", "--scst_max_len=40", f"--scst_dir={tmp_path}/run"]
+    assert scst.main(flags) == 0
+    assert "mean reward" in capsys.readouterr().out
+    log = log_of(tmp_path / "run")
+    before, after = (np.mean([line["physics"] for line in part]) for part in (log[:5], log[-5:]))
+    assert 0 < before < 0.5 and after > before + 0.15
+    right = [sum(answer.status == "verified" for answer in decode(load(path, "cpu"), [row["amp"] for row in rows], check=True))
+             for path in (ckpt, tmp_path / "run" / "best.pt")]
+    assert right[1] >= right[0] > 0
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--reward=edit"], "amps.csv:1: no column 'sqamp', which the reward or mle_weight compares with"),
+    (["--reward=physics", "--mle_weight=0.1"], "amps.csv:1: no column 'sqamp'"),
+])
+def test_amplitudes_alone_go_with_the_physics_reward_alone(learner, tmp_path, flags, message):
+    amps = write_csv(tmp_path / "amps.csv", [{"amp": row["amp"]} for row in csv.DictReader(open(learner / "data/train.csv"))])
+    with pytest.raises(InputError, match=message):
+        run(learner, tmp_path / "run", f"--input={amps}", *flags)
+    assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Interrupted, and shared by ranks
+
+@pytest.mark.parametrize("number, code, at", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 7)])
+def test_a_stopped_run_resumes_bit_for_bit(learner, straight, tmp_path, monkeypatch, capsys, number, code, at):
+    draws = 0
+
+    def draw_and_stop(*arguments):
+        nonlocal draws
+        draws += 1
+        if draws == 3 * at:  # three groups a step
+            os.kill(os.getpid(), number)
+        return policy.draw_answers(*arguments)
+
+    flags = ["--mle_weight=0.1", "--kl_weight=0.1", "--baseline=greedy"]
+    with monkeypatch.context() as patch:
+        patch.setattr(scst, "draw_answers", draw_and_stop)
+        assert run(learner, tmp_path / "run", *flags) == code
+    assert f"python scst.py {tmp_path}/run/config.py --resume" in capsys.readouterr().err
+    assert checkpoint.load(tmp_path / "run/last.pt")["step"] == at
+    assert scst.main([f"{tmp_path}/run/config.py", "--resume"]) == 0
+    assert_same_run(straight, tmp_path / "run")
+    assert scst.main([f"{tmp_path}/run/config.py", "--resume"]) == 0 and "complete at step 12" in capsys.readouterr().out
+
+
+def test_a_run_killed_at_a_random_moment_is_bit_for_bit_the_straight_run(learner, straight, tmp_path):
+    command = [sys.executable, str(SCST), f"--data_dir={learner}/data", f"--ckpt={learner}/run/best.pt", f"--scst_dir={tmp_path}/run", *FLAGS,
+               "--mle_weight=0.1", "--kl_weight=0.1", "--baseline=greedy", "--resume"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    seed = random.randrange(10**6)
+    print("seed", seed)  # shown if the test fails
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "from step" in line:  # the loop begins
+            break
+    time.sleep(random.Random(seed).uniform(0.05, 1))
+    process.kill()
+    process.stderr.close()
+    process.wait()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(straight, tmp_path / "run")
+
+
+def test_two_ranks_take_the_step_of_one(learner, tmp_path):
+    flags = ["--max_steps=1", "--eval_every=1", "--mle_weight=0.1", "--kl_weight=0.1", "--grad_clip=0", "--scst_learning_rate=0"]
+    assert run(learner, tmp_path / "1", *flags) == 0
+    process, lines = torchrun(2, SCST, f"--data_dir={learner}/data", f"--ckpt={learner}/run/best.pt", f"--scst_dir={tmp_path}/2", *FLAGS, *flags)
+    assert process.wait(120) == 0, "".join(lines)
+    one, two = (checkpoint.load(tmp_path / ranks / "last.pt") for ranks in "12")
+    # AdamW's first mean gradient is 0.1 of the gradient
+    for ours, theirs in zip(one["optimizers"][0]["state"].values(), two["optimizers"][0]["state"].values(), strict=True):
+        torch.testing.assert_close(ours["exp_avg"], theirs["exp_avg"], rtol=1e-4, atol=1e-7)
+    assert any(state["exp_avg"].abs().max() > 1e-4 for state in one["optimizers"][0]["state"].values())
+    for ours, theirs in zip(log_of(tmp_path / "1"), log_of(tmp_path / "2"), strict=True):
+        assert ours.pop("samples", 0) == theirs.pop("samples", 0) and ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_and_many_of_them_stop_the_run(learner, tmp_path, monkeypatch):
+    def broken(model, start, batch, settings):
+        policy_loss, *others = policy.losses_of(model, start, batch, settings)
+        return policy_loss * float("nan"), *others
+
+    monkeypatch.setattr(scst, "losses_of", broken)
+    with pytest.raises(InputError, match="the gradient of 3 steps in a row up to step 3 is not finite"):
+        run(learner, tmp_path / "run", "--bad_steps=3")
+    assert [line["skipped"] for line in log_of(tmp_path / "run") if "skipped" in line] == [1, 2]
+    start, best = (checkpoint.load(path)["model"] for path in (learner / "run/best.pt", tmp_path / "run/best.pt"))
+    assert all(torch.equal(start[name], best[name]) for name in start)
+
+
+def test_half_precision_learns_too(learner, tmp_path):
+    assert run(learner, tmp_path / "run", "--dtype=bf16", "--max_steps=3", "--eval_every=3") == 0
+    assert all(line["grad_norm"] > 0 for line in log_of(tmp_path / "run") if "grad_norm" in line)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Which rows
+
+def test_no_row_of_the_validation_or_test_split_is_learned_from(learner, tmp_path, capsys):
+    shutil.copytree(learner / "data", tmp_path / "data")
+    rows = list(csv.DictReader(open(tmp_path / "data/train.csv")))
+    held_out = list(csv.DictReader(open(tmp_path / "data/valid.csv")))[0]
+    renamed = held_out | {"amp": held_out["amp"].replace("%a_", "%b_")}  # the same up to index names
+    assert renamed["amp"] != held_out["amp"]
+    mine = write_csv(tmp_path / "mine.csv", [*rows[:3], renamed])
+    with pytest.raises(InputError, match=r"mine.csv:5: amp: stands at .*valid.csv:2 too"):
+        run(learner, tmp_path / "run", f"--input={mine}")
+    write_csv(tmp_path / "data/test.csv", [rows[4]])
+    with pytest.raises(InputError, match=r"mine.csv:4: amp: stands at .*test.csv:2 too"):  # of another data_dir than the checkpoint's
+        run(learner, tmp_path / "run", f"--data_dir={tmp_path}/data", f"--input={write_csv(tmp_path / 'mine.csv', [*rows[:2], rows[4]])}")
+    with pytest.raises(InputError, match=r"valid.csv:2: amp: stands at "):
+        run(learner, tmp_path / "run", f"--input={learner}/data/valid.csv")
+    write_csv(tmp_path / "data/train.csv", [*rows, renamed])
+    assert run(learner, tmp_path / "run", f"--data_dir={tmp_path}/data", "--max_steps=1") == 0  # of the split itself they are left out, and counted
+    assert f"{len(rows) - 1} rows of {tmp_path}/data/train.csv (2 more are left out" in capsys.readouterr().err
+
+
+@pytest.fixture
+def wrong_rows(learner, tmp_path):
+    """Indices as evaluate.py writes them, of the training split."""
+    shutil.copytree(learner / "data", tmp_path / "data")
+    shutil.copy(tmp_path / "data/valid.csv", tmp_path / "data/test.csv")
+    flags = [f"--data_dir={tmp_path}/data", f"--ckpt={learner}/run/best.pt", f"--input={tmp_path}/data/train.csv", "--device=cpu"]
+    evaluate.main([*flags, f"--output={tmp_path}/train/report.json"])
+    evaluate.main([*flags, f"--output={tmp_path}/train/again.json"])
+    return tmp_path
+
+
+def test_the_rows_that_evaluate_found_wrong_are_those_that_are_learned_from(learner, wrong_rows, monkeypatch):
+    folder = wrong_rows / "train"
+    indices, report = np.load(folder / "inc_idx.npy", allow_pickle=False), json.loads((folder / "report.json").read_text())
+    predictions = list(csv.DictReader(open(folder / "predictions.csv")))
+    wrong = [number for number, row in enumerate(predictions) if row["prediction"] != row["sqamp"] or row["status"] == "unfinished"]
+    assert indices.dtype == np.int64 and set(indices.tolist()) <= set(wrong) and 0 < len(indices) < len(predictions)
+    assert len(indices) == round(len(predictions) * (1 - report["right_physics"]))
+    assert (folder / "again.inc_idx.npy").read_bytes() == (folder / "inc_idx.npy").read_bytes()
+    seen = []
+    monkeypatch.setattr(scst, "draw_answers", lambda model, sources, *others: seen.extend(sources) or policy.draw_answers(model, sources, *others))
+    for name in "inc_idx.npy", "again.inc_idx.npy":
+        seen.clear()
+        assert run(learner, wrong_rows / name, f"--data_dir={wrong_rows}/data", f"--indices={folder}/{name}", "--rows_per_step=100", "--max_steps=1") == 0
+        tokenizer = load(learner / "run/best.pt", "cpu").tokenizer
+        assert sorted(seen) == sorted(tokenizer.encode_amp(predictions[number]["amp"])[0] for number in indices)
+
+
+def test_indices_of_another_file_are_refused(learner, wrong_rows):
+    path, data = wrong_rows / "train" / "inc_idx.npy", wrong_rows / "data"
+
+    def refused(message, *flags):
+        with pytest.raises(InputError, match=message):
+            run(learner, wrong_rows / "run", f"--data_dir={data}", f"--indices={path}", *flags)
+
+    for array, message in ((np.array([0, 10**6]), "row 1000000, but .*train.csv has"), (np.array([-1]), "wanted different row numbers"),
+                           (np.array([1, 1]), "wanted different"), (np.array([0.0]), "float64 of shape"), (np.array([[0]]), r"int64 of shape \(1, 1\)"),
+                           (np.array([0], np.int32), "int32"), (np.array([], np.int64), "every answer was right"), (np.array([{}]), "not an array"),
+                           (np.array(["0"]), "wanted int64")):
+        np.save(path, array)
+        refused(message)
+    path.write_bytes(b"")
+    refused("not an array of NumPy")
+    np.save(path, np.array([0]))
+    rows = list(csv.DictReader(open(data / "train.csv")))
+    refused("indices of .*train.csv, not of .*other.csv", f"--input={write_csv(wrong_rows / 'other.csv', rows[1:])}")
+    write_csv(data / "train.csv", rows[::-1])
+    refused("indices of .*train.csv, which has changed since")
+    (wrong_rows / "train" / "report.json").unlink()
+    refused("report.json: no report of evaluate.py")
+    path.unlink()
+    refused("not readable")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("flags, message", [
+    (["--reward=speed"], "reward: got 'speed'"), (["--baseline=mean"], "baseline: got 'mean', wanted leave-one-out or greedy"),
+    (["--scst_samples=1"], "scst_samples: got 1, wanted at least 2"), (["--temperature=0"], "temperature: got 0.0"), (["--top_p=0"], "top_p: got 0"),
+    (["--mle_weight=-1"], "mle_weight: got -1.0, wanted at least 0"), (["--schedule=no"], "schedule: got 'no'"),
+    (["--ckpt=gone.pt"], "gone.pt: no such checkpoint; train.py makes it"), (["--input=gone.csv"], "gone.csv: no such file"),
+])
+def test_what_cannot_work_is_one_clear_error(learner, tmp_path, flags, message):
+    with pytest.raises(InputError, match=message):
+        run(learner, tmp_path / "run", *flags)
+    assert not (tmp_path / "run").exists()
+
+
+def test_folders_that_hold_another_run_and_termwise_models_are_refused(learner, straight, tmp_path):
+    with pytest.raises(InputError, match="holds a run already"):
+        run(learner, straight)
+    with pytest.raises(InputError, match="holds a run of train.py"):
+        run(learner, learner / "run", "--resume")
+    state = checkpoint.load(learner / "run/best.pt")
+    state["settings"]["termwise"] = True
+    checkpoint.save(tmp_path / "termwise.pt", state)
+    with pytest.raises(InputError, match="termwise.pt: answers term by term"):
+        run(learner, tmp_path / "run", f"--ckpt={tmp_path}/termwise.pt")
