@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 from test_generate import every_answer, ragged, random_model
 from tiny import log_of, make_run, run as train_small, write_csv
 
+import assemble
 import checkpoint
 import decode
 import evaluate
-import generate
+from assemble import beam_terms, best_squares, greedy_terms, sample_terms
 from batches import collate, length_batches, lengths, load_split, validation_batches
 from decode import load
 from distributed import World
 from files import InputError
-from generate import Hypothesis, beam_terms, best_squares, greedy, greedy_terms, sample, sample_terms
+from generate import Hypothesis, greedy, sample
 from physics.expression import Function, Negative, Number, Power, Product, Sum, Symbol, fold, parse, to_text
 from physics.amplitude import amplitudes, parse_process
 from physics.square import square_many
@@ -284,7 +285,7 @@ def slow_term(model, src, first, max_len):
 @pytest.mark.parametrize("together", [1, 3, 8])
 @torch.no_grad()
 def test_terms_written_side_by_side_are_those_written_alone_without_a_cache(monkeypatch, together):
-    monkeypatch.setattr(generate, "TERMS", together)
+    monkeypatch.setattr(assemble, "TERMS", together)
     counts = set()
     for seed in range(8):
         model, src, more = ending_model(seed)
@@ -339,7 +340,7 @@ def test_best_squares_are_the_best_of_all_squares(written, count):
 @pytest.mark.parametrize("together", [1, 8])
 @torch.no_grad()
 def test_a_row_has_the_same_squares_alone_and_among_others(monkeypatch, together):
-    monkeypatch.setattr(generate, "TERMS", together)
+    monkeypatch.setattr(assemble, "TERMS", together)
     numbers = torch.rand(8, 4, 3, 12, generator=torch.Generator().manual_seed(0), dtype=torch.double)
     for seed in range(4):
         model, src, more = ending_model(seed)
