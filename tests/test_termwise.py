@@ -19,6 +19,7 @@ import assemble
 import checkpoint
 import decode
 import evaluate
+import generate
 from assemble import beam_terms, best_squares, greedy_terms, sample_terms
 from batches import collate, length_batches, lengths, load_split, validation_batches
 from decode import load
@@ -287,7 +288,7 @@ def slow_term(model, src, first, max_len):
 def test_terms_written_side_by_side_are_those_written_alone_without_a_cache(monkeypatch, together):
     monkeypatch.setattr(assemble, "TERMS", together)
     counts = set()
-    for seed in range(8):
+    for seed in (0, 4, 6):
         model, src, more = ending_model(seed)
         for row, length, square in zip(src, LENGTHS, greedy_terms(model, src, 30, TERMS, more)):
             ids, logprobs = [], []
@@ -300,7 +301,23 @@ def test_terms_written_side_by_side_are_those_written_alone_without_a_cache(monk
                 ids = ids[:-1]                                                              # it would go on: not finished
             counts.add((ids.count(EOS), square.finished))
             assert square.ids == ids and square.logprob == pytest.approx(sum(logprobs)) and square.lowest == pytest.approx(min(logprobs))
-    assert {(1, True), (2, True), (0, False), (3, False)} <= counts                         # all of this has happened
+    assert {(1, True), (2, True), (3, True), (0, False), (3, False)} <= counts                         # all of this has happened
+
+
+def test_terms_after_the_last_are_given_up(monkeypatch):
+    """Of eight terms side by side the first is the last, and the others would never end: two steps and no more."""
+    positions = itertools.count()
+
+    def step(model, token, cache):
+        following = torch.full((*token.shape, 15), -50.0)
+        following[:, :, 5] = 0
+        if next(positions):
+            following[:, 0, EOS] = 1
+        return following
+
+    monkeypatch.setattr(generate, "step", step)
+    squares = greedy_terms(random_model(), ragged([3, 5]), 30, TERMS, 4)
+    assert [square.ids for square in squares] == [[5, EOS]] * 2 and next(positions) == 2
 
 
 @torch.no_grad()
@@ -333,8 +350,8 @@ def test_best_squares_are_the_best_of_all_squares(written, count):
     squares, unsettled = best_squares(written, count, more)
     assert [square.logprob for square in squares] == pytest.approx(sorted(every, reverse=True)[:count])
     assert all(square.lowest >= square.logprob for square in squares)
-    if not unsettled:                                                                       # then a further term changes nothing
-        assert best_squares([*written, [Hypothesis([4, EOS], -1e-9, 0)]], count, more) == (squares, False)
+    changed = best_squares([*written, [Hypothesis([4, EOS], -1e-9, 0)]], count, more) != (squares, False)
+    assert changed == unsettled
 
 
 @pytest.mark.parametrize("together", [1, 8])
