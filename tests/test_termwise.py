@@ -185,7 +185,8 @@ def test_a_term_says_whether_another_follows(tokens):
 def test_the_vocabulary_has_the_terms_of_the_longest_row(tokens, rows, tmp_path):
     plain = build_vocabulary(tmp_path / "train.csv")
     assert tokens.vocabulary == plain | {"termwise": True, "tgt": plain["tgt"] + [MORE, "<term 0>", "<term 1>", "<term 2>", "<term 3>"]}
-    assert Tokenizer(plain).more is None and Tokenizer(plain).first == [BOS]
+    whole = Tokenizer(plain)
+    assert whole.more is None and whole.first == [BOS] and whole.decode_sqamp([whole.tgt_ids["s_12"], EOS, PAD, EOS]) == "s_12"
     assert [tokens.vocabulary["tgt"][id] for id in tokens.first] == [f"<term {k}>" for k in range(4)]
 
 
@@ -350,8 +351,8 @@ def test_best_squares_are_the_best_of_all_squares(written, count):
     squares, unsettled = best_squares(written, count, more)
     assert [square.logprob for square in squares] == pytest.approx(sorted(every, reverse=True)[:count])
     assert all(square.lowest >= square.logprob for square in squares)
-    changed = best_squares([*written, [Hypothesis([4, EOS], -1e-9, 0)]], count, more) != (squares, False)
-    assert changed == unsettled
+    longer, _ = best_squares([*written, [Hypothesis([4, EOS], -1e-9, 0)]], count, more)
+    assert (longer != squares) == unsettled
 
 
 @pytest.mark.parametrize("together", [1, 8])
