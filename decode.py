@@ -50,11 +50,12 @@ import torch
 from tqdm import tqdm
 
 import checkpoint
+from assemble import beam_terms, greedy_terms, sample_terms
 from configurator import load_settings
 from distributed import join, leave, wait
 from fast import for_decoding
 from files import InputError, atomic_open, check_output, count_lines, main_guard, read_rows
-from generate import beam_search, beam_terms, greedy, greedy_terms, sample, sample_terms
+from generate import beam_search, greedy, sample
 from model import find_device
 from physics.square import square_many
 from proof import prove

@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from test_generate import every_answer, ragged, random_model
 from tiny import log_of, make_run, run as train_small, write_csv
 
+import assemble
 import checkpoint
 import decode
 import evaluate
 import generate
+from assemble import beam_terms, best_squares, greedy_terms, sample_terms
 from batches import collate, length_batches, lengths, load_split, validation_batches
 from decode import load
 from distributed import World
 from files import InputError
-from generate import Hypothesis, beam_terms, best_squares, greedy, greedy_terms, sample, sample_terms
+from generate import Hypothesis, greedy, sample
 from physics.expression import Function, Negative, Number, Power, Product, Sum, Symbol, fold, parse, to_text
 from physics.amplitude import amplitudes, parse_process
 from physics.square import square_many
@@ -183,7 +185,8 @@ def test_a_term_says_whether_another_follows(tokens):
 def test_the_vocabulary_has_the_terms_of_the_longest_row(tokens, rows, tmp_path):
     plain = build_vocabulary(tmp_path / "train.csv")
     assert tokens.vocabulary == plain | {"termwise": True, "tgt": plain["tgt"] + [MORE, "<term 0>", "<term 1>", "<term 2>", "<term 3>"]}
-    assert Tokenizer(plain).more is None and Tokenizer(plain).first == [BOS]
+    whole = Tokenizer(plain)
+    assert whole.more is None and whole.first == [BOS] and whole.decode_sqamp([whole.tgt_ids["s_12"], EOS, PAD, EOS]) == "s_12"
     assert [tokens.vocabulary["tgt"][id] for id in tokens.first] == [f"<term {k}>" for k in range(4)]
 
 
@@ -284,9 +287,9 @@ def slow_term(model, src, first, max_len):
 @pytest.mark.parametrize("together", [1, 3, 8])
 @torch.no_grad()
 def test_terms_written_side_by_side_are_those_written_alone_without_a_cache(monkeypatch, together):
-    monkeypatch.setattr(generate, "TERMS", together)
+    monkeypatch.setattr(assemble, "TERMS", together)
     counts = set()
-    for seed in range(8):
+    for seed in (0, 4, 6):
         model, src, more = ending_model(seed)
         for row, length, square in zip(src, LENGTHS, greedy_terms(model, src, 30, TERMS, more)):
             ids, logprobs = [], []
@@ -299,7 +302,23 @@ def test_terms_written_side_by_side_are_those_written_alone_without_a_cache(monk
                 ids = ids[:-1]                                                              # it would go on: not finished
             counts.add((ids.count(EOS), square.finished))
             assert square.ids == ids and square.logprob == pytest.approx(sum(logprobs)) and square.lowest == pytest.approx(min(logprobs))
-    assert {(1, True), (2, True), (0, False), (3, False)} <= counts                         # all of this has happened
+    assert {(1, True), (2, True), (3, True), (0, False), (3, False)} <= counts                         # all of this has happened
+
+
+def test_terms_after_the_last_are_given_up(monkeypatch):
+    """Of eight terms side by side the first is the last, and the others would never end: two steps and no more."""
+    positions = itertools.count()
+
+    def step(model, token, cache):
+        following = torch.full((*token.shape, 15), -50.0)
+        following[:, :, 5] = 0
+        if next(positions):
+            following[:, 0, EOS] = 1
+        return following
+
+    monkeypatch.setattr(generate, "step", step)
+    squares = greedy_terms(random_model(), ragged([3, 5]), 30, TERMS, 4)
+    assert [square.ids for square in squares] == [[5, EOS]] * 2 and next(positions) == 2
 
 
 @torch.no_grad()
@@ -332,14 +351,14 @@ def test_best_squares_are_the_best_of_all_squares(written, count):
     squares, unsettled = best_squares(written, count, more)
     assert [square.logprob for square in squares] == pytest.approx(sorted(every, reverse=True)[:count])
     assert all(square.lowest >= square.logprob for square in squares)
-    if not unsettled:                                                                       # then a further term changes nothing
-        assert best_squares([*written, [Hypothesis([4, EOS], -1e-9, 0)]], count, more) == (squares, False)
+    longer, _ = best_squares([*written, [Hypothesis([4, EOS], -1e-9, 0)]], count, more)
+    assert (longer != squares) == unsettled
 
 
 @pytest.mark.parametrize("together", [1, 8])
 @torch.no_grad()
 def test_a_row_has_the_same_squares_alone_and_among_others(monkeypatch, together):
-    monkeypatch.setattr(generate, "TERMS", together)
+    monkeypatch.setattr(assemble, "TERMS", together)
     numbers = torch.rand(8, 4, 3, 12, generator=torch.Generator().manual_seed(0), dtype=torch.double)
     for seed in range(4):
         model, src, more = ending_model(seed)
