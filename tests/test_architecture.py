@@ -138,6 +138,9 @@ def test_sinusoidal_positions_are_the_published_formula():
         for i in range(3):
             angle = torch.tensor(position / 10000 ** (2 * i / 6), dtype=torch.double)
             assert close(table[position, 2 * i], angle.sin()) and close(table[position, 2 * i + 1], angle.cos())
+    model, ids = model_of("sinusoidal"), torch.tensor([[3, 5, 4]])
+    stream, rotary = model.embed(ids, "decoder", model.places("decoder", 3))
+    assert rotary is None and close(stream, 4 * model.tgt_embedding(ids) + sinusoidal_table(torch.arange(3), 16))  # sqrt(16) times the embeddings
 
 
 def test_post_norm_normalises_the_sum_and_nothing_comes_after():
