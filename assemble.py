@@ -7,8 +7,6 @@ The hypothesis of a square is those of its terms end to end, and it is finished 
 In all functions here src is (B, S), padded with PAD, max_len is that of a term, `terms` are the tokens <term 0>, <term 1>, ... and `more`
 is the token that a term has before its end if another follows.
 """
-import itertools
-
 import torch
 
 from generate import Hypothesis, beam_search, sample
@@ -71,8 +69,9 @@ def by_terms(search, combine, model, src, max_len, terms, more):
               for number in range(max(1, square.ids.count(EOS)))]
     written, squares = [[] for _ in src], [None] * len(src)
     while wanted:
-        for begin in range(0, len(wanted), TERMS * len(src)):
-            part = wanted[begin:begin + TERMS * len(src)]
+        size = max(TERMS, len(src))  # inputs of a search, as many as without terms: its memory does not grow with them
+        for begin in range(0, len(wanted), size):
+            part = wanted[begin:begin + size]
             rows, source = torch.tensor([row for row, _ in part], device=src.device).unique(return_inverse=True)
             for (row, _), hypotheses in zip(part, search(src[rows], source, part)):
                 written[row].append(hypotheses)
@@ -89,12 +88,15 @@ def best_squares(written, count, more):
     The `count` most probable squares of which each term is one of its hypotheses, best first, and whether a further term might change that.
 
     written: for the terms 0, 1, ... lists of hypotheses. Exact: what goes on after a term does not depend on what was before it, so
-    only the `count` best beginnings of each length can be beginnings of the `count` best squares.
+    only the `count` best beginnings of each length can be beginnings of the `count` best squares. And of the pairs of the i-th best
+    beginning and the j-th best next term only those with (i + 1) (j + 1) <= count: so many are at least as good.
     """
     ended, going = [], [Hypothesis([], 0.0, 0.0)]
     for hypotheses in written:
-        pairs = sorted(itertools.product(going, hypotheses), key=lambda pair: -(pair[0].logprob + pair[1].logprob))
-        longer = {on: [append(*pair) for pair in [pair for pair in pairs if goes_on(pair[1], more) == on][:count]] for on in (False, True)}
+        longer = {}
+        for on in (False, True):
+            next_terms = best((hypothesis for hypothesis in hypotheses if goes_on(hypothesis, more) == on), count)
+            longer[on] = best((append(square, term) for i, square in enumerate(going) for term in next_terms[:count // (i + 1)]), count)
         ended = best(ended + longer[False], count)
         going = [square for square in longer[True] if len(ended) < count or square.logprob > ended[-1].logprob]
     return best(ended + going, count), bool(going)

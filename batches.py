@@ -107,13 +107,14 @@ def _pack(path, tokenizer, src_max_len, tgt_max_len):
                   np.array(row_of, np.int64), np.array(first, np.uint16))
 
 
-def length_batches(packed, batch_tokens, generator_seed):
-    """Numbers of the samples of each batch, a list of int arrays: samples of like length, at most batch_tokens with their padding.
+def length_batches(packed, batch_tokens, generator_seed, samples=None):
+    """Numbers of the samples (None: all there are) of each batch, a list of int arrays: of like length, at most batch_tokens with their padding.
 
     The seed draws how samples of nearly the same length are mixed and in which order the batches come; with None samples and
     batches come by length. A sample longer than batch_tokens is a batch of its own.
     """
-    src, tgt = lengths(packed, np.arange(len(packed.row)))                  # (samples,)
+    samples = np.arange(len(packed.row)) if samples is None else samples
+    src, tgt = lengths(packed, samples)                                     # (samples,)
     length = src + tgt
     if generator_seed is not None:
         # Rows of exactly one length are often of one process: a little jitter mixes them and costs 3% more padding
@@ -124,9 +125,9 @@ def length_batches(packed, batch_tokens, generator_seed):
     for end, (s, t) in enumerate(zip(src[order].tolist(), tgt[order].tolist())):
         longest_src, longest_tgt = max(longest_src, s), max(longest_tgt, t)
         if (longest_src + longest_tgt) * (end + 1 - first) > batch_tokens and end > first:
-            batches.append(order[first:end])
+            batches.append(samples[order[first:end]])
             first, longest_src, longest_tgt = end, s, t
-    batches.append(order[first:])
+    batches.append(samples[order[first:]])
     if generator_seed is not None:
         generator.shuffle(batches)
     return batches
@@ -136,8 +137,7 @@ def validation_batches(packed, settings):
     """The samples of the same eval_rows random rows each time (0: of all), in batches of like length."""
     rows = len(packed.src_start) - 1
     chosen = np.random.default_rng(settings.seed).permutation(rows)[:settings.eval_rows or rows]
-    batches = [batch[np.isin(packed.row[batch], chosen)] for batch in length_batches(packed, settings.batch_tokens, None)]
-    return [batch for batch in batches if len(batch)]
+    return length_batches(packed, settings.batch_tokens, None, np.flatnonzero(np.isin(packed.row, chosen)))
 
 
 def lengths(packed, samples):

@@ -19,7 +19,7 @@ from files import InputError, atomic_open
 from model import ModelConfig, Transformer
 from tokenizer import Tokenizer
 
-VERSION = 2  # raised when an older program could not read a newer checkpoint
+VERSION = 2  # raised when this program could not go on from the checkpoints of an older one
 
 
 def save(path, state):

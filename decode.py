@@ -140,7 +140,9 @@ def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples
                 fermions = loaded.tokenizer.fermions(window[k])
                 texts = {}                                                                  # the same text twice counts once
                 for hypothesis in sorted(hypotheses, key=lambda h: -h.logprob) if samples else hypotheses:
-                    texts.setdefault(loaded.tokenizer.decode_sqamp(hypothesis.ids, fermions), hypothesis)
+                    text = loaded.tokenizer.decode_sqamp(hypothesis.ids, fermions)
+                    if text not in texts or hypothesis.finished > texts[text].finished:     # termwise one that is cut short may have the same
+                        texts[text] = hypothesis
                 answers[k] = choose(window[k], texts, check, agree)
         if fallback:
             compute([(amp, k) for k, amp in enumerate(window) if isinstance(amp, str) and answers[k].status != "verified"], answers)

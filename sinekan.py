@@ -84,6 +84,14 @@ class SineKAN(nn.Module):
         nn.init.normal_(self.mix.weight).unflatten(1, (self.grid, -1)).mul_(std[:, None])
         nn.init.zeros_(self.mix.bias)
 
+    def _apply(self, function, recurse=True):
+        """Half precision, such as .to(torch.bfloat16), is for the products alone: it would blur angles, which grow to 100 and more."""
+        frequency, phase = self.frequency.data, self.phase
+        super()._apply(function, recurse)
+        if self.phase.dtype in (torch.bfloat16, torch.float16):
+            self.frequency.data, self.phase = frequency.to(self.phase.device), phase.to(self.phase.device)
+        return self
+
     def forward(self, x):
         """x: (..., I) -> (..., O)"""
         rows = x.reshape(-1, x.shape[-1])

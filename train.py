@@ -125,9 +125,13 @@ def train(settings, world):
             return 0
 
     # ---- data
-    if state and state["vocabulary"].get("termwise", False) != settings.termwise:
-        raise InputError(f"termwise: {settings.termwise} in the settings, {not settings.termwise} in the checkpoint to go on from; "
-                         "these must agree")
+    if state:
+        theirs = vars(ModelConfig(**state["model_config"])) | {"termwise": state["vocabulary"].get("termwise", False)}  # older ones lack some
+        tables = ["src_max_len", "tgt_max_len"] if settings.positions == "learned" else []
+        for name in ["termwise", *ARCHITECTURE, *tables]:
+            if getattr(settings, name) != theirs[name]:
+                raise InputError(f"{name}: {getattr(settings, name)} in the settings, {theirs[name]} in the checkpoint to go on from; "
+                                 "these must agree")
     with first_alone(world):  # who caches it for the others
         train_csv = Path(settings.data_dir) / "train.csv"
         vocabulary = state["vocabulary"] if state else build_vocabulary(train_csv, settings.rename_particles, settings.termwise)
@@ -142,11 +146,6 @@ def train(settings, world):
     # ---- model and optimizer
     sizes = {name: getattr(settings, name) for name in [*ARCHITECTURE, "dropout", "src_max_len", "tgt_max_len"]}
     config = ModelConfig(len(tokenizer.vocabulary["src"]), len(tokenizer.vocabulary["tgt"]), **sizes)
-    theirs = ModelConfig(**state["model_config"]) if state else config  # whose older fields have today's defaults
-    for name in ARCHITECTURE:
-        if sizes[name] != getattr(theirs, name):
-            raise InputError(f"{name}: {sizes[name]} in the settings, {getattr(theirs, name)} in the checkpoint to go on from; "
-                             "these must agree")
     # what checkpoints hold; `net` is the same weights in the wrappers of training
     model = Transformer(config, settings.attention, settings.checkpoint_layers).to(device)
     if state:

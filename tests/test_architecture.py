@@ -96,8 +96,9 @@ def test_the_copy_for_decoding_computes_the_same(choice):
     copy = for_decoding(model, "fp32")
     with torch.inference_mode():
         assert torch.allclose(model(src, tgt), copy(src, tgt), rtol=0, atol=1e-4)
-        for dtype in ("bf16", "int8"):
-            assert [len(row) for row in beam_search(for_decoding(model, dtype), src, 5, 2)] == [len(row) for row in beam_search(copy, src, 5, 2)]
+        logits = model(src, tgt)
+        for dtype, error in (("bf16", 0.05), ("int8", 0.1)):
+            assert (for_decoding(model, dtype)(src, tgt).float() - logits).norm() < error * logits.norm()
 
 
 @pytest.mark.parametrize("choice", CHOICES)
