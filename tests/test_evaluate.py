@@ -207,7 +207,7 @@ def test_decode_and_evaluate_agree(run, tmp_path):
     main([f"--input={tmp_path / 'p.csv'}", f"--data_dir={run[0] / 'data'}", f"--output={tmp_path / 'a.json'}"])
     main(flags + [f"--output={tmp_path / 'b.json'}"])
     a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
-    for name in ("mean_logprob", "input", "checkpoint", "step", "seed", "device", "search", "seconds", "seconds_per_row"):
+    for name in ("mean_logprob", "input", "input_sha256", "checkpoint", "step", "seed", "device", "search", "seconds", "seconds_per_row"):
         a.pop(name, None), b.pop(name, None)
     assert a == b
 
