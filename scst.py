@@ -27,6 +27,7 @@ import signal
 import statistics
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -158,14 +159,15 @@ def train(settings, weights, judges, world):
     # ---- state of the loop. There is no random state: what is random depends on the seed, the step and the row
     step, skipped, bad, best, earlier, wandb_id = 0, 0, 0, None, 0.0, ""
     lines = []  # figures of the steps since the last line of the log
-    rewards_since = []  # mean rewards of the steps since the last validation
+    recent = deque(maxlen=settings.eval_every)  # mean rewards of the last steps
     speed = []  # (tokens, seconds ...) of the steps since this process wrote a line of the log
     if resumed:
         optim.load_moments(optimizers, state["optimizers"])
         if state["scaler"]:
             scaler.load_state_dict(state["scaler"])
-        step, skipped, bad, best, earlier, wandb_id, lines, rewards_since = (
-            state[name] for name in ("step", "skipped", "bad", "best", "seconds", "wandb_id", "lines", "rewards_since"))
+        step, skipped, bad, best, earlier, wandb_id, lines, newest = (
+            state[name] for name in ("step", "skipped", "bad", "best", "seconds", "wandb_id", "lines", "recent"))
+        recent.extend(newest)
     state = None
 
     def loop_state():
@@ -173,7 +175,7 @@ def train(settings, weights, judges, world):
             "model": model.state_dict(), "ema": None, "start": start.state_dict() if start else {}, "model_config": vars(config),
             "vocabulary": tokenizer.vocabulary, "settings": vars(settings), "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "scaler": scaler.state_dict(), "step": step, "skipped": skipped, "bad": bad, "best": best, "seconds": seconds, "wandb_id": wandb_id,
-            "lines": lines, "rewards_since": rewards_since,
+            "lines": lines, "recent": list(recent),
         }
 
     def evaluate():
@@ -186,18 +188,17 @@ def train(settings, weights, judges, world):
             model.eval()
             texts = [{name: tokenizer.decode_sqamp(ids) for name, ids in one.items()} for one in samples]
             shown.append(f"validation loss {figures['valid_loss']:.4f}, exact match {figures['valid_exact']:.2%}")
-        if rewards_since:
-            shown.append(f"mean reward {statistics.fmean(rewards_since):.4f}")
+        if recent:
+            shown.append(f"mean reward {statistics.fmean(recent):.4f}")
         if chief and figures:
             record(step, seconds, figures | {"samples": texts})
         if chief and shown:
             bar.write(f"step {step}: {', '.join(shown)}, {seconds / 60:.1f} min" + trouble(), file=sys.stderr)
-        figures |= {"step": step, "reward": statistics.fmean(rewards_since) if rewards_since else -math.inf}
+        figures |= {"step": step, "reward": statistics.fmean(recent) if recent else -math.inf}
         if best is None or (figures["reward"] > best["reward"] if by_reward else better(figures, best)):
             best = figures
             if chief:
                 checkpoint.save(out_dir / "best.pt", loop_state())
-        rewards_since.clear()
 
     def trouble():
         return f", {skipped} steps skipped: gradient not finite" * bool(skipped)
@@ -310,7 +311,7 @@ def train(settings, weights, judges, world):
         scaler.update()
         step += 1
         lines.append(figures | {"grad_norm": grad_norm})
-        rewards_since.append(figures["reward"])
+        recent.append(figures["reward"])
         speed.append((tokens, sampling, waiting, gradients))
         done = progress(settings, step, seconds) >= 1
         last_step = done or stopped_by > 0
