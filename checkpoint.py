@@ -4,7 +4,8 @@ Checkpoints: written whole or not at all, read without running anything in them,
 A checkpoint is a dictionary: version, model (raw weights), ema (their moving average or None), model_config, vocabulary,
 settings, optimizers, scaler (of fp16), rng (of every rank), step, epoch, batch (position in the epoch, in micro-batches), skipped, bad,
 rollbacks and recent (see train.py on bad steps), losses (since the last line of the log), best
-(validation figures of best.pt), seconds (training time), wandb_id.
+(validation figures of best.pt), seconds (training time), wandb_id. Those of scst.py lack rng, epoch, batch, rollbacks and losses, and have start (the
+weights that kl_weight holds on to), held_out (folders with rows never to learn from), lines and recent (figures of the last steps).
 Files of a run: ckpt_STEP.pt, last.pt (the newest), best.pt (the best on the validation split), emergency_STEP.pt (to look
 into, never resumed from).
 """

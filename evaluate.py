@@ -193,7 +193,7 @@ def add_answers(rows, loaded, options):
 
 def indices_name(name):
     """Of the file with the indices that belong to a report: inc_idx.npy to report.json, NAME.inc_idx.npy to NAME.json."""
-    return f"{name.removesuffix('.json')}.inc_idx.npy".removeprefix("report.")
+    return "inc_idx.npy" if name == "report.json" else f"{name.removesuffix('.json')}.inc_idx.npy"
 
 
 def split_of(data_dir):

@@ -38,7 +38,7 @@ def start_workers(workers):
     """
     Executors of one process each, so many (0: one a core): work on like things can go to the same, which remembers them.
 
-    The processes are forked here and now: before this one opens files and starts threads that they should know nothing of. They leave it
+    The processes are forked here and now, before this one opens files and starts OpenMP's threads, which do not survive a fork. They leave it
     to this process what SIGINT, SIGTERM and SIGUSR1 mean, and end with it.
     """
     executors = [concurrent.futures.ProcessPoolExecutor(1, initializer=_serve, initargs=(os.getpid(),)) for _ in range(workers or os.cpu_count())]

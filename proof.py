@@ -5,7 +5,8 @@ the tenth digit of a coefficient. Here momenta, masses and couplings are integer
 have square roots, which gives i, the Gell-Mann matrices and sqrt(2); momenta are put on their mass shells by square roots of their
 own; complex conjugation is to compute once more with -i. Two different rational functions of degree d agree at a random point with probability of
 about d / P (Schwartz 1980, Zippel 1979), at all POINTS points with its power: 1e-22 for the degree 100, 1e-18 for 1,000. What is zero modulo P for
-its coefficients alone is not seen: numbers from P on, and such exponents, are refused.
+its coefficients alone is not seen: numbers from P on, and such exponents, are refused; sums and products that amount to them, such as 2^25 - 295 or
+(x^8)^4194267, only floating-point numbers turn away, which is why nobody takes this proof without verify.py's.
 """
 import functools
 import re

@@ -3,12 +3,13 @@ What an answer is worth: how near it is to the truth as text, whether it equals 
 
     edit      -(edit distance of the tokens, over the longer length): 0 for the very text, -1 at worst (Levenshtein 1966)
     truth     1 for the same function as the row's sqamp, however it is spelled, else 0
-    physics   1 for the square of the amplitude, by verify.py and proof.py as in `decode.py --verify`, else 0; needs no sqamp
+    physics   1 for the square of the amplitude, else 0; needs no sqamp
 
-An answer without an end has the worst of each; `truth` and `physics` of what cannot be read are 0. A mix is written
+Functions are compared as in `decode.py --verify`: in floating point (verify.py), then in exact arithmetic (proof.py). An answer without an end has the worst of each; `truth` and `physics` of what cannot be read are 0. A mix is written
 "0.5*edit + 0.5*physics". Rewards are computed in worker processes, where a row always goes to the same one: its values at the random
 points are still there when it comes again.
 """
+import array
 import contextlib
 import math
 import re
@@ -19,7 +20,7 @@ from rapidfuzz.distance import Levenshtein
 
 from files import InputError
 from proof import equal, prove
-from verify import verify
+from verify import same, verify
 
 WORST = {"edit": -1.0, "truth": 0.0, "physics": 0.0}
 NEED_TRUTH = {"edit", "truth"}
@@ -59,7 +60,8 @@ def judge(names, amp, truth, answer):
         if name == "edit":
             rewards[name] = -Levenshtein.normalized_distance(answer.ids, truth.ids)
         elif name == "truth":
-            rewards[name] = float(answer.text == truth.text or holds(equal, amp, answer.text, truth.text))
+            texts = answer.text, truth.text
+            rewards[name] = float(answer.text == truth.text or holds(same, amp, *texts) and holds(equal, amp, *texts))
         else:
             rewards[name] = float(bool(verify(amp, answer.text)) and holds(prove, amp, answer.text))
     return rewards
@@ -88,7 +90,7 @@ class Judges:
     """Rewards from worker processes (parallel.start_workers), and a memory of them: the same text of a row is judged once."""
 
     def __init__(self, workers, names):
-        self.workers, self.names, self.memory = workers, list(names), {}
+        self.workers, self.names, self.memory = workers, list(names), {}  # {(row number, tokens): rewards in the order of names}
 
     def forget(self):
         """Make room, if much is remembered; not between `ask` and `rewards`."""
@@ -101,7 +103,7 @@ class Judges:
         for number, worker in enumerate(self.workers):
             share = {}
             for row, question in questions.items():
-                new = [answer for answer in set(question.answers) if (row, answer.ids) not in self.memory]
+                new = [answer for answer in set(question.answers) if (row, short(answer.ids)) not in self.memory]
                 if new and row % len(self.workers) == number:
                     share[row] = question._replace(answers=new)
             if share:
@@ -116,8 +118,13 @@ class Judges:
                 answered = future.result()
             for (row, question), rewards in zip(share.items(), answered):
                 for answer, reward in zip(question.answers, rewards):
-                    self.memory[row, answer.ids] = reward
+                    self.memory[row, short(answer.ids)] = tuple(reward[name] for name in self.names)
 
-    def rewards(self, row, answer):
-        """{name: value} of a Text that was asked for, or of None: an answer without an end."""
-        return {name: WORST[name] for name in self.names} if answer is None else self.memory[row, answer.ids]
+    def rewards(self, row, ids):
+        """{name: value} of the tokens of a Text that was asked for, or of None: an answer without an end."""
+        return {name: WORST[name] for name in self.names} if ids is None else dict(zip(self.names, self.memory[row, short(ids)]))
+
+
+def short(ids):
+    """Token ids in two bytes each: half of what is remembered."""
+    return array.array("H", ids).tobytes()

@@ -4,7 +4,7 @@ Self-critical sequence training: a model learns from rewards for the answers tha
     python scst.py config/quickstart.py [--key=value ...]            from best.pt of out_dir (or --ckpt=FILE) on, on the training split
     python scst.py config/quickstart.py --resume                     go on after a crash, Ctrl-C or a preempted job
     python scst.py config/quickstart.py --indices=out/quickstart/train/inc_idx.npy    only rows that evaluate.py found wrong
-    python scst.py config/quickstart.py --input=FILE.csv --reward=physics             amplitudes alone: no square is read
+    python scst.py config/quickstart.py --input=FILE.csv --reward=physics             amplitudes alone, without their squares
     torchrun --standalone --nproc-per-node=4 scst.py config/qed.py --resume           the same by four processes, a GPU each
 
 For each row k answers are drawn and judged (rewards.py); the loss of an answer y is -(r(y) - b) log p(y), its end token included
@@ -15,7 +15,8 @@ included. There is no dropout, neither while answers are drawn nor for the gradi
 
 Rows whose amplitude is in valid.csv or test.csv are never learned from: in train.csv they are left out, in another file they are an
 error. Writes into out_dir/scst (or scst_dir): config.py, log.jsonl, best.pt, last.pt, ckpt_STEP.pt, as train.py does; best.pt is the best
-on the validation split, or, where squares are not to be seen or there is no such split, that of the best mean reward.
+on the validation split, or, with amplitudes alone or without such a split, that of the best mean reward. What is set for train.py too, such as
+max_steps, max_minutes, warmup_steps and eval_every, comes from the same config: a short run wants its own.
 """
 import os
 
@@ -86,9 +87,9 @@ def main(argv=None):
         raise InputError(f"schedule: got {settings.schedule!r}, wanted {', '.join(optim.SCHEDULES)}")
     weights = parse_reward(settings.reward)
     # the run's own folder is the out_dir of its settings from here on, and its learning rate the learning_rate
-    own = {"ckpt": settings.ckpt or f"{settings.out_dir}/best.pt", "out_dir": settings.scst_dir or f"{settings.out_dir}/scst",
-           "learning_rate": settings.scst_learning_rate}
-    settings = SimpleNamespace(**vars(settings) | own | {"scst_dir": own["out_dir"]})
+    folder = settings.scst_dir or f"{settings.out_dir}/scst"
+    own = {"ckpt": settings.ckpt or f"{settings.out_dir}/best.pt", "out_dir": folder, "scst_dir": folder, "learning_rate": settings.scst_learning_rate}
+    settings = SimpleNamespace(**vars(settings) | own)
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     with start_workers(settings.workers or max(1, os.cpu_count() // ranks_here)) as workers:
         with join(settings.device) as world, runs.held(settings.out_dir) if rank == 0 else contextlib.nullcontext():
@@ -109,8 +110,13 @@ def train(settings, weights, judges, world):
             raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, or name another folder by --scst_dir=")
         state = checkpoint.load_newest(out_dir) if settings.resume else None
         resumed = state is not None
-        if resumed and "start" not in state:
-            raise InputError(f"{out_dir}: holds a run of train.py; name another folder by --scst_dir=")
+        if resumed:
+            if "start" not in state:
+                raise InputError(f"{out_dir}: holds a run of train.py; name another folder by --scst_dir=")
+            settings.ckpt, settings.input = state["settings"]["ckpt"], settings.input or state["settings"]["input"]
+            if settings.reward != state["settings"]["reward"] or settings.kl_weight and not state["start"]:
+                raise InputError(f"{out_dir}: began with --reward=\"{state['settings']['reward']}\" --kl_weight={state['settings']['kl_weight']}; "
+                                 "a run with other ones is a new one, --scst_dir=FOLDER")
         if not resumed:
             if not Path(settings.ckpt).exists():
                 raise InputError(f"{settings.ckpt}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
@@ -121,7 +127,7 @@ def train(settings, weights, judges, world):
     if resumed and progress(settings, state["step"], state["seconds"]) >= 1:
         if chief:
             print(f"{out_dir}: complete at step {state['step']}, after {state['seconds'] / 60:.1f} min; a larger limit would go on")
-            report_best(out_dir, state["best"])
+            report_best(out_dir, state["best"], state["best"]["by_reward"])
         return 0
     if state["vocabulary"].get("termwise"):
         raise InputError(f"{settings.ckpt}: answers term by term (termwise=True), expected a model that answers with the whole square")
@@ -133,13 +139,14 @@ def train(settings, weights, judges, world):
     path = Path(settings.input or own_rows)
     labelled = not NEED_TRUTH.isdisjoint(weights) or settings.mle_weight > 0
     indices = load_indices(settings.indices, path) if settings.indices else None
-    held_out = held_out_keys({settings.data_dir, state["settings"]["data_dir"]})
+    folders = sorted({settings.data_dir, *state.get("held_out", [state["settings"]["data_dir"]])})  # of every run that this model comes from
+    held_out = held_out_keys(folders)
     is_split = path.exists() and own_rows.exists() and path.samefile(own_rows)
     rows, left_out = load_rows(path, tokenizer, limits, labelled, indices, held_out, skip=is_split)
     with first_alone(world):  # who caches it for the others
         valid_rows = load_valid(settings.data_dir, tokenizer, limits)
     valid_batches = validation_batches(valid_rows, settings) if valid_rows else []
-    by_reward = not valid_rows or settings.input and not labelled  # amplitudes alone: no square chooses the model either
+    by_reward = not valid_rows or bool(settings.input) and not labelled  # amplitudes alone: no square chooses the model either
     rows_per_step = min(settings.rows_per_step, len(rows))
     if rows_per_step < world.size:
         raise InputError(f"rows_per_step: {rows_per_step} rows for {world.size} ranks, wanted at least one each")
@@ -154,7 +161,7 @@ def train(settings, weights, judges, world):
     start = None  # the model at the start, for the KL term
     if settings.kl_weight:
         start = Transformer(config, settings.attention).to(device).eval().requires_grad_(False)
-        start.load_state_dict(state["start"] if resumed and state["start"] else checkpoint.weights(state))
+        start.load_state_dict(state["start"] if resumed else checkpoint.weights(state))
 
     # ---- state of the loop. There is no random state: what is random depends on the seed, the step and the row
     step, skipped, bad, best, earlier, wandb_id = 0, 0, 0, None, 0.0, ""
@@ -175,7 +182,7 @@ def train(settings, weights, judges, world):
             "model": model.state_dict(), "ema": None, "start": start.state_dict() if start else {}, "model_config": vars(config),
             "vocabulary": tokenizer.vocabulary, "settings": vars(settings), "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "scaler": scaler.state_dict(), "step": step, "skipped": skipped, "bad": bad, "best": best, "seconds": seconds, "wandb_id": wandb_id,
-            "lines": lines, "recent": list(recent),
+            "lines": lines, "recent": list(recent), "held_out": folders,
         }
 
     def evaluate():
@@ -194,8 +201,8 @@ def train(settings, weights, judges, world):
             record(step, seconds, figures | {"samples": texts})
         if chief and shown:
             bar.write(f"step {step}: {', '.join(shown)}, {seconds / 60:.1f} min" + trouble(), file=sys.stderr)
-        figures |= {"step": step, "reward": statistics.fmean(recent) if recent else -math.inf}
-        if best is None or (figures["reward"] > best["reward"] if by_reward else better(figures, best)):
+        figures |= {"step": step, "reward": statistics.fmean(recent) if recent else -math.inf, "by_reward": by_reward}
+        if best is None or best["by_reward"] != by_reward or (figures["reward"] > best["reward"] if by_reward else better(figures, best)):
             best = figures
             if chief:
                 checkpoint.save(out_dir / "best.pt", loop_state())
@@ -208,7 +215,8 @@ def train(settings, weights, judges, world):
     if chief:
         wandb_run = runs.start_wandb(settings, wandb_id)
         wandb_id = wandb_run.id if wandb_run else wandb_id
-        record = runs.open_log(settings, step, wandb_run)
+        # its config.py is to decode and evaluate with: with this run's own checkpoint, on the test split
+        record = runs.open_log(SimpleNamespace(**vars(settings) | {"ckpt": "", "input": ""}), step, wandb_run)
         print(f"{len(rows)} rows of {path}" + f" ({left_out} more are left out: they are in valid.csv or test.csv)" * (left_out > 0)
               + f", {rows_per_step} x {settings.scst_samples} answers a step of at most {longest} tokens, {device}" + f" on each of {world.size} ranks"
               * (world.size > 1) + f", {str(dtype).removeprefix('torch.')}, from step {step}", file=sys.stderr)
@@ -259,7 +267,7 @@ def train(settings, weights, judges, world):
             waiting += time.monotonic() - before
             lessons = []
             for row, answers in zip(group, lists):
-                parts = [judges.rewards(row, answer_text(answer, rows[row], tokenizer)) for answer in answers]
+                parts = [judges.rewards(row, answer.ids[:-1] if answer.finished else None) for answer in answers]
                 rewards = np.array([sum(weight * part[name] for name, weight in weights.items()) for part in parts])  # (k,), or (k + 1,)
                 baseline = baselines(rewards, k)  # (k,)
                 lesson = lesson_of(answers[:k], advantages(rewards[:k], baseline, settings.normalise_advantage), keep=start is not None)
@@ -337,29 +345,24 @@ def train(settings, weights, judges, world):
             before = time.monotonic()
             evaluate()
             clock += time.monotonic() - before
-        if (step % settings.save_every == 0 or last_step) and (done or not bad) and chief:
+        if (step % settings.save_every == 0 or last_step) and chief:
             checkpoint.save_limited(out_dir, loop_state(), settings.save_limit)
     bar.close()
 
     if chief and wandb_run:
         wandb_run.finish()
     if chief and done:
-        report_best(out_dir, best)
+        report_best(out_dir, best, by_reward)
     elif chief:
         print(f"stopped by {signal.Signals(stopped_by).name} at step {step}, nothing is lost; "
               f"go on with: python scst.py {out_dir}/config.py --resume", file=sys.stderr)
     return 0 if done else 128 + stopped_by
 
 
-def answer_text(answer, row, tokenizer):
-    """A hypothesis as rewards.Text; None if it has no end."""
-    return Text(tuple(answer.ids[:-1]), tokenizer.decode_sqamp(answer.ids, row.fermions)) if answer.finished else None
-
-
 def question(row, answers, tokenizer):
-    """What to ask the judges about a row's hypotheses."""
-    texts = [answer_text(answer, row, tokenizer) for answer in answers]
-    return Question(row.amp, Text(tuple(row.tgt[:-1]), row.sqamp) if row.tgt else None, [text for text in texts if text])
+    """What to ask the judges about a row's hypotheses: about those that have an end."""
+    texts = [Text(tuple(answer.ids[:-1]), tokenizer.decode_sqamp(answer.ids, row.fermions)) for answer in answers if answer.finished]
+    return Question(row.amp, Text(tuple(row.tgt[:-1]), row.sqamp) if row.tgt else None, texts)
 
 
 def load_valid(data_dir, tokenizer, limits):
@@ -370,8 +373,8 @@ def load_valid(data_dir, tokenizer, limits):
     return load_split(data_dir, "valid", tokenizer, *limits)
 
 
-def report_best(out_dir, best):
-    chosen = f"exact match {best['valid_exact']:.2%} on the validation split" if "valid_exact" in best else f"mean reward {best['reward']:.4f}"
+def report_best(out_dir, best, by_reward):
+    chosen = f"mean reward {best['reward']:.4f}" if by_reward else f"exact match {best['valid_exact']:.2%} on the validation split"
     print(f"best: {chosen} at step {best['step']}, {out_dir}/best.pt; next: python evaluate.py --ckpt={out_dir}/best.pt")
 
 

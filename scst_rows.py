@@ -1,5 +1,6 @@
 """The rows that scst.py learns from: of a CSV file all or those at given indices, never one of the validation or test split."""
 import json
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from files import InputError, digest, read_rows
 from lookup import canonical_key
+from verify import read_amplitude
 
 
 class Row(NamedTuple):
@@ -39,6 +41,7 @@ def load_rows(path, tokenizer, limits, labelled, indices, held_out, skip):
                     raise InputError(f"stands at {held_out[key]} too, up to index names; no row to validate or test with may be trained on")
                 left_out += 1
                 continue
+            read_amplitude(row["amp"])  # what has tokens may still be no amplitude: every answer would be wrong
             src = tokenizer.encode_amp(row["amp"])[0]
             fermions = tokenizer.fermions(row["amp"])
             check_length(src, "src_max_len", limits[0])
@@ -63,6 +66,9 @@ def check_length(ids, name, longest):
 def held_out_keys(folders):
     """{amplitude up to index names: FILE:LINE} of the validation and test splits in these folders, as far as there are any."""
     keys = {}
+    for folder in folders:
+        if not Path(folder).is_dir():
+            print(f"warning: {folder}: no such folder, so its validation and test rows cannot be kept out", file=sys.stderr)
     for path in (Path(folder) / f"{split}.csv" for folder in folders for split in ("valid", "test")):
         if path.exists():
             for line, row in read_rows(path, ("amp",)):
@@ -94,7 +100,7 @@ def load_indices(path, rows_path):
         raise InputError(f"{path}: no indices; every answer was right")
     if indices.min() < 0 or len(set(indices.tolist())) < len(indices):
         raise InputError(f"{path}: wanted different row numbers, from 0")
-    report_path = path.with_name(path.name.removesuffix("inc_idx.npy").removesuffix(".") or "report").with_suffix(".json")
+    report_path = path.with_name(f"{path.name.removesuffix('inc_idx.npy').removesuffix('.') or 'report'}.json")
     try:
         report = json.loads(report_path.read_text(encoding="utf-8"))
         source, known = report["input"], report["input_sha256"]

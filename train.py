@@ -116,6 +116,8 @@ def train(settings, world):
     if (gather(world, torch.tensor(begin)) != begin).any():
         raise InputError(f"{out_dir}: the ranks see different checkpoints there; it must be one folder for all machines")
     if resumed:
+        if "rng" not in state:
+            raise InputError(f"{out_dir}: holds a run of scst.py; name another folder by --out_dir=")
         if state["version"] != checkpoint.VERSION:
             raise InputError(f"{out_dir}: checkpoint version {state['version']} cannot be resumed; --init_from= takes its weights")
         if progress(settings, state["step"], state["seconds"]) >= 1:

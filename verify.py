@@ -393,13 +393,27 @@ def verify(amp, sqamp, seed=0, points=POINTS):
         return Verdict("unreadable", str(error), math.nan, math.nan)
     if not np.all((scale > SMALLEST) & (scale < 1 / SMALLEST)):
         return Verdict("unreadable", "the amplitude is too large or too small for floating-point numbers", math.nan, math.nan)
-    difference = np.abs(found - expected)
-    agree = np.isfinite(difference) & (difference <= TOLERANCE * np.maximum(np.abs(expected), np.abs(found)) + ROUNDING * scale)
-    if agree.all():
+    agreed = agree(found, expected, scale)
+    if agreed.all():
         return Verdict("right", "", expected[0], found[0], crossed)
-    k = int(np.argmin(agree))
+    k = int(np.argmin(agreed))
     value = found[k] if abs(found[k].imag) > TOLERANCE * abs(found[k]) else found[k].real
     return Verdict("wrong", f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}", expected[k], found[k], crossed)
+
+
+def agree(found, expected, scale):
+    """Where two values are the same but for rounding, as a boolean array; scale: the largest number that they were computed from."""
+    difference = np.abs(found - expected)
+    return np.isfinite(difference) & (difference <= TOLERANCE * np.maximum(np.abs(expected), np.abs(found)) + ROUNDING * scale)
+
+
+def same(amp, sqamp, other, seed=0, points=POINTS):
+    """Whether two squares agree at the random points of an amplitude, whatever its own square is. Raises what cannot be read or computed."""
+    trees = parse(sqamp), parse(other)
+    names = frozenset().union(*(names_beside(amp, tree) for tree in trees))
+    with np.errstate(all="ignore"):
+        values, _, _, scale = _amplitude_at(amp, names, seed, points)
+        return bool(np.all(agree(*(evaluate(tree, values) for tree in trees), scale)))
 
 
 @functools.lru_cache(maxsize=KEPT)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import proof
 import rewards
 from files import InputError
 from parallel import start_workers
+from proof import equal
 from rewards import Judges, Question, Text, judge, parse_reward
 from tiny import qed_rows
 from tokenizer import sqamp_tokens
@@ -26,9 +28,10 @@ AMP, SQAMP = ROW["amp"], ROW["sqamp"]
 
 def text(sqamp):
     try:
-        return Text(tuple(sqamp_tokens(sqamp)), sqamp)
+        tokens = sqamp_tokens(sqamp)
     except InputError:
-        return Text(tuple(sqamp), sqamp)
+        tokens = sqamp
+    return Text(tuple(zlib.crc32(token.encode(errors="replace")) % 2**16 for token in tokens), sqamp)
 
 
 def rate(answer, truth=SQAMP, amp=AMP):
@@ -54,6 +57,13 @@ def test_a_square_that_is_spelled_otherwise_is_right_but_edited():
 def test_what_is_not_the_square_is_wrong_however_little_it_differs(change):
     found = rate(SQAMP + change)
     assert found["truth"] == found["physics"] == 0 and found["edit"] < 0
+
+
+@pytest.mark.parametrize("change", ["+ 2^25 - 295", "* (s_12^8)^4194267", "+ m_x*(5793*5793 - 4712)"])
+def test_what_is_the_square_modulo_a_prime_only_is_wrong(change):
+    wrong = f"({SQAMP}){change}"
+    assert equal(AMP, wrong, SQAMP)  # exact arithmetic alone does not see it
+    assert judge(ALL, AMP, text(SQAMP), text(wrong))["truth"] == 0
 
 
 def test_a_wrong_label_is_the_truth_but_no_physics():
@@ -95,14 +105,16 @@ def test_a_mix_that_is_none_is_one_clear_error(wrong):
         parse_reward(wrong)
 
 
-def test_answers_are_judged_once_in_workers_and_one_without_an_end_is_worst(monkeypatch):
+def test_answers_are_judged_once_in_workers_and_one_without_an_end_is_worst():
     with start_workers(2) as workers:
         judges = Judges(workers, ALL)
         questions = {row: Question(AMP, text(SQAMP), [text(SQAMP), text(SQAMP), text("s_12"), text(f"{row}")]) for row in range(5)}
-        judges.wait(judges.ask(questions))
+        asked = judges.ask(questions)
+        assert all(len(question.answers) == 3 for share, _ in asked for question in share.values())  # the same text twice is one
+        judges.wait(asked)
         for row in questions:
-            assert judges.rewards(row, text(SQAMP)) == {"edit": 0, "truth": 1, "physics": 1}
-            assert judges.rewards(row, text(f"{row}"))["physics"] == 0
+            assert judges.rewards(row, text(SQAMP).ids) == {"edit": 0, "truth": 1, "physics": 1}
+            assert judges.rewards(row, text(f"{row}").ids)["physics"] == 0
             assert judges.rewards(row, None) == {"edit": -1, "truth": 0, "physics": 0}
         assert judges.ask(questions) == []  # all known
         shares = [list(share) for share, _ in judges.ask({row: Question(AMP, None, [text("e^4")]) for row in questions})]
@@ -113,7 +125,7 @@ def test_the_points_of_an_amplitude_are_drawn_once_for_all_its_candidates(monkey
     calls = []
     proof._points_at.cache_clear()
     monkeypatch.setattr(proof, "random_point", lambda *args, draw=proof.random_point: calls.append(1) or draw(*args))
-    for answer in (SQAMP, SQAMP + " + s_13*s_24", "s_12", "e^4*s_14"):
+    for answer in (f"({SQAMP})*2/2", f"{SQAMP} + 0", "s_12", f"{SQAMP} + e^4*s_14 + (-1)*e^4*s_14"):
         judge(["truth"], AMP, text(SQAMP), text(answer))
     assert len(calls) == proof.POINTS
 

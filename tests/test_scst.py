@@ -18,11 +18,13 @@ import checkpoint
 import evaluate
 import policy
 import scst
+import train
+from configurator import load_settings
 from decode import decode, load
 from files import InputError
 from kill import torchrun
 from runs import read_log
-from tiny import make_run, write_csv
+from tiny import SMALL, make_run, write_csv
 
 SCST = Path(scst.__file__)
 FLAGS = ["--device=cpu", "--workers=1", "--scst_samples=4", "--rows_per_step=5", "--batch_rows=2", "--batch_tokens=400", "--scst_learning_rate=1e-3",
@@ -68,7 +70,7 @@ def assert_same_run(a, b):
         for one, other in zip(first["optimizers"], second["optimizers"], strict=True):
             for ours, theirs in zip(one["state"].values(), other["state"].values(), strict=True):
                 assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-        assert all(first[key] == second[key] for key in ("step", "skipped", "bad", "best", "lines", "rewards_since"))
+        assert all(first[key] == second[key] for key in ("step", "skipped", "bad", "best", "lines", "recent"))
     assert log_of(a) == log_of(b)
 
 
@@ -216,6 +218,40 @@ def test_no_row_of_the_validation_or_test_split_is_learned_from(learner, tmp_pat
     write_csv(tmp_path / "data/train.csv", [*rows, renamed])
     assert run(learner, tmp_path / "run", f"--data_dir={tmp_path}/data", "--max_steps=1") == 0  # of the split itself they are left out, and counted
     assert f"{len(rows) - 1} rows of {tmp_path}/data/train.csv (2 more are left out" in capsys.readouterr().err
+    # what the first model must not see, its successors must not: resumed, or started from a checkpoint of scst.py
+    for split in "valid", "test":
+        (tmp_path / "data" / f"{split}.csv").unlink()
+    write_csv(tmp_path / "data/train.csv", [*rows, renamed])
+    assert run(learner, tmp_path / "run", f"--data_dir={tmp_path}/data", "--max_steps=2", "--resume") == 0
+    assert run(learner, tmp_path / "next", f"--data_dir={tmp_path}/data", "--max_steps=1", f"--ckpt={tmp_path}/run/best.pt") == 0
+    assert capsys.readouterr().err.count(f"{len(rows)} rows of {tmp_path}/data/train.csv (1 more are left out") == 2
+
+
+def test_a_run_goes_on_with_what_it_began_with(learner, straight, tmp_path):
+    shutil.copytree(straight, tmp_path / "run")
+    with pytest.raises(InputError, match="began with --reward="):
+        run(learner, tmp_path / "run", "--resume", "--max_steps=13", "--reward=edit", "--kl_weight=0.1")
+    assert run(learner, tmp_path / "no", "--max_steps=1") == 0
+    with pytest.raises(InputError, match="began with .* --kl_weight=0.0"):
+        run(learner, tmp_path / "no", "--max_steps=2", "--resume", "--kl_weight=1")
+    with pytest.raises(InputError, match="holds a run of scst.py"):
+        train.main([f"--data_dir={learner}/data", f"--out_dir={tmp_path}/no", *SMALL, "--resume"])
+
+
+def test_the_settings_of_a_run_are_a_config_file_to_evaluate_it_with(learner, tmp_path):
+    rows = list(csv.DictReader(open(learner / "data/train.csv")))
+    assert run(learner, tmp_path / "run", f"--input={write_csv(tmp_path / 'some.csv', rows[:6])}", "--max_steps=1") == 0
+    settings = load_settings("", [], [str(tmp_path / "run/config.py")])
+    assert str(checkpoint.find(settings)) == f"{tmp_path}/run/best.pt" and settings.input == ""
+    assert scst.main([str(tmp_path / "run/config.py"), "--resume", "--max_steps=2"]) == 0
+    assert checkpoint.load(tmp_path / "run/last.pt")["settings"]["input"] == str(tmp_path / "some.csv")  # it went on with the same rows
+
+
+def test_what_is_no_amplitude_is_not_learned_from(learner, tmp_path):
+    rows = list(csv.DictReader(open(learner / "data/train.csv")))
+    path = write_csv(tmp_path / "odd.csv", [rows[0], rows[1] | {"amp": rows[1]["amp"].replace("(p_4)", "(p_3)")}])
+    with pytest.raises(InputError, match="odd.csv:3: amp: the legs carry the momenta"):
+        run(learner, tmp_path / "run", f"--input={path}")
 
 
 @pytest.fixture
@@ -225,7 +261,7 @@ def wrong_rows(learner, tmp_path):
     shutil.copy(tmp_path / "data/valid.csv", tmp_path / "data/test.csv")
     flags = [f"--data_dir={tmp_path}/data", f"--ckpt={learner}/run/best.pt", f"--input={tmp_path}/data/train.csv", "--device=cpu"]
     evaluate.main([*flags, f"--output={tmp_path}/train/report.json"])
-    evaluate.main([*flags, f"--output={tmp_path}/train/again.json"])
+    evaluate.main([*flags, f"--output={tmp_path}/train/again.v2.json"])
     return tmp_path
 
 
@@ -236,10 +272,10 @@ def test_the_rows_that_evaluate_found_wrong_are_those_that_are_learned_from(lear
     wrong = [number for number, row in enumerate(predictions) if row["prediction"] != row["sqamp"] or row["status"] == "unfinished"]
     assert indices.dtype == np.int64 and set(indices.tolist()) <= set(wrong) and 0 < len(indices) < len(predictions)
     assert len(indices) == round(len(predictions) * (1 - report["right_physics"]))
-    assert (folder / "again.inc_idx.npy").read_bytes() == (folder / "inc_idx.npy").read_bytes()
+    assert (folder / "again.v2.inc_idx.npy").read_bytes() == (folder / "inc_idx.npy").read_bytes()
     seen = []
     monkeypatch.setattr(scst, "draw_answers", lambda model, sources, *others: seen.extend(sources) or policy.draw_answers(model, sources, *others))
-    for name in "inc_idx.npy", "again.inc_idx.npy":
+    for name in "inc_idx.npy", "again.v2.inc_idx.npy":
         seen.clear()
         assert run(learner, wrong_rows / name, f"--data_dir={wrong_rows}/data", f"--indices={folder}/{name}", "--rows_per_step=100", "--max_steps=1") == 0
         tokenizer = load(learner / "run/best.pt", "cpu").tokenizer
@@ -292,7 +328,7 @@ def test_folders_that_hold_another_run_and_termwise_models_are_refused(learner, 
     with pytest.raises(InputError, match="holds a run of train.py"):
         run(learner, learner / "run", "--resume")
     state = checkpoint.load(learner / "run/best.pt")
-    state["settings"]["termwise"] = True
+    state["vocabulary"]["termwise"] = True
     checkpoint.save(tmp_path / "termwise.pt", state)
     with pytest.raises(InputError, match="termwise.pt: answers term by term"):
         run(learner, tmp_path / "run", f"--ckpt={tmp_path}/termwise.pt")
