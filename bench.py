@@ -24,7 +24,8 @@ from files import InputError, main_guard, write_rows
 from physics.theory import THEORIES
 from processes import list_processes
 from rows import make_rows, randomise_indices
-from tokenizer import Tokenizer, build_vocabulary, lex
+from tokenizer import Tokenizer, lex
+from vocabulary import build_vocabulary
 
 ROUNDS = 5
 # theory, legs, number of processes drawn, ms a row of MARTY for amplitude and square

@@ -31,7 +31,8 @@ from batches import Packed, collate, length_batches, load_split
 from configurator import load_settings
 from hardware import find_dtype, peak_flops, training_flops
 from model import Transformer, find_device
-from tokenizer import BOS, EOS, PAD, Tokenizer, build_vocabulary
+from tokenizer import BOS, EOS, PAD, Tokenizer
+from vocabulary import build_vocabulary
 
 SIZES = [*ARCHITECTURE, "dropout"]
 SETTINGS = ["data_dir", "seed", "device", "rename_particles", "attention", *SIZES, "batch_tokens"]

@@ -48,8 +48,9 @@ from hardware import find_dtype, peak_flops, peak_memory, training_flops
 from model import Transformer
 from optim import progress
 from plot import plot
-from tokenizer import Tokenizer, build_vocabulary, join_vocabulary
+from tokenizer import Tokenizer
 from validation import better, loss_sum, validate
+from vocabulary import build_vocabulary, join_vocabulary
 
 SETTINGS = [
     "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len", "rename_particles", "termwise",

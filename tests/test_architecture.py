@@ -15,7 +15,8 @@ from files import InputError
 from generate import beam_search, sample
 from hardware import training_flops
 from model import Transformer, sinusoidal_table
-from tokenizer import BOS, FORMAT, PAD, SPECIALS, join_vocabulary
+from tokenizer import BOS, FORMAT, PAD, SPECIALS
+from vocabulary import join_vocabulary
 
 SIZES = dict(src_vocab=12, tgt_vocab=12, src_max_len=16, tgt_max_len=16, d_model=16, heads=2, encoder_layers=2, decoder_layers=2, d_ff=24, dropout=0.0)
 KAN = dict(ffn="sinekan", kan_grid=3)

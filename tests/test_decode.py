@@ -22,7 +22,8 @@ from decode import COLUMNS, choose, decode, load, main, pad
 from files import InputError
 from generate import Hypothesis, greedy
 from model import ModelConfig, Transformer
-from tokenizer import BOS, EOS, Tokenizer, build_vocabulary
+from tokenizer import BOS, EOS, Tokenizer
+from vocabulary import build_vocabulary
 from verify import verify
 
 

@@ -31,7 +31,8 @@ from physics.amplitude import amplitudes, parse_process
 from physics.square import square_many
 from physics.theory import THEORIES
 from termwise import join, split
-from tokenizer import BOS, EOS, MORE, PAD, Tokenizer, build_vocabulary
+from tokenizer import BOS, EOS, MORE, PAD, Tokenizer
+from vocabulary import build_vocabulary
 from validation import validate
 
 OURS = "2*e^4*(2*m_e^2*m_t^2 + -m_t^2*s_12 + (-8)*s_14*s_23)*(m_e^2 + s_12 + 1/2*reg_prop)^(-2)"

@@ -20,8 +20,9 @@ from files import InputError
 from lookup import canonical_key, template, template_key
 from physics.expression import marked_off_shell
 from test_physics import off_shell_legs
-from tokenizer import (BOS, EOS, NAME, PAD, SPECIALS, SPELLING, Memo, Tokenizer, amp_text, amp_tokens, build_vocabulary, join_tokens,
+from tokenizer import (BOS, EOS, NAME, PAD, SPECIALS, SPELLING, Memo, Tokenizer, amp_text, amp_tokens, join_tokens,
                        lex, number_indices, spell, sqamp_tokens)
+from vocabulary import RARE, build_vocabulary
 
 # One row of each kind that the theories have, MARTY's own spelling
 MOLLER = (r"-1/2*i*e^2*gamma_{+%\sigma_165,%gam_145,%gam_146}*gamma_{%\sigma_165,%gam_147,%del_137}*e_{i_3,%gam_146}(p_1)_u"
@@ -236,7 +237,7 @@ def test_spelling_loses_nothing(text):
 
 
 def test_rare_tokens_are_spelled(tmp_path):
-    rows = [(MOLLER, "16*s_12")] * tokenizer.RARE + [(MOLLER, "17*s_12*17")] * (tokenizer.RARE - 1) + [(MOLLER, "-m_e^6")]
+    rows = [(MOLLER, "16*s_12")] * RARE + [(MOLLER, "17*s_12*17")] * (RARE - 1) + [(MOLLER, "-m_e^6")]
     tgt = build_vocabulary(write_csv(tmp_path / "train.csv", rows))["tgt"]
     assert tgt == SPECIALS + SPELLING + ["*", "16", "m_e", "s_12"]
 
