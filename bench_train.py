@@ -52,7 +52,7 @@ class Peer(torch.nn.Module):
         self.positions = torch.nn.Embedding(max(config.src_max_len, config.tgt_max_len), d)
         warnings.filterwarnings("ignore", message="enable_nested_tensor")  # which is for inference only
         self.transformer = torch.nn.Transformer(d, config.heads, config.encoder_layers, config.decoder_layers, config.d_ff, config.dropout,
-                                                activation="gelu", batch_first=True, norm_first=True)
+                                                activation="gelu", batch_first=True, norm_first=config.norm == "pre")
         self.head = torch.nn.Linear(d, config.tgt_vocab, bias=False)
 
     def forward(self, src, tgt):

@@ -1,10 +1,9 @@
 """
 The one encoder-decoder transformer: amplitude tokens in, tokens of the squared amplitude out.
 
-By default layers are pre-norm (Xiong et al. 2020, arXiv 2002.04745): they bear a high learning rate after a short warm-up. Positions
-are rotary (Su et al. 2021, arXiv 2104.09864): after 800 steps on the public QED set the validation loss was 0.05, with
-learned positions 0.13, for 3% more time a step; and no table bounds the length. The other choices, for ablations and for older
-architectures (config/flash.py, config/skanformer.py), are in architecture.py.
+By default layers are post-norm (Vaswani et al. 2017, arXiv 1706.03762) and positions rotary (Su et al. 2021, arXiv 2104.09864), which
+learned most in the same time of all six combinations, and no table bounds the length (README, "Architecture"). The other choices, for
+ablations and for older architectures (config/flash.py, config/skanformer.py), are in architecture.py.
 
 The layers know nothing of rows and masks: they take tokens (..., d), and what a query sees is the business of the `attend` that
 they are given. Training packs all rows of a batch end to end, (N, d), and computes nothing for padding; generate.py, which writes
