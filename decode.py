@@ -31,7 +31,6 @@ import contextlib
 import csv
 import fcntl
 import glob
-import hashlib
 import heapq
 import itertools
 import json
@@ -54,7 +53,7 @@ from assemble import beam_terms, greedy_terms, sample_terms
 from configurator import load_settings
 from distributed import join, leave, wait
 from fast import for_decoding
-from files import InputError, atomic_open, check_output, count_lines, main_guard, read_rows
+from files import InputError, atomic_open, check_output, count_lines, digest, main_guard, read_rows
 from generate import beam_search, greedy, sample
 from model import find_device
 from physics.square import square_many
@@ -325,13 +324,9 @@ def join_parts(parts, output, columns):
 
 def fingerprint_of(loaded, ckpt, path, settings):
     """What an answer depends on, as text: half a run is gone on with only where this is the same."""
-    digests = []
-    for name in (ckpt, path):
-        with open(name, "rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     names = (*SEARCH, "batch_rows", "max_rows", "dtype")
     weight = loaded.model.tgt_embedding.weight
-    return json.dumps([*digests, weight.device.type, str(weight.dtype), {name: getattr(settings, name) for name in names}])
+    return json.dumps([digest(ckpt), digest(path), weight.device.type, str(weight.dtype), {name: getattr(settings, name) for name in names}])
 
 
 def decode_file(loaded, ckpt, path, output, settings, options, world):

@@ -86,9 +86,12 @@ def read_rows(path, required=("amp", "sqamp")):
 
 
 def digest(path):
-    """SHA-256 of a file, as text."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file, as text. InputError if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror})") from None
 
 
 def count_lines(path):

@@ -33,7 +33,7 @@ import physics.amplitude
 import physics.form
 import physics.square
 from configurator import load_settings
-from files import InputError, atomic_open, main_guard, read_rows, write_json, write_rows
+from files import InputError, atomic_open, digest, main_guard, read_rows, write_json, write_rows
 from lookup import lookup_scores
 from parallel import parallel_map
 from parts import difference, open_folder, parse_shard, read_json, read_part, read_row, require_parts, write_part
@@ -256,7 +256,7 @@ def finish(folder, parts, count, facts, settings, started):
         "duplicates_removed": made - rows, "wrong": len(wrong), "left_out": left_out, "kinds": kinds,
         "lookup_accuracy": lookup_accuracy(parts, columns, splits, settings.workers),
         "wall_seconds": round(time.time() - started, 2), "workers": settings.workers or os.cpu_count(),
-        "sha256": {name: sha256_of(folder / f"{name}.csv") for name in splits},
+        "sha256": {name: digest(folder / f"{name}.csv") for name in splits},
         "versions": versions(),
     })
     clean_up(folder)
@@ -323,18 +323,10 @@ def check(settings):
         raise InputError(f"processes: '{settings.processes}' names no process of {settings.theory}")
 
 
-def sha256_of(path):
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: not readable ({error.strerror})") from None
-
-
 def facts_of(settings):
     """What the rows depend on, as a dictionary."""
     facts = {key: getattr(settings, key) for key in KEYS if key not in OF_ONE_RUN} | {"format": FORMAT}
-    return facts | {"input_sha256": [sha256_of(path) for path in input_files(settings.input)]}
+    return facts | {"input_sha256": [digest(path) for path in input_files(settings.input)]}
 
 
 def fingerprint(facts):
@@ -345,7 +337,7 @@ def code_version():
     """Hash of the code that makes the rows: parts that another version made are not gone on with."""
     here = Path(__file__).resolve().parent
     names = ("prepare", "processes", "parts", "rows", "lookup", "tokenizer", "verify", "files")
-    return fingerprint([sha256_of(path) for path in [*(here / f"{name}.py" for name in names), *sorted(here.glob("physics/*.py"))]] + [versions()])
+    return fingerprint([digest(path) for path in [*(here / f"{name}.py" for name in names), *sorted(here.glob("physics/*.py"))]] + [versions()])
 
 
 def versions():
@@ -369,8 +361,8 @@ def is_complete(folder, facts):
         raise InputError(f"{folder}/manifest.json is damaged; delete that folder")
     if manifest["fingerprint"] != fingerprint(facts):
         raise InputError(f"{folder} holds a data set made with {difference(facts, manifest['settings'])}; name another --data_dir or delete that folder")
-    for name, digest in manifest["sha256"].items():
-        if not (folder / f"{name}.csv").exists() or sha256_of(folder / f"{name}.csv") != digest:
+    for name, known in manifest["sha256"].items():
+        if not (folder / f"{name}.csv").exists() or digest(folder / f"{name}.csv") != known:
             raise InputError(f"{folder}/{name}.csv is not what this program wrote; delete that folder to make the data set again")
     print(f"{folder} is complete already")
     print(manifest["summary"])

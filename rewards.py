@@ -5,9 +5,9 @@ What an answer is worth: how near it is to the truth as text, whether it equals 
     truth     1 for the same function as the row's sqamp, however it is spelled, else 0
     physics   1 for the square of the amplitude, else 0; needs no sqamp
 
-Functions are compared as in `decode.py --verify`: in floating point (verify.py), then in exact arithmetic (proof.py). An answer without an end has the worst of each; `truth` and `physics` of what cannot be read are 0. A mix is written
-"0.5*edit + 0.5*physics". Rewards are computed in worker processes, where a row always goes to the same one: its values at the random
-points are still there when it comes again.
+Functions are compared as in `decode.py --verify`: in floating point (verify.py), then in exact arithmetic (proof.py). An answer without
+an end has the worst of each; `truth` and `physics` of what cannot be read are 0. A mix is written "0.5*edit + 0.5*physics". Rewards are
+computed in worker processes, where a row always goes to the same one: its values at the random points are still there when it comes again.
 """
 import array
 import contextlib

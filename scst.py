@@ -117,7 +117,7 @@ def train(settings, weights, judges, world):
             if settings.reward != state["settings"]["reward"] or settings.kl_weight and not state["start"]:
                 raise InputError(f"{out_dir}: began with --reward=\"{state['settings']['reward']}\" --kl_weight={state['settings']['kl_weight']}; "
                                  "a run with other ones is a new one, --scst_dir=FOLDER")
-        if not resumed:
+        else:
             if not Path(settings.ckpt).exists():
                 raise InputError(f"{settings.ckpt}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
             state = checkpoint.load(settings.ckpt)
