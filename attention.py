@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from files import InputError
+from runtime.files import InputError
 
 HOW = ("auto", "varlen", "sdpa", "reference")
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from files import InputError, atomic_open, read_rows
+from runtime.files import InputError, atomic_open, read_rows
 from tokenizer import EOS, PAD
 
 FORMAT = 2                  # of the cache's layout; the vocabulary, which is part of its key, names that of the tokens
@@ -160,3 +160,8 @@ def _pad(flat, start, rows):
     ids = np.full((len(rows), len(column)), PAD)
     ids[real] = flat[(start[rows][:, None] + column)[real]]
     return ids
+
+
+def pad(rows):
+    """Lists of ids -> (B, S) int64, filled up with PAD."""
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in rows], batch_first=True, padding_value=PAD)

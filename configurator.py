@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from files import InputError
+from runtime.files import InputError
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT = ROOT / "config" / "default.py"

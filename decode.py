@@ -48,18 +48,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-import checkpoint
-from assemble import beam_terms, greedy_terms, sample_terms
+from batches import pad
 from configurator import load_settings
-from distributed import join, leave, wait
-from fast import for_decoding
-from files import InputError, atomic_open, check_output, count_lines, digest, main_guard, read_rows
-from generate import beam_search, greedy, sample
-from model import find_device
+from generate import beam_search, for_decoding, greedy, sample
+from generate_terms import beam_terms, greedy_terms, sample_terms
+from model import load_model
+from physics.exact import prove
+from physics.numeric import verify
 from physics.square import square_many
-from proof import prove
-from tokenizer import PAD, Tokenizer
-from verify import verify
+from runtime import checkpoint
+from runtime.distributed import join, leave, wait
+from runtime.files import InputError, atomic_open, check_output, count_lines, digest, main_guard, read_rows
+from runtime.hardware import find_device
+from tokenizer import Tokenizer
 
 SEARCH = ["beam", "beam_size", "length_penalty", "samples", "temperature", "top_k", "top_p", "seed", "verify", "fallback", "agree"]
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "amp", *SEARCH, "n_best", "batch_rows", "max_rows", "device", "dtype"]
@@ -90,7 +91,7 @@ class Loaded(NamedTuple):
 
 def load(ckpt, device="auto", dtype="auto"):
     """The model of a checkpoint file, ready to decode. InputError if the file is missing or damaged."""
-    model, tokenizer, state = checkpoint.load_model(ckpt, find_device(str(device)))
+    model, tokenizer, state = load_model(ckpt, find_device(str(device)))
     return Loaded(for_decoding(model, dtype), tokenizer, state)
 
 
@@ -201,11 +202,6 @@ def compute(questions, answers):
             answers[k] = answers[k]._replace(reason=f"{answers[k].reason}; not computed: {doubt}".removeprefix("; "))
         else:
             answers[k] = Answer(result, *[math.nan] * 5, 0, "computed", "", answers[k].candidates)
-
-
-def pad(rows):
-    """Lists of ids -> (B, S) int64, filled up with PAD."""
-    return torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in rows], batch_first=True, padding_value=PAD)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -37,13 +37,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import checkpoint
 from configurator import load_settings
+from dataset.baseline import canonical_key, lookup_scores
 from decode import CERTAINTY, COLUMNS, SEARCH, data_folder, decode, load, prediction_row, read_input, search_options
-from files import InputError, atomic_open, check_output, digest, main_guard, write_json, write_rows
-from lookup import canonical_key, lookup_scores
+from physics.numeric import verify
+from physics.processes import process_kind
+from runtime import checkpoint
+from runtime.files import InputError, atomic_open, check_output, digest, main_guard, write_json, write_rows
 from tokenizer import sqamp_tokens
-from verify import verify
 
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *SEARCH, "batch_rows", "max_rows", "device", "dtype"]
 SHARES = (0.5, 0.8, 0.9, 0.95)
@@ -84,15 +85,6 @@ def length_of(row):
     """Bin of the truth's length in tokens: "32-63"."""
     low = 1 << len(sqamp_tokens(row["sqamp"])).bit_length() - 1
     return f"{low}-{2 * low - 1}"
-
-
-def process_of(row):
-    """Kind of process: "f f~ -> A A" is a fermion and an antifermion that go to two photons."""
-    sides = {True: [], False: []}
-    for name, _, spinor, star in set(re.findall(r"(\w+?)(?:_\{[^{}]*\})?\((p_\d+)\)(?:_([uv]))?(\^\(\*\))?", row["amp"])):
-        incoming = bool(star) == (spinor == "v")                        # u, vbar and bosons without a star come in
-        sides[incoming].append({"u": "f", "v": "f~", "": name}[spinor])
-    return " -> ".join(" ".join(sorted(sides[incoming], key=lambda name: (name[0] != "f", name))) for incoming in (True, False))
 
 
 def token_accuracy(row):
@@ -157,7 +149,7 @@ def report_of(rows, train, others):
         "mean_logprob": {name: statistics.fmean(logprobs[right]) if logprobs[right] else None for name, right in (("right", True), ("wrong", False))},
         "certainty": certainty(rows),
         "by_length": accuracies_by(length_of, rows),
-        "by_process": accuracies_by(process_of, rows),
+        "by_process": accuracies_by(lambda row: process_kind(row["amp"]), rows),
     }
 
 
@@ -235,7 +227,7 @@ def examples(rows, width):
             truth, answer = row["sqamp"], row["prediction"]
             same = next((k for k, (a, b) in enumerate(zip(truth, answer)) if a != b), min(len(truth), len(answer)))
             middle = same if truth != answer else 0
-            lines += ["", f"{verdict}: {process_of(row)}", *(f"  {name:6} {shorten(text, width - 9, at)}" for name, text, at in (
+            lines += ["", f"{verdict}: {process_kind(row['amp'])}", *(f"  {name:6} {shorten(text, width - 9, at)}" for name, text, at in (
                 ("amp", row["amp"], 0), ("truth", truth, middle), ("answer", answer, middle)))]
     return "\n".join(lines)
 

@@ -33,14 +33,14 @@ import physics.amplitude
 import physics.form
 import physics.square
 from configurator import load_settings
-from files import InputError, atomic_open, digest, main_guard, read_rows, write_json, write_rows
-from lookup import lookup_scores
-from parallel import parallel_map
-from parts import difference, open_folder, parse_shard, read_json, read_part, read_row, require_parts, write_part
+from dataset.baseline import lookup_scores
+from dataset.rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows
+from dataset.shards import difference, open_folder, parse_shard, read_json, read_part, read_row, require_parts, write_part
 from physics.amplitude import process_text
+from physics.processes import check_cost, choose_processes, count_diagrams, list_processes
 from physics.theory import THEORIES
-from processes import check_cost, choose_processes, count_diagrams, list_processes
-from rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows
+from runtime.files import InputError, atomic_open, digest, main_guard, read_rows, write_json, write_rows
+from runtime.workers import parallel_map
 
 KEYS = ["theory", "processes", "sample", "squares", "basis", "style", "off_shell", "longest_amp", "longest_sqamp", "split",
         "valid_fraction", "test_fraction", "randomise_indices", "input", "draw", "shard", "merge", "max_diagrams", "data_dir", "seed", "workers"]
@@ -336,8 +336,9 @@ def fingerprint(facts):
 def code_version():
     """Hash of the code that makes the rows: parts that another version made are not gone on with."""
     here = Path(__file__).resolve().parent
-    names = ("prepare", "processes", "parts", "rows", "lookup", "tokenizer", "verify", "files")
-    return fingerprint([digest(path) for path in [*(here / f"{name}.py" for name in names), *sorted(here.glob("physics/*.py"))]] + [versions()])
+    paths = [here / name for name in ("prepare.py", "tokenizer.py", "runtime/files.py")]
+    paths += sorted(here.glob("dataset/*.py")) + sorted(here.glob("physics/*.py"))
+    return fingerprint([digest(path) for path in paths] + [versions()])
 
 
 def versions():

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
-from files import InputError
-from proof import equal, prove
-from verify import same, verify
+from physics.exact import equal, prove
+from physics.numeric import same, verify
+from runtime.files import InputError
 
 WORST = {"edit": -1.0, "truth": 0.0, "physics": 0.0}
 NEED_TRUTH = {"edit", "truth"}

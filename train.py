@@ -33,24 +33,19 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-import checkpoint
-import optim
-import runs
-from architecture import ARCHITECTURE, ModelConfig
 from batches import collate, length_batches, lengths, load_split, validation_batches
 from configurator import check_least, load_settings
-from distributed import catch_signals, first_alone, gather, join, leave, quiet
-from files import InputError, main_guard
-from hardware import find_dtype, peak_flops, peak_memory, training_flops
-from model import Transformer
-from optim import progress
-from plot import plot
-from tokenizer import Tokenizer
-from validation import better, loss_sum, validate
-from vocabulary import build_vocabulary, join_vocabulary
+from generate import greedy
+from model import ARCHITECTURE, ModelConfig, Transformer
+from runtime import checkpoint, runs
+from runtime.distributed import catch_signals, first_alone, gather, join, leave, quiet
+from runtime.files import InputError, main_guard
+from runtime.hardware import find_dtype, peak_flops, peak_memory, training_flops
+from tokenizer import PAD, Tokenizer, build_vocabulary, join_vocabulary
 
 SETTINGS = [
     "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len", "rename_particles", "termwise",
@@ -78,15 +73,15 @@ def main(argv=None):
         return runs.list_runs("out" if settings.out_dir == "out/default" else settings.out_dir)
     if settings.plot:
         output = settings.output or f"{settings.plot.split()[0]}/plot.png"
-        plot(settings.plot.split(), output)
+        runs.plot(settings.plot.split(), output)
         print(output)
         return 0
     check_least(settings, LEAST)
     for name in ("label_smoothing", "ema"):
         if getattr(settings, name) >= 1:
             raise InputError(f"{name}: got {getattr(settings, name)}, wanted less than 1")
-    if settings.schedule not in optim.SCHEDULES:
-        raise InputError(f"schedule: got {settings.schedule!r}, wanted {', '.join(optim.SCHEDULES)}")
+    if settings.schedule not in SCHEDULES:
+        raise InputError(f"schedule: got {settings.schedule!r}, wanted {', '.join(SCHEDULES)}")
     with join(settings.device) as world, runs.held(settings.out_dir) if rank == 0 else contextlib.nullcontext():
         code = train(settings, world)
     leave(world, code)
@@ -153,7 +148,7 @@ def train(settings, world):
     model = Transformer(config, settings.attention, settings.checkpoint_layers).to(device)
     if state:
         model.load_state_dict(state["model"] if resumed else checkpoint.weights(state))
-    optimizers = optim.make_optimizers(model, settings)
+    optimizers = make_optimizers(model, settings)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     net = model
     if world.size > 1:
@@ -175,7 +170,7 @@ def train(settings, world):
     def restore(state):
         nonlocal step, epoch, batch, skipped, bad, rollbacks, best, earlier, wandb_id
         model.load_state_dict(state["model"])
-        optim.load_moments(optimizers, state["optimizers"])
+        load_moments(optimizers, state["optimizers"])
         if average is not None:
             for name, weight in (state["ema"] or state["model"]).items():
                 average[name].copy_(weight)
@@ -253,7 +248,7 @@ def train(settings, world):
             batch += 1
         src_lengths, tgt_lengths = lengths(train_rows, np.concatenate(micro_batches))  # (rows,) each
         targets = int(tgt_lengths.sum())
-        rate = 0.5 ** rollbacks * optim.learning_rate(settings, step, progress(settings, step, seconds))
+        rate = 0.5 ** rollbacks * learning_rate(settings, step, progress(settings, step, seconds))
         for optimizer in optimizers:
             optimizer.zero_grad()
             for group in optimizer.param_groups:
@@ -281,7 +276,7 @@ def train(settings, world):
             for optimizer in optimizers:
                 scaler.step(optimizer)
             if average is not None:
-                optim.update_average(average, model, settings.ema, step)
+                update_average(average, model, settings.ema, step)
             recent.append(loss)
             losses.append(loss)
             bad = 0
@@ -335,7 +330,7 @@ def train(settings, world):
 
         if step % settings.eval_every == 0 or done:
             before = time.monotonic()
-            with optim.weights_of(model, average), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            with weights_of(model, average), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 figures, samples = validate(model, valid_rows, valid_batches, world)
             clock += time.monotonic() - before  # tokens/s is that of training alone
             if chief:
@@ -360,6 +355,140 @@ def train(settings, world):
         print(f"stopped by {signal.Signals(stopped_by).name} at step {step}, nothing is lost; "
               f"go on with: python train.py {out_dir}/config.py --resume", file=sys.stderr)
     return 0 if done else 128 + stopped_by
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Loss and validation
+
+SAMPLES = 2  # validation rows whose answers are logged
+
+
+def loss_sum(logits, target, smoothing=0.0):
+    """Cross-entropy summed over the target tokens. logits: (B, T, V); target: (B, T), padded with PAD, which counts nothing."""
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum", label_smoothing=smoothing)
+
+
+@torch.inference_mode()
+def validate(model, packed, batches, world):
+    """
+    {"valid_loss": teacher-forced loss per target token, "valid_exact": share of the rows that greedy decoding gets right}, and
+    some answers as [{"sqamp": ids, "prediction": ids}]. The ranks share the batches; the figures do not depend on how many they are.
+    Termwise an answer is one term, and a row is right if all its terms are. batches: of all samples of the rows to look at.
+    """
+    model.eval()
+    table, answered = torch.zeros(len(batches), 2, dtype=torch.double), []
+    wrong = torch.zeros(len(packed.src_start) - 1)  # samples of each row
+    for number in range(world.rank, len(batches), world.size):
+        batch = batches[number]
+        src, tgt = (side.to(world.device) for side in collate(packed, batch))
+        loss = loss_sum(model(src, tgt[:, :-1]), tgt[:, 1:]).item()
+        # what is longer than the longest target is wrong anyway
+        answers = [answer.ids for answer in greedy(model, src, max_len=tgt.shape[1] - 1, first=tgt[:, 0])]
+        truths = [packed.tgt[packed.tgt_start[sample]:packed.tgt_start[sample + 1]].tolist() for sample in batch]
+        table[number] = torch.tensor([loss, sum(map(len, truths))], dtype=torch.double)
+        for row, truth, answer in zip(packed.row[batch], truths, answers):
+            wrong[row] += truth != answer
+        answered += [{"sqamp": truth, "prediction": answer} for truth, answer in zip(truths, answers)][:SAMPLES - len(answered)]
+    model.train()
+    table = gather(world, table).sum(0)  # a line is one rank's and zero on the others: no rounding
+    loss, tokens = (math.fsum(column) for column in table.T.tolist())
+    rows = np.unique(packed.row[np.concatenate(batches)])
+    exact = (gather(world, wrong).sum(0)[rows] == 0).double().mean().item()
+    return {"valid_loss": loss / tokens, "valid_exact": exact}, answered
+
+
+def better(figures, best):
+    """More exact matches; among equals the lower loss."""
+    return (figures["valid_exact"], -figures["valid_loss"]) > (best["valid_exact"], -best["valid_loss"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Optimiser, learning rate, moving average
+
+SCHEDULES = "cosine", "linear", "constant", "one-cycle"
+
+
+def make_optimizers(model, settings):
+    """
+    A list of optimisers that share one learning rate; weight decay is for matrices only, not for biases and norms.
+
+    "adamw": Loshchilov & Hutter, arXiv 1711.05101. "muon": Jordan et al. 2024 (kellerjordan.github.io/posts/muon) for the
+    matrices inside the layers, each step orthogonalised by five Newton-Schulz iterations and scaled to the size of AdamW's
+    (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that learning_rate means the same; embeddings, head and vectors stay with AdamW.
+    """
+    if settings.optimizer not in ("adamw", "muon"):
+        raise InputError(f"optimizer: got {settings.optimizer!r}, wanted adamw or muon")
+    matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
+    vectors = [weight for weight in model.parameters() if weight.dim() < 2]
+    optimizers = []
+    if settings.optimizer == "muon":
+        inside = [weight for part in (model.encoder, model.decoder) for weight in part.parameters() if weight.dim() == 2]
+        optimizers.append(torch.optim.Muon(inside, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"))
+        orthogonalised = set(map(id, inside))
+        matrices = [weight for weight in matrices if id(weight) not in orthogonalised]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    try:
+        optimizers.append(torch.optim.AdamW(groups, betas=(settings.beta1, settings.beta2), fused=True))
+    except ValueError as error:
+        raise InputError(f"beta1, beta2: {error}") from None
+    return optimizers
+
+
+def load_moments(optimizers, states):
+    """The moments are those of the checkpoint, the hyper-parameters today's settings."""
+    if len(states) != len(optimizers):
+        raise InputError("optimizer: the checkpoint to go on from was made by the other one; these must agree")
+    for optimizer, state in zip(optimizers, states):
+        optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def progress(settings, step, seconds):
+    """How much of the run is done, 0..1: by steps, or by the clock if that is further on."""
+    by_clock = seconds / (60 * settings.max_minutes) if settings.max_minutes else 0.0
+    return max(step / settings.max_steps, by_clock)
+
+
+def learning_rate(settings, step, progress):
+    """
+    Rate of a step. progress: how much of the run is done, 0..1, by steps or by the clock.
+
+    Linear warm-up, times: half a cosine down to 0 (Loshchilov & Hutter, arXiv 1608.03983); a line down to 0; or 1. "one-cycle" (Smith
+    & Topin, arXiv 1708.07120; Smith, arXiv 1803.09820) is its own warm-up: a line from a tenth up to the peak at 45%, down again
+    until 90%, and from there to 0.
+    """
+    p = min(1.0, progress)
+    if settings.schedule == "one-cycle":
+        if p > 0.9:
+            return settings.learning_rate * (1 - p)  # from 0.1 to 0
+        return settings.learning_rate * (1 - 0.9 * abs(p - 0.45) / 0.45)
+    decay = {"cosine": 0.5 * (1 + math.cos(math.pi * p)), "linear": 1 - p, "constant": 1.0}[settings.schedule]
+    return settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup_steps)) * decay
+
+
+def update_average(average, model, decay, updates):
+    """
+    Exponential moving average of the weights, in place: average = d average + (1 - d) weights.
+
+    average: tensors by name, as in model.state_dict(). d grows to `decay` over the first updates, (1 + n) / (10 + n), so that the
+    random weights are forgotten.
+    """
+    d = min(decay, (1 + updates) / (10 + updates))
+    weights = model.state_dict()
+    torch._foreach_lerp_([average[name] for name in weights], list(weights.values()), 1 - d)
+
+
+@contextlib.contextmanager
+def weights_of(model, average):
+    """Within the block the model has the averaged weights; None: its own."""
+    if average is None:
+        yield
+        return
+    own = {name: weight.clone() for name, weight in model.state_dict().items()}
+    model.load_state_dict(average)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from evaluate import process_of
-from files import InputError, main_guard, read_rows, write_rows
+from physics.processes import process_kind
+from runtime.files import InputError, main_guard, read_rows, write_rows
 
 COLUMNS = ["process", "diagram", "amp", "sqamp"]
 HELD_OUT = "f~ f~ -> f~ f~"
@@ -24,12 +24,12 @@ def main():
         raise InputError("python docs/crossing.py data/quickstart data/crossing: expected the folder of the data set and the one to write into")
     source, folder = map(Path, sys.argv[1:])
     rows = [row for split in ("train", "valid", "test") for _, row in read_rows(source / f"{split}.csv")]
-    held_out = [row for row in rows if process_of(row) == HELD_OUT]
+    held_out = [row for row in rows if process_kind(row["amp"]) == HELD_OUT]
     processes = sorted({row["process"] for row in held_out})
     random.Random(0).shuffle(processes)
     half = set(processes[:len(processes) // 2])
     adapted = [row for row in held_out if row["process"] in half]
-    for name, columns, part in (("base", COLUMNS, [row for row in rows if process_of(row) != HELD_OUT]), ("adapt", ["amp"], adapted),
+    for name, columns, part in (("base", COLUMNS, [row for row in rows if process_kind(row["amp"]) != HELD_OUT]), ("adapt", ["amp"], adapted),
                                 ("adapted", COLUMNS, adapted), ("unseen", COLUMNS, [row for row in held_out if row["process"] not in half])):
         print(f"{folder}/{name}.csv: {write_rows(folder / f'{name}.csv', columns, part)} rows")
 

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import feyngraph
 
-from files import InputError
 from physics.polynomial import denominator_text, factor_text, monomial, rank, scaled
 from physics.theory import ROOT_2, THEORIES, Particle, Rule
 from physics.vertices import STRUCTURES, End
+from runtime.files import InputError
+
 
 @functools.lru_cache
 def _one_thread():

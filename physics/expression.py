@@ -14,7 +14,7 @@ Nothing is evaluated while reading, and no function here recurses: nesting is li
 import re
 from typing import NamedTuple
 
-from files import InputError
+from runtime.files import InputError
 
 
 class Number(NamedTuple):

@@ -6,7 +6,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from files import InputError
+from runtime.files import InputError
 
 PROLOGUE = """#-
 Off statistics;

@@ -8,7 +8,7 @@ import math
 import re
 from fractions import Fraction
 
-from files import InputError
+from runtime.files import InputError
 
 LARGEST = 100_000            # terms of a product, far above what an amplitude needs
 _INVARIANT = re.compile(r"s_\d+")

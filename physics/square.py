@@ -13,12 +13,11 @@ import itertools
 import math
 from fractions import Fraction
 
-from files import InputError
 from physics import colour, form
-from physics.expression import (Field, Function, Negative, Number, Power, Product, Sum, Symbol, expand, fold, legs_of, names_in,
-                                parse, to_text)
+from physics.expression import Field, Function, Negative, Number, Power, Product, Sum, Symbol, expand, fold, legs_of, names_in, parse, to_text
 from physics.polynomial import add, denominator_text, divided, factored_text, monomial, multiply, sum_text
 from physics.theory import ROOT_2, mass_symbol
+from runtime.files import InputError
 
 DECLARATIONS = """AutoDeclare Symbols x,s;
 AutoDeclare Vectors p;

@@ -21,8 +21,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import checkpoint
 from tiny import SMALL, assert_same_run, make_data
+
+from runtime import checkpoint
 
 LONGEST = 120  # seconds that one start may take
 

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-import verify as judge
+from physics import numeric as judge
 from physics.expression import expand, legs_of, names_in, parse
 
 

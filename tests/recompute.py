@@ -9,10 +9,11 @@ import json
 import sys
 
 from exact import equal
-from files import InputError, main_guard, read_rows
+
 from physics.expression import expand, legs_of, parse
+from physics.numeric import mass_of
 from physics.square import square_many
-from verify import mass_of
+from runtime.files import InputError, main_guard, read_rows
 
 
 def main():

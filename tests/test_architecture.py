@@ -6,17 +6,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import checkpoint
-import optim
-from architecture import ARCHITECTURE, ModelConfig
+import train as optim
 from configurator import load_settings
-from fast import for_decoding
-from files import InputError
-from generate import beam_search, sample
-from hardware import training_flops
-from model import Transformer, sinusoidal_table
-from tokenizer import BOS, FORMAT, PAD, SPECIALS
-from vocabulary import join_vocabulary
+from generate import beam_search, for_decoding, sample
+from model import ARCHITECTURE, ModelConfig, Transformer, load_model, sinusoidal_table
+from runtime import checkpoint
+from runtime.files import InputError
+from runtime.hardware import training_flops
+from tokenizer import BOS, FORMAT, PAD, SPECIALS, join_vocabulary
 
 SIZES = dict(src_vocab=12, tgt_vocab=12, src_max_len=16, tgt_max_len=16, d_model=16, heads=2, encoder_layers=2, decoder_layers=2, d_ff=24, dropout=0.0)
 KAN = dict(ffn="sinekan", kan_grid=3)
@@ -107,7 +104,7 @@ def test_a_checkpoint_brings_the_architecture_back(choice, tmp_path):
     model = model_of(choice).float()
     vocabulary = {"format": FORMAT, "rename_particles": False, "src": SPECIALS + [str(n) for n in range(9)], "tgt": SPECIALS + [str(n) for n in range(9)]}
     checkpoint.save(tmp_path / "best.pt", {"model": model.state_dict(), "model_config": asdict(model.config), "vocabulary": vocabulary})
-    loaded = checkpoint.load_model(tmp_path / "best.pt", torch.device("cpu"))[0]
+    loaded = load_model(tmp_path / "best.pt", torch.device("cpu"))[0]
     assert loaded.config == model.config and torch.equal(loaded(*batch()), model(*batch()))
     assert len(list(loaded.parameters())) == len(list(model.parameters()))  # what was one matrix is one again
 

@@ -4,12 +4,13 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import attention
 from attention import HOW, attend, attend_packed, find_rows
-from files import InputError
 from model import ModelConfig, Transformer
+from runtime.files import InputError
 from tokenizer import BOS, EOS, PAD
 
 SIZES = dict(src_vocab=20, tgt_vocab=15, src_max_len=64, tgt_max_len=64, d_model=32, heads=4, encoder_layers=2,

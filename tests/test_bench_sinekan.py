@@ -1,7 +1,7 @@
 """The benchmark of SineKAN runs through, its models are of one size, and its memory is what the layer promises."""
 import re
 
-import bench_sinekan
+from bench import sinekan as bench_sinekan
 
 
 def test_both_tables_come_out(monkeypatch, capsys):

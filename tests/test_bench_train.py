@@ -4,8 +4,8 @@ import re
 import numpy as np
 import pytest
 
-import bench_train
 from batches import Packed
+from bench import train as bench_train
 
 
 def test_both_tables_come_out(monkeypatch, capsys, tmp_path):

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import checkpoint
-from files import InputError
-from model import ModelConfig, Transformer
+from model import ModelConfig, Transformer, load_model
+from runtime import checkpoint
+from runtime.files import InputError
 from tokenizer import FORMAT, SPECIALS
 
 SIZES = dict(src_vocab=5, tgt_vocab=4, src_max_len=8, tgt_max_len=8, d_model=8, heads=2, encoder_layers=1, decoder_layers=1,
@@ -173,7 +173,7 @@ def test_the_checkpoint_to_decode_with_is_found(tmp_path, monkeypatch):
 
 def test_the_model_comes_from_the_checkpoint_alone(tmp_path):
     checkpoint.save(tmp_path / "best.pt", state(3))
-    model, tokenizer, loaded = checkpoint.load_model(tmp_path / "best.pt", torch.device("cpu"))
+    model, tokenizer, loaded = load_model(tmp_path / "best.pt", torch.device("cpu"))
     assert not model.training
     assert asdict(model.config) == asdict(ModelConfig(**SIZES))
     assert same({"model": model.state_dict(), "step": loaded["step"]}, state(3))
@@ -185,5 +185,5 @@ def test_the_model_comes_from_the_checkpoint_alone(tmp_path):
 def test_a_checkpoint_that_does_not_fit_is_one_clear_line(tmp_path, change):
     checkpoint.save(tmp_path / "best.pt", state() | change)
     with pytest.raises(InputError, match="best.pt: ") as error:
-        checkpoint.load_model(tmp_path / "best.pt", torch.device("cpu"))
+        load_model(tmp_path / "best.pt", torch.device("cpu"))
     assert "\n" not in str(error.value)

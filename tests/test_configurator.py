@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings as hypothesis_settings, strategies as st
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 import configurator
 from configurator import load_settings, settings_text
-from files import InputError
+from runtime.files import InputError
 
 ROOT = Path(configurator.__file__).resolve().parent
 KEYS = ["out_dir", "d_model", "learning_rate", "resume", "theory"]
@@ -162,7 +164,7 @@ def test_any_value_survives_being_written_and_read(tmp_path_factory, text, real,
 
 
 def run(*argv, cwd):
-    script = "'''How to run it'''\nfrom configurator import load_settings\nfrom files import main_guard\n" \
+    script = "'''How to run it'''\nfrom configurator import load_settings\nfrom runtime.files import main_guard\n" \
              "main_guard(lambda: load_settings(__doc__, ['d_model', 'resume']) and None)\n"
     return subprocess.run([sys.executable, "-c", script, *argv], cwd=cwd, capture_output=True, text=True, timeout=60,
                           env=os.environ | {"PYTHONPATH": str(ROOT)})

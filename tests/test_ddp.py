@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kill import kill_test, torchrun
+from tiny import SMALL, assert_same_run, log_of
 
-import checkpoint
 import train
 from batches import collate, length_batches, load_split
-from kill import kill_test, torchrun
 from model import ModelConfig, Transformer
-from tiny import SMALL, assert_same_run, log_of
+from runtime import checkpoint
 from tokenizer import PAD, Tokenizer
 
 TRAIN = Path(train.__file__)
@@ -76,7 +76,7 @@ def test_a_step_that_is_bad_on_one_rank_is_skipped_on_all(data, tmp_path):
 import os, sys
 sys.path.insert(0, {str(TRAIN.parent)!r})
 import train
-from files import main_guard
+from runtime.files import main_guard
 calls, loss_sum = 0, train.loss_sum
 def broken(logits, target, smoothing=0.0):
     global calls

@@ -16,15 +16,15 @@ import pytest
 import torch
 from tiny import make_run, write_csv
 
-import checkpoint
 import decode as script
-from decode import COLUMNS, choose, decode, load, main, pad
-from files import InputError
+from batches import pad
+from decode import COLUMNS, choose, decode, load, main
 from generate import Hypothesis, greedy
-from model import ModelConfig, Transformer
-from tokenizer import BOS, EOS, Tokenizer
-from vocabulary import build_vocabulary
-from verify import verify
+from model import ModelConfig, Transformer, load_model
+from physics.numeric import verify
+from runtime import checkpoint
+from runtime.files import InputError
+from tokenizer import BOS, EOS, Tokenizer, build_vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def test_samples_depend_on_seed_and_amplitude_only(run, loaded):
 
 @pytest.mark.parametrize("dtype, noise", [("fp32", 1e-3), ("bf16", 0.3), ("int8", 0.3)])
 def test_a_learned_row_survives_rounding(run, dtype, noise):
-    plain = checkpoint.load_model(run[0] / "run" / "best.pt", torch.device("cpu"))
+    plain = load_model(run[0] / "run" / "best.pt", torch.device("cpu"))
     rounded = load(run[0] / "run" / "best.pt", "cpu", dtype)
     for row, one, other in zip(run[1], decode(script.Loaded(*plain), [row["amp"] for row in run[1]]), decode(rounded, [row["amp"] for row in run[1]])):
         assert one.prediction == other.prediction == row["sqamp"]

@@ -2,15 +2,15 @@
 that gauge invariance demands, none of which shares anything with the rules themselves."""
 import math
 
+import points
 import pytest
 
-import points
-import verify as judge
+from physics import numeric as judge
 from physics.amplitude import amplitudes, parse_process
 from physics.expression import parse
+from physics.numeric import evaluate, verify
 from physics.square import square, square_many
 from physics.theory import THEORIES
-from verify import evaluate, verify
 
 EW = THEORIES["ew"]
 PROCESSES = ["mu -> e nu_e~ nu_mu", "Z -> e e~", "W -> u d~", "h -> b b~", "h -> W W~", "t -> b W", "e e~ -> mu mu~", "e nu_mu -> e nu_mu", "e e~ -> Z h",

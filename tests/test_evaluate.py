@@ -8,8 +8,9 @@ from tiny import make_run, qed_rows, write_csv
 
 import evaluate as script
 from decode import CERTAINTY
-from evaluate import ceiling, certainty, examples, main, process_of, readable_tokens, report_of, shorten, token_accuracy, verdict_of
-from files import InputError
+from evaluate import ceiling, certainty, examples, main, readable_tokens, report_of, shorten, token_accuracy, verdict_of
+from physics.processes import process_kind
+from runtime.files import InputError
 from tokenizer import sqamp_tokens
 
 
@@ -138,8 +139,8 @@ def test_lengths_come_in_natural_order(truth):
     ("mu_{j,%b}(p_1)_u*e_{k,%c}(p_3)_u^(*)*nu_{j,%b}(p_2)_u^(*)*x_{k,%c}(p_4)_v", "f -> f f f~"),
     ("u_{i,%C,%a}(p_1)_v^(*)*G_{i,%g,+%m}(p_2)*h(p_3)^(*)*u_{i,%C,%a}(p_4)_v", "f~ G -> f~ h"),
 ])
-def test_process_of(legs, process):
-    assert process_of({"amp": f"i*e*({legs} + 2*{legs})"}) == process
+def test_process_kind(legs, process):
+    assert process_kind(f"i*e*({legs} + 2*{legs})") == process
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -148,7 +149,7 @@ def test_process_of(legs, process):
 def test_examples_show_both_texts_and_the_kind(predictions):
     shown = examples(predictions, 200)
     for row in predictions:
-        assert f"{row['verdict']}: {process_of(row)}" in shown and f"truth  {row['sqamp']}" in shown
+        assert f"{row['verdict']}: {process_kind(row['amp'])}" in shown and f"truth  {row['sqamp']}" in shown
     assert all(len(line) <= 80 for line in examples(predictions, 80).splitlines())
 
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from files import InputError, read_rows
-from physics.expression import (Field, Function, Negative, Number, Power, Product, Sum, Symbol, Tensor, expand, legs_of, parse, respelled, to_text)
+from physics.expression import Field, Function, Negative, Number, Power, Product, Sum, Symbol, Tensor, expand, legs_of, parse, respelled, to_text
+from physics.numeric import verify
+from runtime.files import InputError, read_rows
 from tokenizer import amp_text, amp_tokens
-from verify import verify
 
 NAMES = st.sampled_from(["i", "e", "g", "m_e", "m_mu", "s_12", "s_34", "reg_prop", "theta_W"])
 INDICES = st.sampled_from([r"%\mu_1", r"+%\sigma_165", "%gam_2", "%a_17", "%C_55"])

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from files import InputError, atomic_open, read_rows, write_rows
+from runtime.files import InputError, atomic_open, read_rows, write_rows
 
 
 def test_rows_come_with_the_line_they_start_on(tmp_path):

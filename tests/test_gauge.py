@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 import physics.amplitude as generator
-import verify as judge
+from physics import numeric as judge
 from physics.amplitude import amplitudes, external_legs, parse_process
 from physics.expression import expand, legs_of, names_in, parse
+from physics.numeric import evaluate, verify
 from physics.square import square
 from physics.theory import THEORIES
-from verify import evaluate, verify
 
 
 def texts(theory, process):

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from generate import Cache, beam_search, draw, greedy, sample, step
 from model import ModelConfig, Transformer

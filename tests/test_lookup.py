@@ -2,12 +2,12 @@ from fractions import Fraction
 
 import pytest
 
-from lookup import _split_number, kinematics_key, look_up, lookup_scores, lookup_table, template_key
+from dataset.baseline import _split_number, kinematics_key, look_up, lookup_scores, lookup_table, template_key
+from dataset.rows import randomise_indices
 from physics.amplitude import amplitudes, parse_process
+from physics.numeric import verify
 from physics.square import square
 from physics.theory import THEORIES
-from rows import randomise_indices
-from verify import verify
 
 QED = THEORIES["qed"]
 

@@ -3,11 +3,13 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from files import InputError
 from attention import attend
-from model import ModelConfig, Transformer, find_device, rotary_table, rotate
+from model import ModelConfig, Transformer, rotary_table, rotate
+from runtime.files import InputError
+from runtime.hardware import find_device
 from tokenizer import PAD
 
 SIZES = dict(src_vocab=20, tgt_vocab=15, src_max_len=64, tgt_max_len=64, d_model=32, heads=4, encoder_layers=2,

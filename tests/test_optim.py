@@ -4,16 +4,16 @@ import signal
 
 import pytest
 import torch
+from tiny import assert_same_run, log_of, run
 
-import checkpoint
-import optim
 import train
+import train as optim
 from batches import collate, load_split
 from configurator import load_settings
-from distributed import World
-from files import InputError
-from model import ModelConfig, Transformer
-from tiny import assert_same_run, log_of, run
+from model import ModelConfig, Transformer, load_model
+from runtime import checkpoint
+from runtime.distributed import World
+from runtime.files import InputError
 from tokenizer import PAD
 
 CPU = World(0, 1, torch.device("cpu"))
@@ -81,7 +81,7 @@ def test_averaged_weights_follow_their_formula_and_are_those_validated_and_decod
         d = min(0.5, step / (9 + step))
         by_hand = d * by_hand + (1 - d) * state["model"][name]
         torch.testing.assert_close(state["ema"][name], by_hand)
-    model, tokenizer, best = checkpoint.load_model(tmp_path / "best.pt", CPU.device)
+    model, tokenizer, best = load_model(tmp_path / "best.pt", CPU.device)
     assert torch.equal(model.state_dict()[name], best["ema"][name]) and not torch.equal(best["ema"][name], best["model"][name])
     valid = load_split(data, "valid", tokenizer, 512, 512)
     figures, _ = train.validate(model, valid, train.validation_batches(valid, settings(batch_tokens=256, eval_rows=8)), CPU)

@@ -6,15 +6,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from files import InputError, read_rows
 from physics import colour, form
 from physics import square as squarer
 from physics.amplitude import amplitudes, diagrams, external_legs, parse_process, shortest
 from physics.expression import Sum, children, expand, legs_of, marked_off_shell, parse
+from physics.numeric import evaluate, verify
 from physics.polynomial import factored_text
 from physics.square import Row, rational, square, square_many
 from physics.theory import THEORIES, conserved_charges
-from verify import evaluate, verify
+from runtime.files import InputError, read_rows
 
 QED = THEORIES["qed"]
 

@@ -9,7 +9,7 @@ import torch
 
 from generate import Hypothesis, draw
 from model import ModelConfig, Transformer
-from policy import Target, advantages, baselines, batches_of, draw_answers, lesson_of, losses_of, policy_logprobs
+from scst import Target, advantages, baselines, batches_of, draw_answers, lesson_of, losses_of, policy_logprobs
 from tokenizer import BOS, EOS
 
 LONGEST, VOCABULARY = 3, 4

@@ -18,16 +18,16 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-
-import parts
-import prepare
-import rows
 from conftest import ROOT
-from files import InputError, read_rows
-from lookup import canonical_key, kinematics_key, lookup_scores, template_key
+
+import prepare
+from dataset import rows
+from dataset import shards as parts
+from dataset.baseline import canonical_key, kinematics_key, lookup_scores, template_key
+from physics.numeric import verify
 from physics.theory import THEORIES
+from runtime.files import InputError, read_rows
 from tokenizer import amp_tokens
-from verify import verify
 
 SMALL = "--processes=e e~ -> mu mu~; e mu -> e mu; e A -> e A; mu A -> mu A; u u -> u u; e e~ -> A A; d A -> d A"
 
@@ -314,7 +314,7 @@ def test_a_row_that_is_not_squared_is_named_and_tried_again(tmp_path, monkeypatc
 
 def test_a_run_with_a_row_that_is_not_squared_says_so_and_the_next_one_makes_it(tmp_path):
     """The program `form` fails once: the run ends with what and why, and the same command then makes the whole set."""
-    failing = ("import sys, runpy; sys.path.insert(0, {root!r}); import physics.square as s; right = s.square_many; from files import InputError\n"
+    failing = ("import sys, runpy; sys.path.insert(0, {root!r}); import physics.square as s; right = s.square_many; from runtime.files import InputError\n"
                "s.square_many = lambda amps, *o: [InputError('FORM failed') if 'A_' in a else r for a, r in zip(amps, right(amps, *o))]\n"
                "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')").format(root=str(ROOT))
     flags = (f"--data_dir={tmp_path}", "--workers=1", "--processes=e mu -> e mu; e A -> e A")

@@ -6,12 +6,12 @@ import sys
 import time
 
 import pytest
-
 from conftest import ROOT
-from files import InputError
+
 from physics.amplitude import diagrams, parse_process
+from physics.processes import check_cost, choose_processes, count_diagrams, list_processes, off_shell_choices
 from physics.theory import THEORIES
-from processes import check_cost, choose_processes, count_diagrams, list_processes, off_shell_choices
+from runtime.files import InputError
 
 
 @pytest.mark.parametrize("theory, legs", [("qed", "2->2"), ("qed", "2->3"), ("qcd", "2->3"), ("ew", "1->2"), ("ew", "2->2"), ("ew", "2->3")])

@@ -3,19 +3,20 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
-
-import proof
 from exact import equal
-from files import InputError, read_rows
+from hypothesis import given
+from hypothesis import strategies as st
+from test_verify import ELECTRON_MUON, SQUARE, mutants
+
+from physics import exact as proof
 from physics.amplitude import amplitudes, parse_process
+from physics.exact import COLOURS, TABLES, I, P, prove
 from physics.expression import expand, legs_of, marked_off_shell, names_in, parse
+from physics.numeric import mass_of, verify
 from physics.square import square
 from physics.theory import THEORIES
 from prepare import list_processes, make_rows
-from proof import COLOURS, I, P, TABLES, prove
-from test_verify import ELECTRON_MUON, SQUARE, mutants
-from verify import mass_of, verify
+from runtime.files import InputError, read_rows
 
 
 @given(st.integers(1, P - 1), st.integers(-2000, 2000))

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-import proof
-import rewards
-from files import InputError
-from parallel import start_workers
-from proof import equal
-from rewards import Judges, Question, Text, judge, parse_reward
 from tiny import qed_rows
+
+import rewards
+from physics import exact as proof
+from physics.exact import equal
+from rewards import Judges, Question, Text, judge, parse_reward
+from runtime.files import InputError
+from runtime.workers import start_workers
 from tokenizer import sqamp_tokens
 
 ROOT = Path(rewards.__file__).parent
@@ -136,7 +136,7 @@ def test_workers_end_with_the_process_that_started_them():
 import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 import os, signal
-from parallel import start_workers
+from runtime.workers import start_workers
 with start_workers(2) as workers:
     pids = [worker.submit(os.getpid).result() for worker in workers]
     for pid in pids:

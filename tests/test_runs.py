@@ -11,16 +11,14 @@ import types
 import numpy as np
 import pytest
 import torch
-
-import checkpoint
-import runs
-import train
-from configurator import load_settings
-from files import InputError
-from hardware import peak_flops, training_flops
-from model import ModelConfig, Transformer
 from tiny import SMALL, assert_same_run, log_of, run
 
+import train
+from configurator import load_settings
+from model import ModelConfig, Transformer
+from runtime import checkpoint, runs
+from runtime.files import InputError
+from runtime.hardware import peak_flops, training_flops
 
 pytestmark = pytest.mark.usefixtures("one_thread_and_the_usual_signals")
 

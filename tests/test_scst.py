@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kill import torchrun
+from tiny import SMALL, make_run, write_csv
 
-import checkpoint
 import evaluate
-import policy
 import scst
+import scst as policy
 import train
 from configurator import load_settings
 from decode import decode, load
-from files import InputError
-from kill import torchrun
-from runs import read_log
-from tiny import SMALL, make_run, write_csv
+from runtime import checkpoint
+from runtime.files import InputError
+from runtime.runs import read_log
 
 SCST = Path(scst.__file__)
 FLAGS = ["--device=cpu", "--workers=1", "--scst_samples=4", "--rows_per_step=5", "--batch_rows=2", "--batch_tokens=400", "--scst_learning_rate=1e-3",

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-
-import checkpoint
 from tiny import SMALL, make_data
+
+from runtime import checkpoint
 
 SLURM = Path(checkpoint.__file__).parent / "slurm"
 SCRIPTS = sorted(SLURM.glob("*.sbatch"))
@@ -65,7 +65,7 @@ def cluster(tmp_path):
     (tmp_path / "data").mkdir()
     make_data(tmp_path / "data")
     (tmp_path / "train.py").write_text(f"import sys\nsys.path.insert(0, {str(SLURM.parent)!r})\n"
-                                       "from files import main_guard\nfrom train import main\nmain_guard(main)\n")
+                                       "from runtime.files import main_guard\nfrom train import main\nmain_guard(main)\n")
     return tmp_path
 
 

@@ -13,27 +13,28 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_generate import every_answer, ragged, random_model
-from tiny import log_of, make_run, run as train_small, write_csv
+from tiny import log_of, make_run, write_csv
+from tiny import run as train_small
 
-import assemble
-import checkpoint
 import decode
 import evaluate
 import generate
-from assemble import beam_terms, best_squares, greedy_terms, sample_terms
+import generate_terms as assemble
 from batches import collate, length_batches, lengths, load_split, validation_batches
 from decode import load
-from distributed import World
-from files import InputError
 from generate import Hypothesis, greedy, sample
-from physics.expression import Function, Negative, Number, Power, Product, Sum, Symbol, fold, parse, to_text
+from generate_terms import beam_terms, best_squares, greedy_terms, sample_terms
+from model import load_model
 from physics.amplitude import amplitudes, parse_process
+from physics.expression import Function, Negative, Number, Power, Product, Sum, Symbol, fold, parse, to_text
 from physics.square import square_many
 from physics.theory import THEORIES
+from runtime import checkpoint
+from runtime.distributed import World
+from runtime.files import InputError
 from termwise import join, split
-from tokenizer import BOS, EOS, MORE, PAD, Tokenizer
-from vocabulary import build_vocabulary
-from validation import validate
+from tokenizer import BOS, EOS, MORE, PAD, Tokenizer, build_vocabulary
+from train import validate
 
 OURS = "2*e^4*(2*m_e^2*m_t^2 + -m_t^2*s_12 + (-8)*s_14*s_23)*(m_e^2 + s_12 + 1/2*reg_prop)^(-2)"
 NESTED = "1/16*i*g^2*(i*g^2*s_14*(s_12 + 2)/(m_u^2 + s_12) + -32/9*i*g^2*(s_13 + s_24)/(m_u^2 + s_12))/(s_12 + -reg_prop)"
@@ -454,7 +455,7 @@ def test_a_run_does_not_go_on_from_a_model_of_the_other_kind(data, trained, flag
 
 
 def test_validation_counts_rows_of_which_every_term_is_right(data, trained):
-    model, tokenizer, _ = checkpoint.load_model(trained / "best.pt", torch.device("cpu"))
+    model, tokenizer, _ = load_model(trained / "best.pt", torch.device("cpu"))
     packed = load_split(data, "valid", tokenizer, 64, 64)
     src, tgt = collate(packed, range(len(packed.row)))
     answers = [answer.ids for answer in greedy(model, src, 20, tgt[:, 0])]

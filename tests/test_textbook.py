@@ -5,13 +5,13 @@ import math
 import re
 
 import pytest
+from points import averaged, two_to_two
 
 from physics.amplitude import amplitudes, parse_process
 from physics.expression import names_in, parse
+from physics.numeric import evaluate, verify
 from physics.square import square
 from physics.theory import THEORIES
-from points import averaged, two_to_two
-from verify import evaluate, verify
 
 
 @functools.lru_cache

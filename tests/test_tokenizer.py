@@ -12,17 +12,33 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_physics import off_shell_legs
 
 import batches
 import tokenizer
 from batches import collate, length_batches, load_split
-from files import InputError
-from lookup import canonical_key, template, template_key
+from dataset.baseline import canonical_key, template, template_key
 from physics.expression import marked_off_shell
-from test_physics import off_shell_legs
-from tokenizer import (BOS, EOS, NAME, PAD, SPECIALS, SPELLING, Memo, Tokenizer, amp_text, amp_tokens, join_tokens,
-                       lex, number_indices, spell, sqamp_tokens)
-from vocabulary import RARE, build_vocabulary
+from runtime.files import InputError
+from tokenizer import (
+    BOS,
+    EOS,
+    NAME,
+    PAD,
+    RARE,
+    SPECIALS,
+    SPELLING,
+    Memo,
+    Tokenizer,
+    amp_text,
+    amp_tokens,
+    build_vocabulary,
+    join_tokens,
+    lex,
+    number_indices,
+    spell,
+    sqamp_tokens,
+)
 
 # One row of each kind that the theories have, MARTY's own spelling
 MOLLER = (r"-1/2*i*e^2*gamma_{+%\sigma_165,%gam_145,%gam_146}*gamma_{%\sigma_165,%gam_147,%del_137}*e_{i_3,%gam_146}(p_1)_u"

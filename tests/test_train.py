@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import SMALL, assert_same_run, log_of, made_up_rows, run
 
-import checkpoint
-import optim
 import train
+import train as optim
 from batches import collate, load_split
 from configurator import load_settings
-from distributed import World
-from files import InputError
 from generate import greedy
-from model import ModelConfig, Transformer
-from tiny import SMALL, assert_same_run, log_of, made_up_rows, run
+from model import ModelConfig, Transformer, load_model
+from runtime import checkpoint
+from runtime.distributed import World
+from runtime.files import InputError
 from tokenizer import PAD
 
 TRAIN = Path(train.__file__)
@@ -214,7 +214,7 @@ def test_the_loss_counts_target_tokens_only():
 
 
 def test_validation_counts_rows_that_greedy_decoding_gets_wholly_right(data, straight):
-    model, tokenizer, _ = checkpoint.load_model(straight / "best.pt", torch.device("cpu"))
+    model, tokenizer, _ = load_model(straight / "best.pt", torch.device("cpu"))
     rows = load_split(data, "valid", tokenizer, 64, 64)
     count = len(rows.src_start) - 1
     batches = train.validation_batches(rows, settings(eval_rows=0, batch_tokens=300, seed=1))
@@ -237,7 +237,7 @@ def test_best_is_most_exact_and_among_equals_of_lower_loss():
 
 
 def test_eval_rows_are_a_fixed_sample_of_the_validation_split(data, straight):
-    _, tokenizer, _ = checkpoint.load_model(straight / "best.pt", torch.device("cpu"))
+    _, tokenizer, _ = load_model(straight / "best.pt", torch.device("cpu"))
     rows = load_split(data, "train", tokenizer, 64, 64)
     chosen = [sorted(np.concatenate(train.validation_batches(rows, settings(eval_rows=10, seed=seed)))) for seed in (1, 1, 2)]
     assert len(set(chosen[0])) == 10 and chosen[0] == chosen[1] != chosen[2]

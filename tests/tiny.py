@@ -5,15 +5,14 @@ from dataclasses import asdict
 
 import torch
 
-import checkpoint
 import train
 from batches import collate, load_split
 from model import ModelConfig, Transformer
 from physics.amplitude import amplitudes, parse_process
 from physics.square import square_many
 from physics.theory import THEORIES
-from tokenizer import PAD, Tokenizer
-from vocabulary import build_vocabulary
+from runtime import checkpoint
+from tokenizer import PAD, Tokenizer, build_vocabulary
 
 PROCESSES = ["e mu -> e mu", "e mu~ -> e mu~", "e e~ -> mu mu~", "e t -> e t", "mu t -> mu t", "t e -> t e", "e e -> e e"]
 SMALL = ["--d_model=16", "--heads=2", "--encoder_layers=1", "--decoder_layers=1", "--d_ff=16", "--batch_tokens=256", "--device=cpu",

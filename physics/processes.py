@@ -9,10 +9,10 @@ import itertools
 import random
 import re
 
-from files import InputError
 from physics.amplitude import parse_process, process_text
+from physics.numeric import cannot_decay
 from physics.theory import THEORIES, conserved_charges
-from verify import cannot_decay
+from runtime.files import InputError
 
 MOST_TUPLES = 1_000_000      # combinations of particles, on one side of a process, that are tried to list all processes
 MOST_PROCESSES = 2_000_000   # processes of one kind such as "2->3" that are listed
@@ -202,3 +202,17 @@ def _partitions(whole, fused):
                 while second := (second - 1) & rest:
                     if second & low:
                         yield first, second, rest ^ second
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+LEG = re.compile(r"(\w+?)(?:_\{[^{}]*\})?\((p_\d+)\)(?:_([uv]))?(\^\(\*\))?")
+
+
+def process_kind(amp):
+    """Kind of the process of an amplitude's text: "f f~ -> A A" is a fermion and an antifermion that go to two photons."""
+    sides = {True: [], False: []}
+    for name, _, spinor, star in set(LEG.findall(amp)):
+        incoming = bool(star) == (spinor == "v")             # u, vbar and bosons without a star come in
+        sides[incoming].append({"u": "f", "v": "f~", "": name}[spinor])
+    return " -> ".join(" ".join(sorted(sides[incoming], key=lambda name: (name[0] != "f", name))) for incoming in (True, False))

@@ -1,9 +1,9 @@
 """How fast: each measurement beside a named peer, on one core.
 
-    python bench.py [data]
-    python bench.py train [config/file.py] [--key=value ...]     training beside torch.nn.Transformer, see bench_train.py
-    python bench.py sinekan [config/file.py] [--key=value ...]   SineKAN beside the MLP, see bench_sinekan.py
-    python bench.py decode                                       decoding beside Hugging Face and CTranslate2, see bench_decode.py
+    python bench/run.py [data]
+    python bench/run.py train [config/file.py] [--key=value ...]     training beside torch.nn.Transformer, see bench/train.py
+    python bench/run.py sinekan [config/file.py] [--key=value ...]   SineKAN beside the MLP, see bench/sinekan.py
+    python bench/run.py decode                                       decoding beside Hugging Face and CTranslate2, see bench/decode.py
 
 data: milliseconds a row for generating, squaring and verifying QED, QCD and electroweak diagrams, beside the milliseconds that the
 design of this project quotes for MARTY; rows a second of the tokenizer with its cache of factors, beside its plain lexer in the same run (median of five rounds).
@@ -16,16 +16,18 @@ import tempfile
 import time
 from pathlib import Path
 
-import bench_sinekan
-import bench_train
+if not __package__:  # run as a script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository, not this folder: `import train` means train.py
+
 from batches import load_split
-from bench_decode import bench_decode
-from files import InputError, main_guard, write_rows
+from bench import sinekan as bench_sinekan
+from bench import train as bench_train
+from bench.decode import bench_decode
+from dataset.rows import make_rows, randomise_indices
+from physics.processes import list_processes
 from physics.theory import THEORIES
-from processes import list_processes
-from rows import make_rows, randomise_indices
-from tokenizer import Tokenizer, lex
-from vocabulary import build_vocabulary
+from runtime.files import InputError, main_guard, write_rows
+from tokenizer import Tokenizer, build_vocabulary, lex
 
 ROUNDS = 5
 # theory, legs, number of processes drawn, ms a row of MARTY for amplitude and square
@@ -78,7 +80,7 @@ def main():
         if "--help" in sys.argv or "-h" in sys.argv:
             print(__doc__.strip())
             return
-        raise InputError(f"bench.py {' '.join(sys.argv[1:])}: no such benchmark; there are: data, train, sinekan, decode")
+        raise InputError(f"bench/run.py {' '.join(sys.argv[1:])}: no such benchmark; there are: data, train, sinekan, decode")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     bench_data()
     bench_tokenizer()

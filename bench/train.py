@@ -1,7 +1,7 @@
 """
 Training beside torch.nn.Transformer: useful tokens a second, use of the hardware, memory.
 
-    python bench.py train [config/file.py] [--key=value ...]      config/qed.py unless named; about 5 minutes on two cores
+    python bench/run.py train [config/file.py] [--key=value ...]      config/qed.py unless named; about 5 minutes on two cores
 
 Three trainings of one shape, step by step in turn: (a) torch.nn.Transformer on padded batches of random rows, (b) the same on
 batches of rows of like length, (c) this project; on a GPU also with padding and SDPA instead of varlen, and compiled. A step is
@@ -26,13 +26,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from architecture import ARCHITECTURE, ModelConfig
 from batches import Packed, collate, length_batches, load_split
 from configurator import load_settings
-from hardware import find_dtype, peak_flops, training_flops
-from model import Transformer, find_device
-from tokenizer import BOS, EOS, PAD, Tokenizer
-from vocabulary import build_vocabulary
+from model import ARCHITECTURE, ModelConfig, Transformer
+from runtime.hardware import find_device, find_dtype, peak_flops, training_flops
+from tokenizer import BOS, EOS, PAD, Tokenizer, build_vocabulary
 
 SIZES = [*ARCHITECTURE, "dropout"]
 SETTINGS = ["data_dir", "seed", "device", "rename_particles", "attention", *SIZES, "batch_tokens"]

@@ -1,10 +1,10 @@
 """
 SineKAN beside the MLP: time and memory of training at equal parameters, and memory against the grid size.
 
-    python bench.py sinekan [config/file.py] [--key=value ...]      config/quickstart.py unless named; about a minute on two cores
+    python bench/run.py sinekan [config/file.py] [--key=value ...]      config/quickstart.py unless named; about a minute on two cores
 
 First the whole model, three times of one shape: with the MLP, with SineKANs of as many weights (kan_ff_dims=""), and with one SineKAN a layer
-(kan_ff_dims="none"), trained in turn on the same batches as in bench_train.py. Then a feed-forward network alone, two SineKANs d -> d_ff / 8 -> d,
+(kan_ff_dims="none"), trained in turn on the same batches as in bench/train.py. Then a feed-forward network alone, two SineKANs d -> d_ff / 8 -> d,
 for several grid sizes K: MB of a forward and backward pass beyond the weights and their gradients, beside its plain formula and the MLP.
 """
 import os
@@ -15,11 +15,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in train.py
 import numpy as np
 import torch
 
-from architecture import ModelConfig
 from batches import collate, length_batches
-from bench_train import SETTINGS, VOCABULARY, even_share, made_up, peak_of, seconds, sizes, train_step
+from bench.train import SETTINGS, VOCABULARY, even_share, made_up, peak_of, seconds, sizes, train_step
 from configurator import load_settings
-from model import MLP, Transformer, find_device
+from model import MLP, ModelConfig, Transformer
+from runtime.hardware import find_device
 from sinekan import SineKAN, reference
 
 LONGEST = 256  # tokens of the longest row on each side

@@ -3,7 +3,7 @@ import resource
 
 import torch
 
-from files import InputError
+from runtime.files import InputError
 
 # Dense matrix products in bf16 or fp16 with fp32 sums, FLOP/s, from NVIDIA's data sheets of each device (where a sheet quotes
 # structured sparsity, half of it). First entry whose words are all in the device's name counts.
@@ -12,6 +12,18 @@ PEAK = (
     ("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("H100", 989e12), ("H200 NVL", 835e12), ("H200", 989e12), ("GH200", 989e12), ("B200", 2250e12),
     ("A100", 312e12), ("A10G", 70e12), ("A10", 125e12), ("A40", 150e12), ("L40S", 362e12), ("L4", 121e12), ("V100", 125e12), ("T4", 65e12),
 )
+
+
+def find_device(name):
+    """torch.device of the setting `device`; "auto" is cuda where there is one. InputError if it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
+        raise InputError(f"device: {name!r} cannot be used here ({str(error).splitlines()[0]})") from None
+    return device
 
 
 def find_dtype(name, device):

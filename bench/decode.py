@@ -12,8 +12,7 @@ import time
 import numpy as np
 import torch
 
-from fast import for_decoding
-from generate import beam_search, greedy
+from generate import beam_search, for_decoding, greedy
 from model import ModelConfig, Transformer
 from tokenizer import BOS, EOS, PAD
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
-from files import InputError
-from model import find_device
+from runtime.files import InputError
+from runtime.hardware import find_device
 
 
 class World(NamedTuple):

@@ -7,14 +7,14 @@ import re
 
 import physics.amplitude
 import physics.square
-from files import InputError
-from lookup import canonical_key, kinematics_key, template_key
+from dataset.baseline import canonical_key, kinematics_key, template_key
 from physics.amplitude import process_text
 from physics.expression import respelled
+from physics.numeric import verify
+from physics.processes import off_shell_choices
 from physics.theory import THEORIES
-from processes import off_shell_choices
+from runtime.files import InputError
 from tokenizer import amp_tokens, sqamp_tokens
-from verify import verify
 
 COLUMNS = ["process", "diagram", "theory", "template", "amp", "sqamp"]
 

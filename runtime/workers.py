@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-from files import InputError
+from runtime.files import InputError
 
 AHEAD = 16                   # pieces of work a worker that are read ahead: memory does not grow with the input
 PR_SET_PDEATHSIG = 1         # of Linux's prctl

@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from files import InputError, atomic_open, write_json
+from runtime.files import InputError, atomic_open, write_json
 
 NAMED = 5                    # broken parts named for each shard
 

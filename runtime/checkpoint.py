@@ -16,9 +16,7 @@ from pathlib import Path
 
 import torch
 
-from files import InputError, atomic_open
-from model import ModelConfig, Transformer
-from tokenizer import Tokenizer
+from runtime.files import InputError, atomic_open
 
 VERSION = 2  # raised when this program could not go on from the checkpoints of an older one
 
@@ -117,17 +115,3 @@ def find(settings):
     if not path.exists():
         raise InputError(f"{path}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
     return path
-
-
-def load_model(path, device):
-    """(model in eval mode on `device`, its tokenizer, the checkpoint): everything as it was trained, whatever the settings."""
-    state = load(path)
-    try:
-        model = Transformer(ModelConfig(**state["model_config"]))
-        model.load_state_dict(weights(state))
-        tokenizer = Tokenizer(state["vocabulary"])
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"{path}: not a checkpoint of this model ({str(error).splitlines()[0]})") from None
-    return model.to(device).eval(), tokenizer, state

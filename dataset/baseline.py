@@ -7,11 +7,11 @@ of the charges ("rescaled"; the answer is multiplied by the square of the ratio)
 import re
 from fractions import Fraction
 
-from files import InputError
 from physics.expression import parse
 from physics.polynomial import factored_text, scaled
 from physics.square import rational
 from physics.theory import is_massless
+from runtime.files import InputError
 from tokenizer import amp_tokens
 
 KINDS = ("exact", "renamed", "rescaled")

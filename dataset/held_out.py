@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from files import InputError, digest, read_rows
-from lookup import canonical_key
-from verify import read_amplitude
+from dataset.baseline import canonical_key
+from physics.numeric import read_amplitude
+from runtime.files import InputError, digest, read_rows
 
 
 class Row(NamedTuple):

@@ -16,10 +16,22 @@ from fractions import Fraction
 
 import numpy as np
 
-from files import InputError
 from physics.expression import Field, Function, Negative, Number, Power, Product, Sum, Symbol, fold, parse
-from verify import (COLOUR, COMPLEX, KEPT, Tables, average_of, colour_axes, contract, mass_of, names_beside, read_amplitude, rename_dummies,
-                    split_term)
+from physics.numeric import (
+    COLOUR,
+    COMPLEX,
+    KEPT,
+    Tables,
+    average_of,
+    colour_axes,
+    contract,
+    mass_of,
+    names_beside,
+    read_amplitude,
+    rename_dummies,
+    split_term,
+)
+from runtime.files import InputError
 
 P = 33554137                                                 # the largest prime below 2**25 that is 1 modulo 24
 POINTS = 4
