@@ -1,10 +1,12 @@
 """
-Attention softmax(q k^T / sqrt(h)) v (Vaswani et al. 2017, arXiv 1706.03762, eq. 1): the one place where kernels are chosen.
+Attention softmax(q k^T / sqrt(h)) v (Vaswani et al. 2017, arXiv 1706.03762, eq. 1): the one place where kernels are
+chosen.
 
-Decoding attends with padded tensors and masks (`attend`). Training attends with rows of unequal length packed end to end
-(`attend_packed`), so that nothing is computed for padding. The setting `attention` names how:
+Decoding attends with padded tensors and masks (`attend`). Training attends with rows of unequal length packed end to
+end (`attend_packed`), so that nothing is computed for padding. The setting `attention` names how:
 
-    varlen      one fused kernel over all rows, linear memory: a GPU from A100 on, in bf16 or fp16. torch's own FlashAttention 2,
+    varlen      one fused kernel over all rows, linear memory: a GPU from A100 on, in bf16 or fp16. torch's own
+    FlashAttention 2,
                 or FlashAttention 4 or 3 where these are installed and the GPU is theirs
     sdpa        torch's scaled_dot_product_attention: row after row on a CPU, with padding and a mask on a GPU
     reference   the formula, row after row, with every weight in memory: the slow one that the others are tested against
@@ -26,47 +28,43 @@ HOW = ("auto", "varlen", "sdpa", "reference")
 
 def attend(q, k, v, mask=None, causal=False):
     """
-    q: (B, T, H, h); k, v: (B, S, H, h); mask: broadcasts to (B, H, T, S), True where a key may be seen, or None for all.
-    causal: query t sees keys 0..t. Returns (B, T, H, h).
-    No dropout on the weights: it would rule out the fused kernels, and the residual branches have theirs.
+    q: (B, T, H, h); k, v: (B, S, H, h); mask: broadcasts to (B, H, T, S), True where a query attends to a key, or
+    None for all. causal: query t attends to keys 0..t. Returns (B, T, H, h). No dropout on the weights: it would rule
+    out the fused kernels, and the residual branches have theirs.
     """
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).transpose(1, 2)
 
 
-class Rows(NamedTuple):
-    """Where the N tokens of B rows are when packed end to end: row r is start[r]:start[r + 1]."""
-    real: torch.Tensor  # (B, T) bool, True at tokens, in the padded rows
-    place: torch.Tensor  # (N,) int64, index of each token in the flattened padded rows
+class Packing(NamedTuple):
+    """Where B rows lie when packed end to end into N tokens: row r is start[r]:start[r + 1]."""
     start: torch.Tensor  # (B + 1,) int32
-
-    def pack(self, x):
-        """(B, T, ...) -> (N, ...)"""
-        return x.flatten(0, 1).index_select(0, self.place)
-
-    def pad(self, x):
-        """(N, ...) -> (B, T, ...), 0 at the padding"""
-        return x.new_zeros(self.real.numel(), *x.shape[1:]).index_copy(0, self.place, x).unflatten(0, self.real.shape)
-
-    def position(self):
-        """(N,) index of each token in its row"""
-        return self.place % self.real.shape[1]
-
-    def join(self, counts):
-        """The same tokens as rows of counts[0] of these rows end to end, then counts[1], ...; for queries that need not be told apart."""
-        lengths = self.start[F.pad(counts.cumsum(0), (1, 0))].diff()
-        return find_rows(torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None])
+    row: torch.Tensor  # (N,) int64, row of each token
+    position: torch.Tensor  # (N,) int64, index of each token in its row
+    longest: int  # tokens of the longest row
 
 
-def find_rows(real):
-    """real: (B, T) bool, True at the tokens, which come first in each row."""
-    return Rows(real, real.flatten().nonzero()[:, 0], F.pad(real.sum(1).cumsum(0), (1, 0)).int())
+def pack_rows(lengths):
+    """
+    Packing of rows with these lengths. lengths: (B,) int64 on the CPU, where batches are made: no device is asked.
+    """
+    start = F.pad(lengths.cumsum(0), (1, 0))
+    row = torch.arange(len(lengths)).repeat_interleave(lengths)
+    return Packing(start.int(), row, torch.arange(len(row)) - start[row], int(lengths.max()))
+
+
+def pad_rows(x, rows):
+    """Packed tokens (N, ...) -> padded rows (B, T, ...), T the longest; 0 at the padding."""
+    B, T = len(rows.start) - 1, rows.longest
+    return x.new_zeros(B * T, *x.shape[1:]).index_copy(0, rows.row * T + rows.position, x).unflatten(0, (B, T))
 
 
 def attend_packed(q, k, v, queries, keys, causal=False, how="auto"):
     """
-    Each row of queries sees the keys of the same row. q: (N, H, h), packed as `queries` says; k, v: (M, H, h), as `keys`.
-    causal: query t sees keys 0..t, for queries that are the keys. how: see the top of the file. Returns (N, H, h).
+    Attention inside each row: queries of row r attend to the keys of row r. Returns (N, H, h).
+
+    q: (N, H, h), packed as `queries` says; k, v: (M, H, h), packed as `keys` says.
+    causal: query t attends to keys 0..t, for queries that are the keys. how: see the top of the file.
     """
     missing = varlen_missing(q)
     if how == "varlen" and missing:
@@ -92,14 +90,18 @@ def varlen_missing(q):
 def varlen(q, k, v, queries, keys, causal):
     from torch.nn.attention.varlen import varlen_attn
     window = (-1, 0) if causal else (-1, -1)  # keys before and after the query's own that it sees, -1: all
-    return varlen_attn(q, k, v, queries.start, keys.start, queries.real.shape[1], keys.real.shape[1], window_size=window)
+    return varlen_attn(q, k, v, queries.start, keys.start, queries.longest, keys.longest, window_size=window)
 
 
 def sdpa(q, k, v, queries, keys, causal):
     if q.is_cuda or torch.compiler.is_compiling():
-        mask = None if causal else keys.real[:, None, None]  # padding comes last, so that causality hides it
-        return queries.pack(attend(queries.pad(q), keys.pad(k), keys.pad(v), mask, causal))
-    # a CPU has no launches to save: without padding and masks it is done sooner, the more so the less alike the rows are
+        mask = None  # padding comes last in a row, so a causal mask hides it
+        if not causal:
+            mask = torch.arange(keys.longest, device=q.device) < keys.start.diff()[:, None]  # (B, S)
+            mask = mask[:, None, None]
+        out = attend(pad_rows(q, queries), pad_rows(k, keys), pad_rows(v, keys), mask, causal)  # (B, T, H, h)
+        return out.flatten(0, 1).index_select(0, queries.row * queries.longest + queries.position)
+    # on a CPU a kernel call per row costs less than the padding that one call for all rows needs
     return each_row(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal), q, k, v, queries, keys)
 
 
@@ -121,8 +123,8 @@ def each_row(function, q, k, v, queries, keys):
 
 def set_up(how):
     """
-    Check the setting `attention`, and let torch call FlashAttention 4 or 3 instead of its own 2 where one is installed and made for
-    this GPU: once, before a model is built, as torch.compile could not trace it.
+    Check the setting `attention`, and let torch call FlashAttention 4 or 3 instead of its own 2 where one is
+    installed and made for this GPU: once, before a model is built, as torch.compile could not trace it.
     """
     if how not in HOW:
         raise InputError(f"attention: got {how!r}, wanted {', '.join(HOW)}")

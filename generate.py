@@ -44,7 +44,7 @@ class Cache:
         pairs = [layer.cross.keys_values(memory) for layer in model.decoder]
         dtype = getattr(model, "cache_dtype", memory.dtype)  # see fast.py
         self.source = [tuple(x.to(dtype).transpose(1, 2).contiguous() for x in pair) for pair in pairs]  # (B, H, S, h) each
-        self.places = model.places("decoder", max_len)
+        self.places = model.positional_encoding("decoder", max_len)
         self.position = 0  # tokens written by each hypothesis
         self.used = 0  # N, entries in use
         B, H, S, h = self.source[0][0].shape

@@ -1,32 +1,31 @@
 """
-The one encoder-decoder transformer: amplitude tokens in, tokens of the squared amplitude out.
+The one encoder-decoder transformer: amplitude tokens in, logits of the squared amplitude's tokens out.
 
-By default layers are post-norm (Vaswani et al. 2017, arXiv 1706.03762) and positions rotary (Su et al. 2021, arXiv 2104.09864), which
-learned most in the same time of all six combinations, and no table bounds the length (README, "Architecture"). The other choices, for
-ablations and for older architectures (config/flash.py, config/skanformer.py), are in architecture.py.
+By default layers are post-norm (Vaswani et al. 2017, arXiv 1706.03762) with RoPE (Su et al. 2021, arXiv 2104.09864):
+of six combinations these two learned most in the same time (docs/results.md, "Architecture"). ModelConfig lists the
+other choices, which ablations and config/flash.py and config/skanformer.py use.
 
-The layers know nothing of rows and masks: they take tokens (..., d), and what a query sees is the business of the `attend` that
-they are given. Training packs all rows of a batch end to end, (N, d), and computes nothing for padding; generate.py, which writes
-token by token, hands the same layers an `attend` that remembers. attention.py has the kernels.
+The layers work on tokens (..., d) and know nothing of rows or masks: the caller passes `attend(q, k, v)`, packed
+attention in training (rows end to end, no padding: attention.py), attention to the KV cache in decoding
+(generate.py).
 
-Shapes: B rows, S source tokens, T target tokens, V target vocabulary, d = width of the side, H heads of width h = d / H; in training N
-source tokens and M target tokens in all rows together.
+Shapes: B rows, S source tokens, T target tokens, V target vocabulary, d = width of the side, H heads of width h = d /
+H. Packed rows have N source tokens and M target tokens together.
 """
 import re
 from dataclasses import dataclass, fields
-from functools import partial
-from itertools import repeat
+from functools import lru_cache, partial
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import torch.utils.checkpoint
 
-from attention import attend, attend_packed, find_rows, set_up
+from attention import attend, attend_packed, set_up
 from runtime import checkpoint
 from runtime.files import InputError
 from sinekan import SineKAN
-from tokenizer import EOS, PAD, Tokenizer
+from tokenizer import PAD, Tokenizer
 
 CHOICES = {"ffn": ("mlp", "sinekan"), "norm": ("pre", "post"), "positions": ("rotary", "sinusoidal", "learned"),
            "embeddings": ("separate", "tied", "shared"), "activation": ("gelu", "relu", "swiglu")}
@@ -35,9 +34,10 @@ CHOICES = {"ffn": ("mlp", "sinekan"), "norm": ("pre", "post"), "positions": ("ro
 @dataclass
 class ModelConfig:
     """
-    The architecture, and the longest sequences that it was trained for; stored in the checkpoint. See config/default.py for the meaning.
+    The architecture, and the longest sequences that it was trained for; every checkpoint holds it. config/default.py
+    explains each.
 
-    A field with a default here is younger than the first checkpoints; the default is what these have.
+    The defaults are those of config/default.py.
     """
     src_vocab: int  # tokens in the source vocabulary
     tgt_vocab: int
@@ -51,7 +51,7 @@ class ModelConfig:
     dropout: float
     encoder_d_model: int = 0
     encoder_d_ff: int = 0
-    norm: str = "pre"
+    norm: str = "post"
     positions: str = "rotary"
     embeddings: str = "separate"
     activation: str = "gelu"
@@ -133,24 +133,45 @@ ARCHITECTURE = [field.name for field in fields(ModelConfig)
                 if field.name not in ("src_vocab", "tgt_vocab", "src_max_len", "tgt_max_len", "dropout")]
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Positions
+
 def rotary_table(positions, width):
-    """Cosine and sine of the angle position / 10000^(2i / width). positions: (T,) -> (T, 2, 1, width / 2), in double precision."""
+    """
+    RoPE: cosine and sine of the angles position / 10000^(2i / width), in double precision.
+
+    positions: (T,) -> (T, 2, 1, width / 2)
+    """
     frequency = 10000.0 ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.double) / width)
     angle = positions[:, None, None] * frequency
     return torch.stack((angle.cos(), angle.sin()), dim=1)
 
 
 def sinusoidal_table(positions, width):
-    """Sine (even columns) and cosine (odd) of the same angles (Vaswani et al. 2017, arXiv 1706.03762, section 3.5). (T,) -> (T, width)"""
+    """
+    Sine (even columns) and cosine (odd columns) of the same angles (Vaswani et al. 2017, section 3.5). (T,) -> (T,
+    width)
+    """
     return rotary_table(positions, width).flip(1).flatten(1, 2).transpose(1, 2).flatten(1)
 
 
-def rotate(x, rotary):
-    """Turn the pairs (x_i, x_{i + h/2}) by their position's angle. x: (..., T, H, h); rotary: (T, 2, 1, h / 2)."""
-    cos, sin = rotary.unbind(-3)
+@lru_cache(maxsize=64)
+def position_table(kind, length, width, device, dtype):
+    """The RoPE or sinusoidal table of so many positions; computed once, as every batch needs it."""
+    table = rotary_table if kind == "rotary" else sinusoidal_table
+    with torch.inference_mode(False):  # or training could not use the table that decoding was the first to need
+        return table(torch.arange(length, device=device), width).to(dtype)
+
+
+def rotate(x, rope):
+    """Turn the pairs (x_i, x_{i + h/2}) by their position's angle. x: (..., T, H, h); rope: (T, 2, 1, h / 2)."""
+    cos, sin = rope.unbind(-3)
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x.dtype)  # bf16 would blur the angles of far positions
 
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Layers
 
 class SelfAttention(nn.Module):
     def __init__(self, config, side):
@@ -159,11 +180,11 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=config.bias)  # one matrix product instead of three
         self.out = nn.Linear(width, width, bias=config.bias)
 
-    def forward(self, x, rotary, attend):
-        """x: (..., d) -> (..., d). rotary: see Transformer.place. `attend` takes q, k, v (..., H, h) to (..., H, h)."""
+    def forward(self, x, rope, attend):
+        """x: (..., d) -> (..., d). rope: see Transformer.embed. attend: q, k, v (..., H, h) -> (..., H, h)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)  # (..., H, h) each
-        if rotary is not None:
-            q, k = rotate(q, rotary), rotate(k, rotary)
+        if rope is not None:
+            q, k = rotate(q, rope), rotate(k, rope)
         return self.out(attend(q, k, v).flatten(-2))
 
 
@@ -176,10 +197,11 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(config.d_model, config.d_model, bias=config.bias)
 
     def keys_values(self, memory):
-        """memory (..., d) -> two of (..., H, h): computed once, however many target tokens follow."""
+        """memory (..., d) -> keys and values (..., H, h): once per source, however many target tokens follow."""
         return self.kv(memory).unflatten(-1, (2, self.heads, -1)).unbind(-3)
 
     def forward(self, x, keys_values, attend):
+        """x: (..., d) -> (..., d). attend: q, k, v (..., H, h) -> (..., H, h)."""
         return self.out(attend(self.q(x).unflatten(-1, (self.heads, -1)), *keys_values).flatten(-2))
 
 
@@ -191,6 +213,7 @@ class MLP(nn.Module):
         self.down = nn.Linear(hidden, outputs)
 
     def forward(self, x):
+        """x: (..., inputs) -> (..., outputs)"""
         x = self.up(x)
         if self.activation == "swiglu":  # Shazeer 2020, arXiv 2002.05202, eq. 6
             gate, x = x.chunk(2, dim=-1)
@@ -199,12 +222,13 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """What the layers of both sides share: the branches' places beside the stream, and the feed-forward branch, an MLP or SineKANs."""
+    """Encoder or decoder layer: residual branches, pre- or post-norm. A decoder layer has cross-attention too."""
 
-    def __init__(self, config, side, layer, branches):
+    def __init__(self, config, side, layer):
         super().__init__()
         widths = config.ffn_widths(side, layer)
-        self.post, self.ends = config.norm == "post", config.ends(side, layer)
+        self.post_norm = config.norm == "post"
+        self.replaces_stream = config.ends(side, layer)
         self.attention = SelfAttention(config, side)
         if side == "decoder":
             self.cross = CrossAttention(config)
@@ -212,53 +236,63 @@ class Layer(nn.Module):
             self.mlp = nn.Sequential(*(SineKAN(a, b, config.kan_grid) for a, b in zip(widths, widths[1:])))
         else:
             self.mlp = MLP(widths, config.activation)
-        for index in range(1, branches + 1):
-            setattr(self, f"norm{index}", nn.LayerNorm(widths[-1] if self.post and index == branches else widths[0]))
+        branches = 3 if side == "decoder" else 2
+        for branch in range(1, branches + 1):
+            width = widths[-1] if self.post_norm and branch == branches else widths[0]
+            setattr(self, f"norm{branch}", nn.LayerNorm(width))
         self.dropout = nn.Dropout(config.dropout)
 
-    def add(self, x, norm, branch):
-        """The stream x (..., d) with a branch added to it."""
-        if self.post:
+    def residual(self, x, norm, branch):
+        """Add a residual branch. x: (..., d) -> (..., d)"""
+        if self.post_norm:
             return norm(x + self.dropout(branch(x)))
         return x + self.dropout(branch(norm(x)))
 
-    def feed(self, x, norm):
-        if self.ends:
-            return norm(self.dropout(self.mlp(x))) if self.post else self.dropout(self.mlp(norm(x)))
-        return self.add(x, norm, self.mlp)
+    def feed_forward(self, x, norm):
+        """
+        The last branch, an MLP or SineKANs. x: (..., d) -> (..., d), or (..., end_width) in an S-KANformer's last
+        layer.
+        """
+        if not self.replaces_stream:
+            return self.residual(x, norm, self.mlp)
+        return norm(self.dropout(self.mlp(x))) if self.post_norm else self.dropout(self.mlp(norm(x)))
 
 
 class EncoderLayer(Layer):
     def __init__(self, config, layer):
-        super().__init__(config, "encoder", layer, 2)
+        super().__init__(config, "encoder", layer)
 
-    def forward(self, x, rotary, attend):
-        """x: (..., d) -> (..., d)"""
-        x = self.add(x, self.norm1, lambda x: self.attention(x, rotary, attend))
-        return self.feed(x, self.norm2)
+    def forward(self, x, rope, attend):
+        """x: (..., d) -> (..., d). attend: attention of source tokens to source tokens."""
+        x = self.residual(x, self.norm1, lambda x: self.attention(x, rope, attend))
+        return self.feed_forward(x, self.norm2)
 
 
 class DecoderLayer(Layer):
     def __init__(self, config, layer):
-        super().__init__(config, "decoder", layer, 3)
+        super().__init__(config, "decoder", layer)
 
-    def forward(self, x, rotary, attend, keys_values, attend_source):
-        """x: (..., d) -> (..., d): the targets see each other through `attend`, the source's `keys_values` through `attend_source`."""
-        x = self.add(x, self.norm1, lambda x: self.attention(x, rotary, attend))
-        x = self.add(x, self.norm2, lambda x: self.cross(x, keys_values, attend_source))
-        return self.feed(x, self.norm3)
+    def forward(self, x, rope, attend, keys_values, attend_source):
+        """
+        x: (..., d) -> (..., d). attend: causal attention of target tokens to target tokens; attend_source:
+        cross-attention to `keys_values`, those of the source in this layer.
+        """
+        x = self.residual(x, self.norm1, lambda x: self.attention(x, rope, attend))
+        x = self.residual(x, self.norm2, lambda x: self.cross(x, keys_values, attend_source))
+        return self.feed_forward(x, self.norm3)
 
 
 class Transformer(nn.Module):
     def __init__(self, config: ModelConfig, attention="auto", checkpoint_layers=False):
         """
-        attention: see attention.py. checkpoint_layers: in training the activations inside the layers are not kept but computed again
-        for the gradients. Neither changes what the model computes, so neither is part of its architecture.
+        attention: which kernels, see attention.py. checkpoint_layers: in training the activations inside the layers
+        are recomputed for the gradients instead of kept. Neither changes what the model computes, so neither is part
+        of ModelConfig.
         """
         set_up(attention)
         super().__init__()
         self.config, self.attention, self.checkpoint_layers = config, attention, checkpoint_layers
-        added, width = config.positions != "rotary", config.width("encoder")
+        width = config.width("encoder")
         self.src_embedding = nn.Embedding(config.src_vocab, width)
         self.tgt_embedding = nn.Embedding(config.tgt_vocab, config.d_model)
         self.encoder = nn.ModuleList(EncoderLayer(config, layer) for layer in range(config.encoder_layers))
@@ -269,93 +303,104 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.end_width, config.tgt_vocab, bias=config.bias)
         if config.positions == "learned":
-            self.src_positions, self.tgt_positions = nn.Embedding(config.src_max_len, width), nn.Embedding(config.tgt_max_len, config.d_model)
+            self.src_positions = nn.Embedding(config.src_max_len, width)
+            self.tgt_positions = nn.Embedding(config.tgt_max_len, config.d_model)
         if config.kan_embed:
-            self.src_kan, self.tgt_kan = SineKAN(width, width, config.kan_grid), SineKAN(config.d_model, config.d_model, config.kan_grid)
-        # what is added to sines, or a SineKAN's input, should be of their size: sqrt(d) times numbers of 1 / sqrt(d) (Vaswani et al., section 3.4)
-        self.scaled = added or config.kan_embed
+            self.src_kan = SineKAN(width, width, config.kan_grid)
+            self.tgt_kan = SineKAN(config.d_model, config.d_model, config.kan_grid)
+        # Added positions and a SineKAN's inputs want embeddings of their own size: sqrt(d) times numbers of size 1 /
+        # sqrt(d) (Vaswani et al., section 3.4)
+        self.scaled = config.positions != "rotary" or config.kan_embed
         self.apply(partial(initialise, small=not self.scaled))
-        if config.embeddings != "separate":  # one matrix with the size of the head's (Press & Wolf 2017, arXiv 1608.05859)
+        if config.embeddings != "separate":  # weight tying (Press & Wolf 2017, arXiv 1608.05859)
             self.tgt_embedding.weight = self.head.weight
         if config.embeddings == "shared":
             self.src_embedding.weight = self.head.weight
 
-    def places(self, side, length):
+    def positional_encoding(self, side, length):
         """
-        What tells the first `length` positions of a side apart, (length, ...): rows to add to the embeddings, or the angles by which
-        queries and keys are turned. InputError where learned positions end before.
+        Positional encodings of the first `length` positions of a side: an additive table (length, d), or RoPE cosines
+        and sines (length, 2, 1, h / 2). InputError where learned positions end before.
         """
-        table, width = (self.src_embedding, self.config.width(side)) if side == "encoder" else (self.tgt_embedding, self.config.d_model)
+        encoder = side == "encoder"
+        weight, width = (self.src_embedding if encoder else self.tgt_embedding).weight, self.config.width(side)
         if self.config.positions == "learned":
-            table = self.src_positions if side == "encoder" else self.tgt_positions
-            if length > len(table.weight):
-                raise InputError(f"positions: learned for {len(table.weight)} tokens of the {side}, a row has {length}")
-            return table.weight[:length] * width ** 0.5
-        positions = torch.arange(length, device=table.weight.device)
-        if self.config.positions == "sinusoidal":
-            return sinusoidal_table(positions, width).to(table.weight.dtype)
-        return rotary_table(positions, width // self.config.heads).to(table.weight.dtype)
+            table = (self.src_positions if encoder else self.tgt_positions).weight
+            if length > len(table):
+                raise InputError(f"positions: learned for {len(table)} tokens of the {side}, a row has {length}")
+            return table[:length] * width ** 0.5
+        rounded = 1 << max(5, (length - 1).bit_length())  # few tables serve all lengths
+        per_head = width // self.config.heads if self.config.positions == "rotary" else width
+        return position_table(self.config.positions, rounded, per_head, weight.device, weight.dtype)[:length]
 
-    def embed(self, ids, side, place):
-        """Tokens (...) at these places -> the stream (..., d), and the angles for its layers, or None where positions are added."""
-        table = self.src_embedding if side == "encoder" else self.tgt_embedding
-        x, rotary = table(ids), place if self.config.positions == "rotary" else None
+    def embed(self, ids, side, encoding):
+        """Embed tokens (...); returns hidden states (..., d), and RoPE tables or None. encoding: theirs, (..., ...)."""
+        x = (self.src_embedding if side == "encoder" else self.tgt_embedding)(ids)
+        rope = encoding if self.config.positions == "rotary" else None
         if self.scaled:
             x = x * x.shape[-1] ** 0.5
-        if rotary is None:
-            x = x + place
+        if rope is None:
+            x = x + encoding
         if self.config.kan_embed:
             x = (self.src_kan if side == "encoder" else self.tgt_kan)(x)
-        return self.dropout(x), rotary
-
-    def encode(self, src):
-        """src (B, S), padded with PAD -> memory (B, S, d) and its mask (B, 1, 1, S), True at tokens."""
-        mask = (src != PAD)[:, None, None, :]
-        return self.read(src, self.places("encoder", src.shape[1]), partial(attend, mask=mask)), mask
-
-    def read(self, src, place, see):
-        """src (...) at these places -> memory (..., d). see: how sources attend to sources."""
-        x, rotary = self.embed(src, "encoder", place)
-        for layer in self.encoder:
-            x = self.run(layer, x, rotary, see)
-        return self.encoder_norm(x)
-
-    def decode(self, tgt, place, sees, keys_values, see_source):
-        """
-        tgt (...) at these places -> logits (..., V) of the token after each.
-
-        sees, keys_values: for each layer how targets attend to targets, and what it reads of the source (see DecoderLayer).
-        """
-        x, rotary = self.embed(tgt, "decoder", place)
-        for layer, see, pair in zip(self.decoder, sees, keys_values):
-            x = self.run(layer, x, rotary, see, pair, see_source)
-        return self.head(self.decoder_norm(x))
+        return self.dropout(x), rope
 
     def run(self, layer, *inputs):
-        return torch.utils.checkpoint.checkpoint(layer, *inputs, use_reentrant=False) if self.checkpoint_layers and self.training else layer(*inputs)
+        if self.checkpoint_layers and self.training:
+            return torch.utils.checkpoint.checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
 
-    def forward(self, src, tgt, counts=None):
+    def encode_tokens(self, src, encoding, attend):
         """
-        src (B, S), padded with PAD, tgt (B, T) that begins with BOS -> logits (B, T, V) of the token after each; after EOS: 0.
+        Source tokens (...) with their positional encodings -> memory (..., d). attend: self-attention of the source.
+        """
+        x, rope = self.embed(src, "encoder", encoding)
+        for layer in self.encoder:
+            x = self.run(layer, x, rope, attend)
+        return self.encoder_norm(x)
 
-        counts (B,): where a source has several targets, how many; those of the first come first, logits (sum of counts, T, V).
+    def encode(self, src):
+        """src (B, S), padded with PAD -> memory (B, S, d) and its padding mask (B, 1, 1, S), True at tokens."""
+        mask = (src != PAD)[:, None, None, :]
+        return self.encode_tokens(src, self.positional_encoding("encoder", src.shape[1]), partial(attend, mask=mask)), mask
+
+    def decode(self, tgt, encoding, attends, keys_values, attend_source):
         """
-        sources, targets = find_rows(src != PAD), find_rows((tgt == EOS).cumsum(1) == 0)
-        asking = targets if counts is None else targets.join(counts)
-        see = partial(attend_packed, how=self.attention)
-        place = self.places("encoder", src.shape[1])[sources.position()]
-        memory = self.read(sources.pack(src), place, partial(see, queries=sources, keys=sources))  # (N, d)
-        logits = self.decode(
-            targets.pack(tgt), self.places("decoder", tgt.shape[1])[targets.position()], repeat(partial(see, queries=targets, keys=targets, causal=True)),
-            [layer.cross.keys_values(memory) for layer in self.decoder], partial(see, queries=asking, keys=sources))  # (M, V)
-        return targets.pad(logits)
+        Target tokens (...) with their positional encodings -> logits (..., V) of the token after each.
+
+        For each layer `attends` has its self-attention and `keys_values` its keys and values of the source;
+        attend_source: the cross-attention of every layer.
+        """
+        x, rope = self.embed(tgt, "decoder", encoding)
+        for layer, attend_target, pair in zip(self.decoder, attends, keys_values):
+            x = self.run(layer, x, rope, attend_target, pair, attend_source)
+        return self.head(self.decoder_norm(x))
+
+    def forward(self, src, sources, tgt, targets, queries=None):
+        """
+        Packed rows -> logits (M, V) of the token after each target token.
+
+        src: (N,) source tokens of the rows that `sources` packs; tgt: (M,) target tokens of the rows that `targets`
+        packs, each row from its first token to the one before EOS. queries: the same M tokens packed by source, where
+        a source has several targets; None: each source has one.
+        """
+        packed = partial(attend_packed, how=self.attention)
+        encoding = self.positional_encoding("encoder", sources.longest)[sources.position]
+        memory = self.encode_tokens(src, encoding, partial(packed, queries=sources, keys=sources))  # (N, d)
+        keys_values = [layer.cross.keys_values(memory) for layer in self.decoder]
+        encoding = self.positional_encoding("decoder", targets.longest)[targets.position]
+        causal = partial(packed, queries=targets, keys=targets, causal=True)
+        cross = partial(packed, queries=targets if queries is None else queries, keys=sources)
+        return self.decode(tgt, encoding, [causal] * len(self.decoder), keys_values, cross)
 
 
 def initialise(module, small=True):
     """
-    Unit variance through every matrix, std = 1 / sqrt(fan in): QED is learned in half the steps that GPT-2's 0.02 needs.
+    Unit variance through every matrix, std = 1 / sqrt(fan in): QED is learned in half the steps that GPT-2's 0.02
+    needs.
 
-    small: the embeddings, of 0.02 then, are what the first norm makes of them.
+    small: embeddings have std 0.02; the first norm scales them. Else 1 / sqrt(d), for embeddings that are scaled by
+    sqrt(d).
     """
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=module.in_features ** -0.5)
@@ -367,11 +412,19 @@ def initialise(module, small=True):
         module.initialise()
 
 
+def config_of(state):
+    """The ModelConfig of a checkpoint. Fields that are younger than it have the value that its model was made with."""
+    return ModelConfig(**{"norm": "pre"} | state["model_config"])
+
+
 def load_model(path, device):
-    """(model in eval mode on `device`, its tokenizer, the checkpoint): everything as it was trained, whatever the settings."""
+    """
+    (model in eval mode on `device`, its tokenizer, the checkpoint): everything as it was trained, whatever the
+    settings.
+    """
     state = checkpoint.load(path)
     try:
-        model = Transformer(ModelConfig(**state["model_config"]))
+        model = Transformer(config_of(state))
         model.load_state_dict(checkpoint.weights(state))
         tokenizer = Tokenizer(state["vocabulary"])
     except InputError as error:

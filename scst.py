@@ -39,11 +39,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from batches import load_split, pad, validation_batches
+from attention import pack_rows
+from batches import choose_rows, join_ids, load_split, pad, to_device
 from configurator import check_least, load_settings
 from dataset.held_out import held_out_keys, load_indices, load_rows
 from generate import sample, truncate
-from model import ModelConfig, Transformer
+from model import Transformer, config_of
 from rewards import NEED_TRUTH, Judges, Question, Text, parse_reward
 from runtime import checkpoint, runs
 from runtime.distributed import catch_signals, first_alone, gather, join, leave, quiet, sum_gradients
@@ -130,7 +131,7 @@ def train(settings, weights, judges, world):
         raise InputError(f"{settings.ckpt}: answers term by term (termwise=True), expected a model that answers with the whole square")
 
     # ---- data
-    tokenizer, config = Tokenizer(state["vocabulary"]), ModelConfig(**state["model_config"])
+    tokenizer, config = Tokenizer(state["vocabulary"]), config_of(state)
     limits = config.src_max_len, config.tgt_max_len
     own_rows = Path(settings.data_dir) / "train.csv"
     path = Path(settings.input or own_rows)
@@ -142,7 +143,7 @@ def train(settings, weights, judges, world):
     rows, left_out = load_rows(path, tokenizer, limits, labelled, indices, held_out, skip=is_split)
     with first_alone(world):  # who caches it for the others
         valid_rows = load_valid(settings.data_dir, tokenizer, limits)
-    valid_batches = validation_batches(valid_rows, settings) if valid_rows else []
+    valid_sample = choose_rows(valid_rows, settings.eval_rows, settings.seed) if valid_rows else None
     by_reward = not valid_rows or bool(settings.input) and not labelled  # amplitudes alone: no square chooses the model either
     rows_per_step = min(settings.rows_per_step, len(rows))
     if rows_per_step < world.size:
@@ -152,7 +153,7 @@ def train(settings, weights, judges, world):
     # ---- model and optimizer
     model = Transformer(config, settings.attention).to(device).eval()  # without dropout for good
     model.load_state_dict(checkpoint.weights(state))
-    optimizers = make_optimizers(model, settings)
+    optimizers, views = make_optimizers(model, settings)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     scaler.scale(torch.zeros((), device=device))  # makes the scale: the first step may have no loss
     start = None  # the model at the start, for the KL term
@@ -188,8 +189,8 @@ def train(settings, weights, judges, world):
         figures, shown = {}, []
         if valid_rows:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                figures, samples = validate(model, valid_rows, valid_batches, world)
-            model.eval()
+                figures, samples = validate(model, valid_rows, *valid_sample, settings.batch_tokens, world)
+            figures = {f"valid_{name}": value for name, value in figures.items()}
             texts = [{name: tokenizer.decode_sqamp(ids) for name, ids in one.items()} for one in samples]
             shown.append(f"validation loss {figures['valid_loss']:.4f}, exact match {figures['valid_exact']:.2%}")
         if recent:
@@ -253,8 +254,8 @@ def train(settings, weights, judges, world):
 
         # ---- gradients, group after group as the rewards come
         rate = learning_rate(settings, step, progress(settings, step, seconds))
+        model.zero_grad()
         for optimizer in optimizers:
-            optimizer.zero_grad()
             for parameters in optimizer.param_groups:
                 parameters["lr"] = rate
         sums = dict.fromkeys(["reward", "baseline", *weights, "right", "unfinished", "distinct", "logprob", "kl", "mle"], 0.0)
@@ -293,6 +294,8 @@ def train(settings, weights, judges, world):
                 sums["kl"] += divergence.item()
                 sums["mle"] += cross_entropy.item()
         sum_gradients(world, model)
+        for view, weight, part in views:  # Muon's views of fused matrices
+            view.grad = weight.grad[part]
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
         grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf).item()  # on every rank the same
@@ -452,30 +455,31 @@ def losses_of(model, start, lessons, settings):
     cross_entropy   -truths * log-probability of ids under the model itself, at temperature 1
     """
     device = model.tgt_embedding.weight.device
-    src = pad([src for src, _ in lessons]).to(device)  # (B, S)
-    counts = torch.tensor([len(lesson) for _, lesson in lessons], device=device)  # (B,) targets of each source, M in all
-    targets = [target for _, lesson in lessons for target in lesson]
-    tgt = pad([[BOS, *target.ids] for target in targets]).to(device)  # (M, 1 + T)
-    length = torch.tensor([len(target.ids) for target in targets], device=device)
-    real = torch.arange(tgt.shape[1] - 1, device=device) < length[:, None]  # (M, T); PAD may have been drawn, as any token
-    logits = widened(model(src, tgt[:, :-1], counts))  # (M, T, V)
+    targets = [target for _, lesson in lessons for target in lesson]  # those of the first source first
+    src, sources = join_ids([src for src, _ in lessons])  # (N,)
+    truth, rows = join_ids([target.ids for target in targets])  # (M,), what was drawn
+    tgt, _ = join_ids([[BOS, *target.ids[:-1]] for target in targets])  # (M,), the token before
+    queries = pack_rows(torch.tensor([sum(len(target.ids) for target in lesson) for _, lesson in lessons]))
+    src, tgt, truth = (ids.to(device) for ids in (src, tgt, truth))
+    sources, rows, queries = (to_device(packing, device) for packing in (sources, rows, queries))
+    logits = widened(model(src, sources, tgt, rows, queries))  # (M, V)
     own = logits.log_softmax(-1)
-    drawn_from = policy_logprobs(logits, tgt[:, 1:], settings.temperature, settings.top_k, settings.top_p)
+    drawn_from = policy_logprobs(logits, truth, settings.temperature, settings.top_k, settings.top_p)
 
     def total(of_tokens, weights):
-        """(M, T), (M) -> ()"""
-        return (of_tokens.masked_fill(~real, 0).sum(1) * of_tokens.new_tensor(weights)).sum()
+        """Sum over the tokens (M,), each times the weight of its target."""
+        return (of_tokens * of_tokens.new_tensor(weights)[rows.row]).sum()
 
     def at_targets(logprobs):
-        """(M, T, V) -> (M, T)"""
-        return logprobs.gather(-1, tgt[:, 1:, None])[..., 0]
+        """(M, V) -> (M,)"""
+        return logprobs.gather(-1, truth[:, None])[:, 0]
 
     policy = total(-at_targets(drawn_from), [target.advantage for target in targets])
     cross_entropy = total(-at_targets(own), [target.truths for target in targets])
     if start is None:
         return policy, policy.new_zeros(()), cross_entropy
     with torch.no_grad():
-        before = widened(start(src, tgt[:, :-1], counts)).log_softmax(-1)
+        before = widened(start(src, sources, tgt, rows, queries)).log_softmax(-1)
     return policy, total((own.exp() * (own - before)).sum(-1), [target.count for target in targets]), cross_entropy
 
 

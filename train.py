@@ -2,16 +2,20 @@
 Train the transformer on a data set that prepare.py made.
 
     python train.py config/quickstart.py [--key=value ...]
-    python train.py config/quickstart.py --resume         go on after a crash, Ctrl-C or a preempted job (a new run where there is none)
-    torchrun --standalone --nproc-per-node=4 train.py config/qed.py --resume       the same on four GPUs, or four CPU processes
-    python train.py --list                                all runs: step, best validation, age
-    python train.py --plot="out/qed out/qed/lr3"          their curves, drawn into out/qed/plot.png
+    python train.py config/quickstart.py --resume     go on after a crash, Ctrl-C or preemption (a new run where there
+    is none) torchrun --standalone --nproc-per-node=4 train.py config/qed.py --resume    the same on four GPUs, or
+    four CPU processes python train.py --list                            all runs: step, best validation, age python
+    train.py --plot="out/qed out/qed/lr3"      their curves, drawn into out/qed/plot.png
 
-Reads train.csv and valid.csv of data_dir. Writes into out_dir: config.py (the settings), log.jsonl (a JSON object a line),
-best.pt (best exact match on the validation split), last.pt and ckpt_STEP.pt (the whole state of the loop, for --resume).
-Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint first. On CPUs a resumed run is bit for bit the run that was not interrupted, unless
-max_minutes ties its schedule to the clock. On GPUs the state it goes on from is, but kernels there, such as the backward pass of
-attention, may add in another order each time: the runs agree up to rounding.
+Reads train.csv and valid.csv of data_dir. Writes into out_dir: config.py (the settings), log.jsonl (a JSON object a
+line), best.pt (best exact match on the validation split), last.pt and ckpt_STEP.pt (the whole state of the loop, for
+--resume). Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint first. On CPUs a resumed run is bit for bit the run that was
+not interrupted, unless max_minutes ties its schedule to the clock. On GPUs the state it resumes from is, but kernels
+there, such as the backward pass of attention, may add in another order each time: the runs agree up to rounding.
+
+Every batch is a fair sample of the data: rows of all lengths and kinds, packed end to end. A step that goes wrong is
+skipped (see loss_spike in config/default.py); its rows come back at once in other batches, and no row is skipped as a
+spike twice in a row.
 """
 import os
 
@@ -23,7 +27,6 @@ import signal
 import statistics
 import sys
 import time
-from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,31 +40,35 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from batches import collate, length_batches, lengths, load_split, validation_batches
+from batches import choose_rows, collate, deal_anew, lengths, load_split, mixed_batches, pad, padded_batches, samples_of, to_device
 from configurator import check_least, load_settings
 from generate import greedy
-from model import ARCHITECTURE, ModelConfig, Transformer
+from model import ARCHITECTURE, ModelConfig, Transformer, config_of
 from runtime import checkpoint, runs
 from runtime.distributed import catch_signals, first_alone, gather, join, leave, quiet
-from runtime.files import InputError, main_guard
+from runtime.files import InputError, digest, main_guard
 from runtime.hardware import find_dtype, peak_flops, peak_memory, training_flops
-from tokenizer import PAD, Tokenizer, build_vocabulary, join_vocabulary
+from tokenizer import Tokenizer, build_vocabulary, join_vocabulary
 
 SETTINGS = [
-    "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len", "rename_particles", "termwise",
-    *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens", "accumulate", "optimizer", "learning_rate", "schedule",
-    "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks",
-    "max_steps", "max_minutes",
-    "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume", "resume_best", "init_from", "wandb_mode",
-    "wandb_project", "list", "plot", "output",
+    "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len", "rename_particles",
+    "termwise", *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens", "accumulate", "optimizer",
+    "learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip", "label_smoothing", "ema",
+    "loss_spike", "bad_steps", "max_rollbacks", "max_steps", "max_minutes", "eval_every", "eval_rows", "eval_train_rows",
+    "log_every", "save_every", "save_limit", "resume", "resume_best", "new_data", "init_from", "wandb_mode", "wandb_project",
+    "list", "plot", "output",
 ]
 LEAST = {
     "seed": 0, "batch_tokens": 1, "accumulate": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0, "grad_clip": 0,
     "label_smoothing": 0, "ema": 0, "loss_spike": 0, "bad_steps": 0, "max_rollbacks": 0, "max_steps": 1, "max_minutes": 0,
-    "eval_every": 1, "eval_rows": 0, "log_every": 1, "save_every": 1, "save_limit": 0,
+    "eval_every": 1, "eval_rows": 0, "eval_train_rows": 0, "log_every": 1, "save_every": 1, "save_limit": 0,
 }
-RECENT = 100        # steps whose losses give the running median
-LEAST_SPIKE = 0.1   # nats a token: the median counts as this much at least, so that a hard batch late in training is no spike
+SCHEDULES = "cosine", "linear", "constant", "one-cycle"
+FLOOR = 0.1  # nats a token: the expected loss of a step counts as this much at least, so that one hard row is no spike
+MEMORY = 0.9  # of a kind's expected loss, each time the kind comes
+SHOWN = 12  # kinds in the last table, rows in the last line
+ENOUGH = 5  # training rows of a kind that must all be wrong before a warning says so
+SAMPLES = 2  # validation rows whose answers are logged
 
 
 def main(argv=None):
@@ -90,10 +97,12 @@ def main(argv=None):
 
 def train(settings, world):
     """The run of one rank, from its settings to the exit code."""
-    device, chief = world.device, world.rank == 0  # the chief writes all there is to write
+    device, chief = world.device, world.rank == 0  # only the chief writes files and lines
     dtype = find_dtype(settings.dtype, device)
     out_dir = Path(settings.out_dir)
+    train_csv = Path(settings.data_dir) / "train.csv"
     torch.manual_seed(settings.seed + world.rank)  # dropout differs between ranks; the first weights are those of rank 0
+    autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
     # ---- where to start: a checkpoint of this run, the weights of another run, or random weights
     resume = settings.resume or settings.resume_best
@@ -112,60 +121,72 @@ def train(settings, world):
     if (gather(world, torch.tensor(begin)) != begin).any():
         raise InputError(f"{out_dir}: the ranks see different checkpoints there; it must be one folder for all machines")
     if resumed:
-        if "rng" not in state:
-            raise InputError(f"{out_dir}: holds a run of scst.py; name another folder by --out_dir=")
-        if state["version"] != checkpoint.VERSION:
-            raise InputError(f"{out_dir}: checkpoint version {state['version']} cannot be resumed; --init_from= takes its weights")
+        checkpoint.check_resumable(state, out_dir)
         if progress(settings, state["step"], state["seconds"]) >= 1:
             if chief:
-                print(f"{out_dir}: complete at step {state['step']}, after {state['seconds'] / 60:.1f} min; a larger limit would go on")
-                runs.report_best(out_dir, state["best"])
+                print(f"{out_dir}: complete at step {state['step']}, after {state['seconds'] / 60:.1f} min; "
+                      "a larger limit would go on")
+                report(out_dir, state["best"], train_csv, state["skipped"], state["skipped_lines"])
             return 0
+        if state["train_sha256"] != digest(train_csv) and not settings.new_data:
+            raise InputError(f"{train_csv}: has changed since {out_dir} began; --resume --new_data goes on with the new rows, "
+                             f"--init_from={out_dir}/best.pt --out_dir=FOLDER starts a new run from its weights")
 
     # ---- data
     if state:
-        theirs = vars(ModelConfig(**state["model_config"])) | {"termwise": state["vocabulary"].get("termwise", False)}  # older ones lack some
+        theirs = vars(config_of(state)) | {"termwise": state["vocabulary"].get("termwise", False)}
         tables = ["src_max_len", "tgt_max_len"] if settings.positions == "learned" else []
         for name in ["termwise", *ARCHITECTURE, *tables]:
             if getattr(settings, name) != theirs[name]:
-                raise InputError(f"{name}: {getattr(settings, name)} in the settings, {theirs[name]} in the checkpoint to go on from; "
-                                 "these must agree")
-    with first_alone(world):  # who caches it for the others
-        train_csv = Path(settings.data_dir) / "train.csv"
-        vocabulary = state["vocabulary"] if state else build_vocabulary(train_csv, settings.rename_particles, settings.termwise)
-        if settings.embeddings == "shared" and not state:
-            vocabulary = join_vocabulary(vocabulary)
+                raise InputError(f"{name}: {getattr(settings, name)} in the settings, {theirs[name]} in the checkpoint to go "
+                                 "on from; these must agree")
+    with first_alone(world):  # rank 0 caches for the others
+        if state:
+            vocabulary = state["vocabulary"]
+        else:
+            vocabulary = build_vocabulary(train_csv, settings.rename_particles, settings.termwise)
+            if settings.embeddings == "shared":
+                vocabulary = join_vocabulary(vocabulary)
         tokenizer = Tokenizer(vocabulary)
         limits = settings.src_max_len, settings.tgt_max_len
         train_rows = load_split(settings.data_dir, "train", tokenizer, *limits)
         valid_rows = load_split(settings.data_dir, "valid", tokenizer, *limits)
-    valid_batches = validation_batches(valid_rows, settings)
+    kinds = len(train_rows.kinds)
+    valid_sample = choose_rows(valid_rows, settings.eval_rows, settings.seed)
+    train_sample = choose_rows(train_rows, settings.eval_train_rows, settings.seed) if settings.eval_train_rows else None
 
     # ---- model and optimizer
     sizes = {name: getattr(settings, name) for name in [*ARCHITECTURE, "dropout", "src_max_len", "tgt_max_len"]}
     config = ModelConfig(len(tokenizer.vocabulary["src"]), len(tokenizer.vocabulary["tgt"]), **sizes)
-    # what checkpoints hold; `net` is the same weights in the wrappers of training
+    # `model` has the raw weights, for checkpoints; `net` is the same model in the wrappers of training
     model = Transformer(config, settings.attention, settings.checkpoint_layers).to(device)
     if state:
         model.load_state_dict(state["model"] if resumed else checkpoint.weights(state))
-    optimizers = make_optimizers(model, settings)
+    optimizers, views = make_optimizers(model, settings)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     net = model
     if world.size > 1:
-        net = DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True)
+        on_gpu = device.type == "cuda"
+        net = DistributedDataParallel(model, device_ids=[device] if on_gpu else None, gradient_as_bucket_view=True)
     if settings.compile:
         net = torch.compile(net, dynamic=True)
     average = {name: weight.clone() for name, weight in model.state_dict().items()} if settings.ema else None
 
-    def loss_of(rows):
-        """Loss summed over the target tokens of these training rows, a tensor."""
-        src, tgt = (side.to(device) for side in collate(train_rows, rows))  # (B, S), (B, T)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return loss_sum(net(src, tgt[:, :-1]), tgt[:, 1:], settings.label_smoothing)
+    def losses_by_kind(samples):
+        """Loss of these training samples, summed over the target tokens of each kind of process. (kinds,)"""
+        batch = to_device(collate(train_rows, samples), device)
+        kind = torch.from_numpy(train_rows.kind[train_rows.row[samples]]).to(device)  # (B,)
+        with autocast:
+            logits = net(batch.src, batch.sources, batch.tgt, batch.targets)  # (M, V)
+            losses = token_losses(logits, batch.truth, settings.label_smoothing)  # (M,)
+        return losses.new_zeros(kinds).index_add(0, kind[batch.targets.row], losses)
 
     # ---- state of the loop: loop_state and restore list the same things
     step, epoch, batch, skipped, bad, rollbacks, best, earlier = 0, 0, 0, 0, 0, 0, None, 0.0
-    recent, losses, wandb_id = deque(maxlen=RECENT), [], ""  # losses of the good steps since the last line of the log
+    losses, wandb_id = [], ""  # losses of the good steps since the last line of the log
+    dealt = []  # micro-batches to come before the epoch's own: rows of a skipped step and the rows after it, mixed
+    skipped_lines = {}  # line of train.csv -> how often its row was in a skipped step
+    kind_loss = np.full(kinds, math.log(config.tgt_vocab))  # expected loss of a target token of each kind, in nats
 
     def restore(state):
         nonlocal step, epoch, batch, skipped, bad, rollbacks, best, earlier, wandb_id
@@ -180,11 +201,14 @@ def train(settings, world):
             torch.set_rng_state(state["rng"]["cpu"][world.rank].clone())  # it misreads a view
             if device.type == "cuda" and "cuda" in state["rng"]:
                 torch.cuda.set_rng_state(state["rng"]["cuda"][world.rank].clone(), device)
-        step, epoch, batch, skipped, bad, rollbacks, best, earlier, wandb_id = (
-            state[name] for name in ("step", "epoch", "batch", "skipped", "bad", "rollbacks", "best", "seconds", "wandb_id"))
-        recent.clear()
-        recent.extend(state["recent"])
-        losses[:] = state.get("losses", [])  # older checkpoints lack them
+        step, epoch, batch, skipped, bad, rollbacks, best, earlier, wandb_id = (state[name] for name in (
+            "step", "epoch", "batch", "skipped", "bad", "rollbacks", "best", "seconds", "wandb_id"))
+        losses[:] = state["losses"]
+        if state["train_sha256"] == train_sha256:  # else these rows and kinds are others
+            kind_loss[:] = state["kind_loss"]
+            dealt[:] = map(np.array, state["dealt"])
+            skipped_lines.clear()
+            skipped_lines.update(state["skipped_lines"])
 
     def loop_state():
         """All ranks must call it together: it asks each for its random state."""
@@ -194,8 +218,10 @@ def train(settings, world):
         return {
             "model": model.state_dict(), "ema": average, "model_config": asdict(config), "vocabulary": tokenizer.vocabulary,
             "settings": vars(settings), "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            "scaler": scaler.state_dict(), "rng": rng, "step": step, "epoch": epoch, "batch": batch, "skipped": skipped, "bad": bad,
-            "rollbacks": rollbacks, "recent": list(recent), "losses": losses, "best": best, "seconds": seconds, "wandb_id": wandb_id,
+            "scaler": scaler.state_dict(), "rng": rng, "step": step, "epoch": epoch, "batch": batch, "skipped": skipped,
+            "bad": bad, "rollbacks": rollbacks, "losses": losses, "kind_loss": kind_loss.tolist(),
+            "dealt": [samples.tolist() for samples in dealt], "skipped_lines": skipped_lines, "train_sha256": train_sha256,
+            "best": best, "seconds": seconds, "wandb_id": wandb_id,
         }
 
     def save():
@@ -204,12 +230,24 @@ def train(settings, world):
         if chief:
             checkpoint.save_limited(out_dir, state, settings.save_limit)
 
+    def next_micro_batches(count):
+        nonlocal epoch, batch, batches
+        micro_batches = dealt[:count]
+        del dealt[:count]
+        while len(micro_batches) < count:
+            if batch >= len(batches):
+                epoch, batch = epoch + 1, 0
+                batches = mixed_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
+            micro_batches.append(batches[batch])
+            batch += 1
+        return micro_batches
+
+    train_sha256 = digest(train_csv)
     if world.size > 1:
-        # DDP sorts the gradients into buckets anew after its first step, and three or more ranks add a bucket in an order that
-        # depends on it. A step for nothing, so that the first step of a resumed run has the buckets of the run before. Taken with
-        # the longest rows, it also finds out now whether the memory suffices.
-        longest = max(length_batches(train_rows, settings.batch_tokens, None), key=lambda rows: lengths(train_rows, rows).sum(0).max())
-        (loss_of(longest) * 0).backward()
+        # Dummy step: makes DDP rebuild its buckets now, so that a resumed run reduces in the same order as the run
+        # before. With the longest rows: if the memory does not suffice, the run ends here.
+        longest = padded_batches(train_rows, settings.batch_tokens, np.arange(len(train_rows.row)))[-1]
+        (losses_by_kind(longest).sum() * 0).backward()
         model.zero_grad()
     if resumed:
         restore(state)
@@ -221,69 +259,84 @@ def train(settings, world):
         wandb_run = runs.start_wandb(settings, wandb_id)
         wandb_id = wandb_run.id if wandb_run else wandb_id
     if settings.resume_best:
-        save()  # the later checkpoints are given up now, so that no --resume goes back to them
+        save()  # drops the later checkpoints now, so that no --resume goes back to them
     if chief:
         record = runs.open_log(settings, step, wandb_run)
         parameters = sum(weight.numel() for weight in model.parameters())
-        print(f"{len(train_rows.src_start) - 1} training rows, {len(valid_rows.src_start) - 1} validation rows, "
-              f"{parameters / 1e6:.2f} M parameters, {device}" + f" on each of {world.size} ranks" * (world.size > 1)
-              + f", {str(dtype).removeprefix('torch.')}, from step {step}", file=sys.stderr)
+        where = f"{device} on each of {world.size} ranks" if world.size > 1 else f"{device}"
+        print(f"{len(train_rows.line)} training rows, {len(valid_rows.line)} validation rows, "
+              f"{parameters / 1e6:.2f} M parameters, {where}, {str(dtype).removeprefix('torch.')}, from step {step}",
+              file=sys.stderr)
 
     # ---- the loop
-    batches = length_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
-    bar = tqdm(total=1, initial=progress(settings, step, seconds), disable=None if chief else True,  # None: off where stderr is no terminal
+    batches = mixed_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
+    bar = tqdm(total=1, initial=progress(settings, step, seconds),
+               disable=None if chief else True,  # None: off where stderr is no terminal
                bar_format="{percentage:3.0f}% {bar} {elapsed}, {remaining} left{postfix}")
     tokens, flops, clock = 0, 0.0, time.monotonic()  # since this process wrote a line of the log
     asked_to_stop = catch_signals(PARENT)
     done = last_step = False
     model.train()
     while not last_step:
-        # ---- gradients: of a sum over all target tokens of this step, on whichever rank and in whichever micro-batch they are
-        micro_batches = []  # of all ranks, row numbers each
-        while len(micro_batches) < world.size * settings.accumulate:
-            if batch >= len(batches):
-                epoch, batch = epoch + 1, 0
-                batches = length_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
-            micro_batches.append(batches[batch])
-            batch += 1
-        src_lengths, tgt_lengths = lengths(train_rows, np.concatenate(micro_batches))  # (rows,) each
+        # ---- gradients: of a sum over all target tokens of this step, on whichever rank and in whichever micro-batch
+        # they are
+        second_try = bool(dealt)  # rows of this step were skipped at their last turn
+        micro_batches = next_micro_batches(world.size * settings.accumulate)  # of all ranks, sample numbers each
+        samples = np.concatenate(micro_batches)
+        src_lengths, tgt_lengths = lengths(train_rows, samples)  # (samples,) each
         targets = int(tgt_lengths.sum())
         rate = 0.5 ** rollbacks * learning_rate(settings, step, progress(settings, step, seconds))
+        model.zero_grad()
         for optimizer in optimizers:
-            optimizer.zero_grad()
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        loss = torch.zeros((), device=device)
+        by_kind = torch.zeros(kinds, device=device)
         mine = micro_batches[world.rank::world.size]
-        for rows in mine:
-            wait = world.size > 1 and rows is not mine[-1]  # the ranks exchange their gradients once, with the last micro-batch
+        for number, rows in enumerate(mine, 1):
+            wait = world.size > 1 and number < len(mine)  # the ranks exchange gradients once, with the last micro-batch
             with net.no_sync() if wait else contextlib.nullcontext():
-                part = loss_of(rows)
-                scaler.scale(part * (world.size / targets)).backward()  # DDP will divide by world.size
-            loss += part.detach() / targets
+                part = losses_by_kind(rows)
+                scaler.scale(part.sum() * (world.size / targets)).backward()  # DDP will divide by world.size
+            by_kind += part.detach()
+        for view, weight, part in views:  # Muon's views of fused matrices
+            view.grad = weight.grad[part]
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
         grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf)
 
         # ---- every rank knows the same now, and decides the same
-        facts = [loss.item(), grad_norm.item(), asked_to_stop(), time.monotonic() - started]
-        facts = gather(world, torch.tensor(facts, dtype=torch.double))  # (ranks, 4)
-        loss, grad_norm = facts[:, 0].sum().item(), facts[:, 1].max().item()
-        stopped_by, seconds = int(facts[:, 2].max()), facts[0, 3].item()
-        usual = max(LEAST_SPIKE, statistics.median(recent)) if len(recent) >= RECENT // 5 else math.inf
-        spike = settings.loss_spike and loss > settings.loss_spike * usual
-        if math.isfinite(loss) and math.isfinite(grad_norm) and not spike:
+        facts = torch.tensor([grad_norm.item(), asked_to_stop(), time.monotonic() - started, *by_kind.tolist()], dtype=torch.double)
+        facts = gather(world, facts)  # (ranks, 3 + kinds)
+        grad_norm, by_kind = facts[:, 0].max().item(), facts[:, 3:].sum(0).numpy()
+        stopped_by, seconds = int(facts[:, 1].max()), facts[0, 2].item()
+        loss = by_kind.sum().item() / targets
+
+        # ---- a spike is a loss far above what rows of these kinds cost before
+        kind = train_rows.kind[train_rows.row[samples]]
+        kind_tokens = np.bincount(kind, weights=tgt_lengths, minlength=kinds)
+        expected = max(FLOOR, (kind_tokens @ kind_loss).item() / targets)
+        finite = math.isfinite(loss) and math.isfinite(grad_norm)
+        spike = settings.loss_spike > 0 and loss > settings.loss_spike * expected
+        if finite and (not spike or second_try):
             for optimizer in optimizers:
                 scaler.step(optimizer)
             if average is not None:
                 update_average(average, model, settings.ema, step)
-            recent.append(loss)
+            seen = kind_tokens > 0
+            kind_loss[seen] = MEMORY * kind_loss[seen] + (1 - MEMORY) * by_kind[seen] / kind_tokens[seen]
             losses.append(loss)
-            bad = 0
         else:
             skipped += 1
-            overflow = math.isfinite(loss) and not math.isfinite(grad_norm) and scaler.get_scale() > 1  # a smaller scale will do
-            bad += not overflow
+            following = next_micro_batches(len(micro_batches))
+            dealt[:0] = deal_anew(train_rows, micro_batches + following, [settings.seed, step])
+            lines = np.unique(train_rows.line[train_rows.row[samples]]).tolist()
+            for line in lines:
+                skipped_lines[line] = skipped_lines.get(line, 0) + 1
+            if chief:
+                record(step + 1, seconds, {"event": "skipped", "step_loss": loss, "expected_loss": expected,
+                                           "rows": [f"{train_csv}:{line}" for line in lines]})
+        overflow = math.isfinite(loss) and not finite and scaler.get_scale() > 1  # a smaller scale will do
+        bad = bad + (not overflow) if spike or not finite else 0
         scaler.update()
         step += 1
         tokens += int(src_lengths.sum()) + targets
@@ -291,30 +344,34 @@ def train(settings, world):
         done = progress(settings, step, seconds) >= 1
         last_step = done or stopped_by > 0
 
-        # ---- too many bad steps: a checkpoint to look into, back to the last good one, and on from there more slowly
+        # ---- too many bad steps: keep this state to look into, go back to the last good one, go on from there more
+        # slowly
         if settings.bad_steps and bad >= settings.bad_steps:
             emergency = loop_state()
             with first_alone(world):
                 good = checkpoint.load_newest(out_dir) if rollbacks < settings.max_rollbacks else None
                 if chief:
                     checkpoint.save(out_dir / f"emergency_{step}.pt", emergency)
-                    record(step, seconds, {"event": f"{bad} bad steps in a row", "back_to": good["step"] if good else None})
+                    event = {"event": f"{bad} bad steps in a row", "back_to": good["step"] if good else None}
+                    record(step, seconds, event)
             if good is None:
-                raise InputError(f"{out_dir}: {bad} steps in a row skipped up to step {step} (loss {loss:.4g}, norm of the gradient "
-                                 f"{grad_norm:.4g}) after {rollbacks} of {settings.max_rollbacks} returns to an earlier checkpoint; "
-                                 f"emergency_{step}.pt has the state; a lower learning_rate or a longer warm-up may help")
-            kept = rollbacks + 1, best, skipped, wandb_id
+                raise InputError(
+                    f"{out_dir}: {bad} steps in a row skipped up to step {step} (loss {loss:.4g}, norm of the gradient "
+                    f"{grad_norm:.4g}) after {rollbacks} of {settings.max_rollbacks} returns to an earlier checkpoint; "
+                    f"emergency_{step}.pt has the state; a lower learning_rate or a longer warm-up may help")
+            kept, lines = (rollbacks + 1, best, skipped, wandb_id), dict(skipped_lines)
             restore(good)
             rollbacks, best, skipped, wandb_id = kept
+            skipped_lines.update(lines)
             bad, done, last_step = 0, False, stopped_by > 0
             save()  # a process that is killed before its next checkpoint went back all the same
-            batches = length_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
+            batches = mixed_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
             if chief:
-                bar.write(f"{settings.bad_steps} bad steps in a row: back to step {step}, learning rate times {0.5 ** rollbacks}",
-                          file=sys.stderr)
+                bar.write(f"{settings.bad_steps} bad steps in a row: back to step {step}, learning rate times "
+                          f"{0.5 ** rollbacks}", file=sys.stderr)
             continue
 
-        trouble = f", {skipped} steps skipped: gradient not finite or loss a spike" * bool(skipped)
+        trouble = f", {skipped} steps skipped: gradient not finite or loss a spike" if skipped else ""
         if step % settings.log_every == 0 or done:
             interval = time.monotonic() - clock
             peak = peak_flops(device, dtype)
@@ -323,34 +380,45 @@ def train(settings, world):
                        "memory_gb": peak_memory(device), "skipped": skipped}
             if chief:
                 record(step, seconds, figures)
-            bar.set_postfix_str(f"step {step}, loss {figures['loss']:.4f}, {tokens / interval:,.0f} tokens/s" + trouble, refresh=False)
+            bar.set_postfix_str(f"step {step}, loss {figures['loss']:.4f}, {tokens / interval:,.0f} tokens/s" + trouble,
+                                refresh=False)
             losses.clear()
             tokens, flops, clock = 0, 0.0, time.monotonic()
         bar.update(min(1, progress(settings, step, seconds)) - bar.n)
 
         if step % settings.eval_every == 0 or done:
             before = time.monotonic()
-            with weights_of(model, average), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                figures, samples = validate(model, valid_rows, valid_batches, world)
+            with weights_of(model, average), autocast:
+                figures, answers = validate(model, valid_rows, *valid_sample, settings.batch_tokens, world)
+                figures = {f"valid_{name}": value for name, value in figures.items()}
+                if train_sample:
+                    of_train, _ = validate(model, train_rows, *train_sample, settings.batch_tokens, world)
+                    figures |= {f"train_{name}": of_train[name] for name in ("exact", "by_kind", "by_length")}
+            model.train()
             clock += time.monotonic() - before  # tokens/s is that of training alone
             if chief:
-                texts = [{name: tokenizer.decode_sqamp(ids) for name, ids in sample.items()} for sample in samples]
+                texts = [{name: tokenizer.decode_sqamp(ids) for name, ids in answer.items()} for answer in answers]
                 record(step, seconds, figures | {"samples": texts})
-                bar.write(f"step {step}: validation loss {figures['valid_loss']:.4f}, exact match {figures['valid_exact']:.2%}, "
-                          f"{seconds / 60:.1f} min" + trouble, file=sys.stderr)
+                of_train = f" (training rows {figures['train_exact']:.2%})" if train_sample else ""
+                bar.write(f"step {step}: validation loss {figures['valid_loss']:.4f}, exact match {figures['valid_exact']:.2%}"
+                          f"{of_train}, {seconds / 60:.1f} min" + trouble, file=sys.stderr)
+                for kind in starved(figures):
+                    bar.write(f"warning: '{kind}' is not learned: 0% of its training rows are right, of all "
+                              f"{figures['train_exact']:.0%}", file=sys.stderr)
             if math.isfinite(figures["valid_loss"]) and (best is None or better(figures, best)):
                 best = figures | {"step": step}
                 state = loop_state()
                 if chief:
                     checkpoint.save(out_dir / "best.pt", state)
-        if (step % settings.save_every == 0 or last_step) and (done or not bad):  # amid bad steps the last good one stays the last
+        # amid bad steps the last good checkpoint stays the last
+        if (step % settings.save_every == 0 or last_step) and (done or not bad):
             save()
     bar.close()
 
     if chief and wandb_run:
         wandb_run.finish()
     if chief and done:
-        runs.report_best(out_dir, best)
+        report(out_dir, best, train_csv, skipped, skipped_lines)
     elif chief:
         print(f"stopped by {signal.Signals(stopped_by).name} at step {step}, nothing is lost; "
               f"go on with: python train.py {out_dir}/config.py --resume", file=sys.stderr)
@@ -360,41 +428,61 @@ def train(settings, world):
 # ---------------------------------------------------------------------------------------------------------------------
 # Loss and validation
 
-SAMPLES = 2  # validation rows whose answers are logged
-
-
-def loss_sum(logits, target, smoothing=0.0):
-    """Cross-entropy summed over the target tokens. logits: (B, T, V); target: (B, T), padded with PAD, which counts nothing."""
-    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum", label_smoothing=smoothing)
+def token_losses(logits, truth, smoothing=0.0):
+    """Cross-entropy of each target token, in nats. logits: (M, V); truth: (M,) -> (M,)"""
+    return F.cross_entropy(logits, truth, reduction="none", label_smoothing=smoothing)
 
 
 @torch.inference_mode()
-def validate(model, packed, batches, world):
+def validate(model, packed, rows, rare, batch_tokens, world):
     """
-    {"valid_loss": teacher-forced loss per target token, "valid_exact": share of the rows that greedy decoding gets right}, and
-    some answers as [{"sqamp": ids, "prediction": ids}]. The ranks share the batches; the figures do not depend on how many they are.
-    Termwise an answer is one term, and a row is right if all its terms are. batches: of all samples of the rows to look at.
+    How good the model is on some rows of a split: figures, and some answers as [{"sqamp": ids, "prediction": ids}].
+
+    The figures: `loss`, teacher-forced, per target token, and `exact`, the share that greedy decoding gets right,
+    both over `rows`, a fair sample; `by_kind` and `by_length`, {name: {"rows": number, "exact": share}}, over `rows`
+    and `rare`, more rows of rare kinds. Termwise an answer is one term, and a row is right if all its terms are. The
+    ranks share the batches; the figures do not depend on how many ranks there are.
     """
     model.eval()
-    table, answered = torch.zeros(len(batches), 2, dtype=torch.double), []
-    wrong = torch.zeros(len(packed.src_start) - 1)  # samples of each row
+    samples = samples_of(packed, np.concatenate([rows, rare]))
+    batches = padded_batches(packed, batch_tokens, samples)
+    table, answered = torch.zeros(len(samples), 2, dtype=torch.double), []  # loss and mistake of each sample
     for number in range(world.rank, len(batches), world.size):
-        batch = batches[number]
-        src, tgt = (side.to(world.device) for side in collate(packed, batch))
-        loss = loss_sum(model(src, tgt[:, :-1]), tgt[:, 1:]).item()
-        # what is longer than the longest target is wrong anyway
-        answers = [answer.ids for answer in greedy(model, src, max_len=tgt.shape[1] - 1, first=tgt[:, 0])]
-        truths = [packed.tgt[packed.tgt_start[sample]:packed.tgt_start[sample + 1]].tolist() for sample in batch]
-        table[number] = torch.tensor([loss, sum(map(len, truths))], dtype=torch.double)
-        for row, truth, answer in zip(packed.row[batch], truths, answers):
-            wrong[row] += truth != answer
-        answered += [{"sqamp": truth, "prediction": answer} for truth, answer in zip(truths, answers)][:SAMPLES - len(answered)]
-    model.train()
-    table = gather(world, table).sum(0)  # a line is one rank's and zero on the others: no rounding
-    loss, tokens = (math.fsum(column) for column in table.T.tolist())
-    rows = np.unique(packed.row[np.concatenate(batches)])
-    exact = (gather(world, wrong).sum(0)[rows] == 0).double().mean().item()
-    return {"valid_loss": loss / tokens, "valid_exact": exact}, answered
+        chosen = batches[number]
+        batch = to_device(collate(packed, chosen), world.device)
+        losses = token_losses(model(batch.src, batch.sources, batch.tgt, batch.targets), batch.truth)  # (M,)
+        losses = losses.new_zeros(len(chosen)).index_add(0, batch.targets.row, losses)
+        # an answer longer than the longest target is wrong anyway
+        src = pad([packed.src[packed.src_start[row]:packed.src_start[row + 1]].astype(np.int64) for row in packed.row[chosen]])
+        first = torch.from_numpy(packed.first[chosen].astype(np.int64))
+        answers = greedy(model, src.to(world.device), batch.targets.longest, first.to(world.device))
+        truths = [packed.tgt[packed.tgt_start[sample]:packed.tgt_start[sample + 1]].tolist() for sample in chosen]
+        wrong = [truth != answer.ids for truth, answer in zip(truths, answers)]
+        table[np.searchsorted(samples, chosen)] = torch.stack([losses.double().cpu(), torch.tensor(wrong, dtype=torch.double)], 1)
+        new = [{"sqamp": truth, "prediction": answer.ids} for truth, answer in zip(truths, answers)]
+        answered += new[:SAMPLES - len(answered)]
+    table = gather(world, table).sum(0).numpy()  # each line is one rank's and zero on the others: no rounding
+    fair = np.isin(packed.row[samples], rows)
+    tokens = lengths(packed, samples)[1]
+    wrong = np.bincount(packed.row[samples], weights=table[:, 1], minlength=len(packed.kind)) > 0
+    length = np.bincount(packed.row[samples], weights=tokens, minlength=len(packed.kind)).astype(int)
+
+    def shares(name_of):
+        groups = {}
+        for row in np.concatenate([rows, rare]).tolist():
+            groups.setdefault(name_of(row), []).append(not wrong[row])
+        return {name: {"rows": len(right), "exact": statistics.fmean(right)} for name, right in sorted(groups.items())}
+
+    figures = {"loss": math.fsum(table[fair, 0]) / int(tokens[fair].sum()), "exact": float(np.mean(~wrong[rows])),
+               "by_kind": shares(lambda row: str(packed.kinds[packed.kind[row]])),
+               "by_length": shares(lambda row: length_bin(length[row]))}
+    return figures, answered
+
+
+def length_bin(tokens):
+    """The bin of a length: 32 to 63 tokens are "32-63"."""
+    low = 1 << int(tokens).bit_length() - 1
+    return f"{low}-{2 * low - 1}"
 
 
 def better(figures, best):
@@ -402,36 +490,81 @@ def better(figures, best):
     return (figures["valid_exact"], -figures["valid_loss"]) > (best["valid_exact"], -best["valid_loss"])
 
 
+def starved(figures):
+    """Kinds of process of which no training row is right though 90% of all are."""
+    if figures.get("train_exact", 0) < 0.9:
+        return []
+    return [kind for kind, of_kind in figures["train_by_kind"].items() if of_kind["rows"] >= ENOUGH and not of_kind["exact"]]
+
+
+def print_kinds(valid, train):
+    """A table of the kinds of process with the least exact matches; nothing where there is one kind. See `validate`: by_kind."""
+    worst = sorted(valid, key=lambda kind: valid[kind]["exact"])[:SHOWN]
+    if len(worst) < 2:
+        return
+    width = max(len("kind of process"), *map(len, worst))
+    print(f"{'kind of process':{width}}  {'valid':>6} {'exact':>7}  {'train':>6} {'exact':>7}")
+    for kind in worst:
+        columns = [f"{table[kind]['rows']:6} {table[kind]['exact']:7.1%}" if kind in table else f"{'-':>6} {'-':>7}"
+                   for table in (valid, train)]
+        print(f"{kind:{width}}  {'  '.join(columns)}")
+    if len(valid) > len(worst):
+        print(f"and {len(valid) - len(worst)} more kinds, none of them worse")
+
+
+def report(out_dir, best, train_csv, skipped, skipped_lines):
+    """Print the validation figures of best.pt by kind of process, the next command, and which steps were skipped."""
+    if best is None:  # stopped before its first validation, then resumed with a limit that it has passed
+        print(f"no validation yet; python train.py {out_dir}/config.py --resume --max_steps=MORE goes on")
+        return
+    print_kinds(best.get("valid_by_kind", {}), best.get("train_by_kind", {}))
+    print(f"best on the validation split: exact match {best['valid_exact']:.2%}, loss {best['valid_loss']:.4f} at step "
+          f"{best['step']}, {out_dir}/best.pt; next: python evaluate.py {out_dir}/config.py")
+    if skipped:
+        often = sorted(skipped_lines, key=lambda line: -skipped_lines[line])
+        named = ", ".join(f"{train_csv}:{line} ({skipped_lines[line]} x)" for line in often[:SHOWN])
+        more = f" and {len(often) - SHOWN} more rows" if len(often) > SHOWN else ""
+        print(f"{skipped} steps were skipped, as the gradient was not finite or the loss a spike: {named}{more}; "
+              f"{out_dir}/log.jsonl has them all")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Optimiser, learning rate, moving average
 
-SCHEDULES = "cosine", "linear", "constant", "one-cycle"
-
-
 def make_optimizers(model, settings):
     """
-    A list of optimisers that share one learning rate; weight decay is for matrices only, not for biases and norms.
+    (optimisers that share one learning rate, views of fused matrices). Weight decay is for matrices, not for biases
+    and norms.
 
-    "adamw": Loshchilov & Hutter, arXiv 1711.05101. "muon": Jordan et al. 2024 (kellerjordan.github.io/posts/muon) for the
-    matrices inside the layers, each step orthogonalised by five Newton-Schulz iterations and scaled to the size of AdamW's
-    (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that learning_rate means the same; embeddings, head and vectors stay with AdamW.
+    "adamw": Loshchilov & Hutter, arXiv 1711.05101. "muon": Jordan et al. 2024 (kellerjordan.github.io/posts/muon) for
+    the matrices inside the layers, each step orthogonalised by five Newton-Schulz iterations and scaled to the size
+    of AdamW's (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that learning_rate means the same; embeddings, head and
+    vectors stay with AdamW.
+
+    A fused matrix (q, k and v; gate and up) is several to Muon: each has a view, (view, weight, its rows of the
+    weight), a tensor in the memory of the weight. The caller sets view.grad = weight.grad[rows] before each step.
     """
     if settings.optimizer not in ("adamw", "muon"):
         raise InputError(f"optimizer: got {settings.optimizer!r}, wanted adamw or muon")
-    matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
-    vectors = [weight for weight in model.parameters() if weight.dim() < 2]
-    optimizers = []
+    optimizers, views, inside = [], [], {}
     if settings.optimizer == "muon":
-        inside = [weight for part in (model.encoder, model.decoder) for weight in part.parameters() if weight.dim() == 2]
-        optimizers.append(torch.optim.Muon(inside, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"))
-        orthogonalised = set(map(id, inside))
-        matrices = [weight for weight in matrices if id(weight) not in orthogonalised]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        for name, weight in model.named_parameters():
+            if name.startswith(("encoder.", "decoder.")) and weight.dim() == 2:
+                inside[name] = weight
+                fused = {"qkv": 3, "kv": 2, "up": 1 + (settings.activation == "swiglu")}.get(name.split(".")[-2], 1)
+                rows = len(weight) // fused
+                views += [(weight.detach()[part * rows:(part + 1) * rows], weight, slice(part * rows, (part + 1) * rows))
+                          for part in range(fused)]
+        muon = torch.optim.Muon([view for view, _, _ in views], weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw")
+        optimizers.append(muon)
+    others = [weight for name, weight in model.named_parameters() if name not in inside]
+    groups = [{"params": [weight for weight in others if weight.dim() >= 2], "weight_decay": settings.weight_decay},
+              {"params": [weight for weight in others if weight.dim() < 2], "weight_decay": 0.0}]
     try:
         optimizers.append(torch.optim.AdamW(groups, betas=(settings.beta1, settings.beta2), fused=True))
     except ValueError as error:
         raise InputError(f"beta1, beta2: {error}") from None
-    return optimizers
+    return optimizers, views
 
 
 def load_moments(optimizers, states):
@@ -439,7 +572,10 @@ def load_moments(optimizers, states):
     if len(states) != len(optimizers):
         raise InputError("optimizer: the checkpoint to go on from was made by the other one; these must agree")
     for optimizer, state in zip(optimizers, states):
-        optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+        groups = optimizer.state_dict()["param_groups"]
+        if [len(group["params"]) for group in groups] != [len(group["params"]) for group in state["param_groups"]]:
+            raise InputError("optimizer: the checkpoint to go on from grouped the weights in another way; --init_from= takes its weights")
+        optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
 
 
 def progress(settings, step, seconds):
@@ -452,9 +588,9 @@ def learning_rate(settings, step, progress):
     """
     Rate of a step. progress: how much of the run is done, 0..1, by steps or by the clock.
 
-    Linear warm-up, times: half a cosine down to 0 (Loshchilov & Hutter, arXiv 1608.03983); a line down to 0; or 1. "one-cycle" (Smith
-    & Topin, arXiv 1708.07120; Smith, arXiv 1803.09820) is its own warm-up: a line from a tenth up to the peak at 45%, down again
-    until 90%, and from there to 0.
+    Linear warm-up, times: half a cosine down to 0 (Loshchilov & Hutter, arXiv 1608.03983); a line down to 0; or 1.
+    "one-cycle" (Smith & Topin, arXiv 1708.07120; Smith, arXiv 1803.09820) is its own warm-up: a line from a tenth up
+    to the peak at 45%, down again until 90%, and from there to 0.
     """
     p = min(1.0, progress)
     if settings.schedule == "one-cycle":
@@ -469,8 +605,8 @@ def update_average(average, model, decay, updates):
     """
     Exponential moving average of the weights, in place: average = d average + (1 - d) weights.
 
-    average: tensors by name, as in model.state_dict(). d grows to `decay` over the first updates, (1 + n) / (10 + n), so that the
-    random weights are forgotten.
+    average: tensors by name, as in model.state_dict(). d grows to `decay` over the first updates, (1 + n) / (10 + n),
+    so that the average does not keep the random weights.
     """
     d = min(decay, (1 + updates) / (10 + updates))
     weights = model.state_dict()

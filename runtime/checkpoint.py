@@ -1,13 +1,14 @@
 """
 Checkpoints: written whole or not at all, read without running anything in them, found for decoding and resuming.
 
-A checkpoint is a dictionary: version, model (raw weights), ema (their moving average or None), model_config, vocabulary,
-settings, optimizers, scaler (of fp16), rng (of every rank), step, epoch, batch (position in the epoch, in micro-batches), skipped, bad,
-rollbacks and recent (see train.py on bad steps), losses (since the last line of the log), best
-(validation figures of best.pt), seconds (training time), wandb_id. Those of scst.py lack rng, epoch, batch, rollbacks and losses, and have start (the
-weights that kl_weight holds on to), held_out (folders with rows never to learn from), lines and recent (figures of the last steps).
-Files of a run: ckpt_STEP.pt, last.pt (the newest), best.pt (the best on the validation split), emergency_STEP.pt (to look
-into, never resumed from).
+A checkpoint is a dictionary: version, model (raw weights), ema (their moving average or None), model_config,
+vocabulary, settings, and the state of the loop: optimizers, scaler (of fp16), rng (of every rank), step, epoch, batch
+(position in the epoch, in micro-batches), losses (since the last line of the log), kind_loss, dealt, skipped,
+skipped_lines, bad and rollbacks (see train.py on skipped steps), train_sha256 (of train.csv), best (validation
+figures of best.pt), seconds (training time), wandb_id. Those of scst.py have instead start (the weights that
+kl_weight compares with), held_out (folders with rows never to learn from), lines and recent (figures of the last
+steps). Files of a run: ckpt_STEP.pt, last.pt (the newest), best.pt (the best on the validation split),
+emergency_STEP.pt (to look into, never resumed from).
 """
 import re
 import sys
@@ -18,7 +19,11 @@ import torch
 
 from runtime.files import InputError, atomic_open
 
-VERSION = 2  # raised when this program could not go on from the checkpoints of an older one
+VERSION = 3  # raised when this program could not go on from the checkpoints of an older one
+
+
+LOOP_STATE = ("optimizers", "scaler", "rng", "step", "epoch", "batch", "skipped", "bad", "rollbacks", "losses", "kind_loss",
+              "dealt", "skipped_lines", "train_sha256", "best", "seconds", "wandb_id")  # of train.py
 
 
 def save(path, state):
@@ -86,6 +91,18 @@ def load_newest(run_dir):
     return None
 
 
+def check_resumable(state, run_dir):
+    """InputError if train.py cannot go on from this checkpoint."""
+    advice = "--init_from= takes its weights into another --out_dir="
+    if "start" in state:
+        raise InputError(f"{run_dir}: holds a run of scst.py; name another folder by --out_dir=")
+    if state["version"] != VERSION:
+        raise InputError(f"{run_dir}: checkpoint version {state['version']} cannot be resumed; {advice}")
+    missing = [name for name in LOOP_STATE if name not in state]
+    if missing:
+        raise InputError(f"{run_dir}: the checkpoint has no state of the loop ({', '.join(missing)} missing); {advice}")
+
+
 def weights(state):
     """The weights that were validated: the moving average where there is one."""
     return state.get("ema") or state["model"]
@@ -105,7 +122,8 @@ def find(settings):
     """
     Path of the checkpoint to decode with: `ckpt` if it is set, else best.pt of out_dir.
 
-    Where neither a config file nor an out_dir was named, best.pt of the newest run in out/. InputError if there is none.
+    Where neither a config file nor an out_dir was named, best.pt of the newest run in out/. InputError if there is
+    none.
     """
     if settings.ckpt:
         return Path(settings.ckpt)

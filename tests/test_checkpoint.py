@@ -21,7 +21,7 @@ VOCABULARY = {"format": FORMAT, "rename_particles": False, "src": SPECIALS + ["a
 def state(step=0):
     torch.manual_seed(step)
     model = Transformer(ModelConfig(**SIZES))
-    return {"model": model.state_dict(), "model_config": SIZES, "vocabulary": VOCABULARY, "step": step}
+    return {"model": model.state_dict(), "model_config": asdict(model.config), "vocabulary": VOCABULARY, "step": step}
 
 
 def same(a, b):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from kill import kill_test, torchrun
-from tiny import SMALL, assert_same_run, log_of
+from tiny import SMALL, assert_same_run, log_of, padded, padded_batch
 
 import train
-from batches import collate, length_batches, load_split
+from batches import load_split, mixed_batches
 from model import ModelConfig, Transformer
 from runtime import checkpoint
 from tokenizer import PAD, Tokenizer
@@ -47,10 +47,10 @@ def test_ranks_times_micro_batches_give_the_gradients_of_one_batch_and_the_same_
     torch.manual_seed(1337)
     model = Transformer(ModelConfig(**states[1]["model_config"]))
     rows = load_split(data, "train", Tokenizer(states[1]["vocabulary"]), 512, 512)
-    batches = length_batches(rows, 400, [1337, 0])
-    first_eight = np.concatenate((batches + length_batches(rows, 400, [1337, 1]))[:8])
-    src, tgt = collate(rows, first_eight)
-    logprob = model(src, tgt[:, :-1]).log_softmax(-1).gather(-1, tgt[:, 1:, None])[..., 0]
+    batches = mixed_batches(rows, 400, [1337, 0])
+    first_eight = np.concatenate((batches + mixed_batches(rows, 400, [1337, 1]))[:8])
+    src, tgt = padded_batch(rows, first_eight)
+    logprob = padded(model, src, tgt[:, :-1]).log_softmax(-1).gather(-1, tgt[:, 1:, None])[..., 0]
     (-logprob[tgt[:, 1:] != PAD].mean()).backward()
 
     # AdamW's first mean gradient is 0.1 of the gradient; its parameters are numbered matrices first
@@ -77,12 +77,12 @@ import os, sys
 sys.path.insert(0, {str(TRAIN.parent)!r})
 import train
 from runtime.files import main_guard
-calls, loss_sum = 0, train.loss_sum
-def broken(logits, target, smoothing=0.0):
+calls, token_losses = 0, train.token_losses
+def broken(logits, truth, smoothing=0.0):
     global calls
     calls += 1
-    return loss_sum(logits, target, smoothing) * (float("nan") if os.environ["RANK"] == "1" and calls == 4 else 1)
-train.loss_sum = broken
+    return token_losses(logits, truth, smoothing) * (float("nan") if os.environ["RANK"] == "1" and calls == 4 else 1)
+train.token_losses = broken
 main_guard(train.main)
 """)
     run(2, tmp_path / "broken.py", data, tmp_path / "run", "--max_steps=6", "--eval_every=100", "--save_every=100", "--ema=0.9")

@@ -14,7 +14,7 @@ import time
 
 import pytest
 import torch
-from tiny import make_run, write_csv
+from tiny import make_run, padded, write_csv
 
 import decode as script
 from batches import pad
@@ -56,7 +56,7 @@ def uncached(model, src, max_len):
     """Greedy decoding without a cache, one row: the whole target goes through the model again for every token."""
     ids = [BOS]
     while len(ids) <= max_len and ids[-1] != EOS:
-        ids.append(model(src[None], torch.tensor([ids]))[0, -1].argmax().item())
+        ids.append(padded(model, src[None], torch.tensor([ids]))[0, -1].argmax().item())
     return ids[1:]
 
 
@@ -106,7 +106,7 @@ def test_trained_model_cached_is_uncached_with_its_logprob(run, loaded):
         for row, (ids, logprob, _) in zip(src, greedy(loaded.model, src, 63)):
             row = row[row != 0]
             assert uncached(loaded.model, row, 63) == ids
-            scores = loaded.model(row[None], torch.tensor([[BOS] + ids[:-1]]))[0].log_softmax(-1)
+            scores = padded(loaded.model, row[None], torch.tensor([[BOS] + ids[:-1]]))[0].log_softmax(-1)
             assert logprob == pytest.approx(scores[range(len(ids)), ids].sum().item(), abs=1e-4)
 
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import padded
 
 from generate import Cache, beam_search, draw, greedy, sample, step
 from model import ModelConfig, Transformer
 from tokenizer import BOS, EOS, PAD
 
 SIZES = dict(src_vocab=20, tgt_vocab=15, src_max_len=64, tgt_max_len=64, d_model=32, heads=4, encoder_layers=2,
-             decoder_layers=2, d_ff=48, dropout=0.1)
+             decoder_layers=2, d_ff=48, dropout=0.1, norm="pre")
 
 
 def random_model(seed=0, **sizes):
@@ -48,7 +49,7 @@ def ragged(lengths, seed=0):
 
 def logprob_of(model, src, ids):
     """Log-probabilities of the tokens of one answer, the whole target at once: no cache. src: (S,)"""
-    scores = model(src[None], torch.tensor([[BOS] + ids[:-1]]))[0].log_softmax(-1)
+    scores = padded(model, src[None], torch.tensor([[BOS] + ids[:-1]]))[0].log_softmax(-1)
     return scores[range(len(ids)), ids]
 
 
@@ -61,7 +62,7 @@ def every_answer(model, src, max_len, first=BOS):
             answers.append([*body, EOS])
     with torch.no_grad():
         longest = torch.tensor([[first] + ids + [PAD] * (max_len - len(ids)) for ids in answers])
-        scores = model(src[None].expand(len(answers), -1), longest[:, :-1]).log_softmax(-1)
+        scores = padded(model, src[None].expand(len(answers), -1), longest[:, :-1]).log_softmax(-1)
     chosen = scores.gather(2, longest[:, 1:, None])[..., 0]
     return sorted(((chosen[row, :len(ids)].sum().item(), ids) for row, ids in enumerate(answers)), reverse=True)
 
@@ -73,7 +74,7 @@ def every_answer(model, src, max_len, first=BOS):
 def test_step_by_step_is_the_whole_target_at_once(model):
     src, tgt = ragged([9, 3, 6]), random_ids(3, 40, SIZES["tgt_vocab"])             # more tokens than the cache's first room
     tgt[:, 0] = BOS
-    whole = model(src, tgt).log_softmax(-1)
+    whole = padded(model, src, tgt).log_softmax(-1)
     cache = Cache(model, src, 1, 40)
     for position in range(40):
         assert torch.allclose(step(model, tgt[:, position, None], cache)[:, 0], whole[:, position], rtol=0, atol=1e-10)
@@ -92,7 +93,7 @@ def test_hypotheses_that_fork_and_die_see_their_own_past_only(model, K, seed, le
         scores = step(model, token, cache)
         if position in (length // 2, length - 1):
             for row, beam in enumerate(texts):
-                whole = model(src[row][None].expand(K, -1), torch.tensor(beam))[:, -1].log_softmax(-1)
+                whole = padded(model, src[row][None].expand(K, -1), torch.tensor(beam))[:, -1].log_softmax(-1)
                 assert torch.allclose(scores[row], whole, rtol=0, atol=1e-10)
         parent = torch.randint(K, (len(src), K), generator=generator)
         if position % 3 < 2:
@@ -123,7 +124,7 @@ def slow_greedy(model, src, max_len):
     """One row, the whole target anew for every token: no cache, no batch."""
     ids = [BOS]
     while len(ids) <= max_len and ids[-1] != EOS:
-        ids.append(model(src[None], torch.tensor([ids]))[0, -1].argmax().item())
+        ids.append(padded(model, src[None], torch.tensor([ids]))[0, -1].argmax().item())
     return ids[1:]
 
 
@@ -216,7 +217,7 @@ def test_probabilities_of_all_answers_sum_to_one(small):
     src = ragged([4])
     ended = sum(math.exp(logprob) for logprob, _ in every_answer(small, src[0], 3))
     prefixes = torch.tensor([[BOS, *body] for body in itertools.product([t for t in range(6) if t != EOS], repeat=3)])
-    scores = small(src.expand(len(prefixes), -1), prefixes).log_softmax(-1)
+    scores = padded(small, src.expand(len(prefixes), -1), prefixes).log_softmax(-1)
     going = scores[:, :3].gather(2, prefixes[:, 1:, None])[..., 0].sum(1).exp().sum().item()
     assert ended + going == pytest.approx(1, abs=1e-12)
 
@@ -252,7 +253,7 @@ def slow_beam_search(model, src, max_len, K):
     for _ in range(max_len):
         following = []
         for logprob, ids in going:
-            scores = model(src[None], torch.tensor([[BOS] + ids]))[0, -1].log_softmax(-1).tolist()
+            scores = padded(model, src[None], torch.tensor([[BOS] + ids]))[0, -1].log_softmax(-1).tolist()
             ended.append((logprob + scores[EOS], ids + [EOS]))
             following += [(logprob + score, ids + [token]) for token, score in enumerate(scores) if token != EOS]
         ended = sorted(ended, reverse=True)[:K]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import padded
 
 from attention import attend
 from model import ModelConfig, Transformer, rotary_table, rotate
@@ -16,11 +17,11 @@ SIZES = dict(src_vocab=20, tgt_vocab=15, src_max_len=64, tgt_max_len=64, d_model
              decoder_layers=2, d_ff=48, dropout=0.1)
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(scope="module", params=["post", "pre"])
+def model(request):
     """In double precision, so that equal means equal up to 1e-12; large embeddings, so that the answers vary."""
     torch.manual_seed(0)
-    model = Transformer(ModelConfig(**SIZES)).double().eval()
+    model = Transformer(ModelConfig(**SIZES, norm=request.param)).double().eval()
     for embedding in (model.src_embedding, model.tgt_embedding):
         torch.nn.init.normal_(embedding.weight)
     return model
@@ -90,14 +91,21 @@ def slow_attention(q, k, v, positions, causal):
 
 
 def slow_forward(model, src, tgt):
-    """The pre-norm encoder-decoder for one row without padding, one formula a line. src (S,), tgt (T,) -> (T, V)"""
+    """The encoder-decoder for one row without padding, one formula a line. src (S,), tgt (T,) -> (T, V)"""
+    def residual(x, norm, branch):
+        return x + branch(norm(x)) if model.config.norm == "pre" else norm(x + branch(x))
+
     def self_attention(x, layer, causal):
-        q, k, v = layer.attention.qkv(layer.norm1(x)).chunk(3, dim=-1)
-        return x + layer.attention.out(slow_attention(q, k, v, positions=True, causal=causal))
+        def branch(x):
+            q, k, v = layer.attention.qkv(x).chunk(3, dim=-1)
+            return layer.attention.out(slow_attention(q, k, v, positions=True, causal=causal))
+        return residual(x, layer.norm1, branch)
 
     def mlp(x, norm, mlp):
-        hidden = mlp.up(norm(x))
-        return x + mlp.down(hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2)
+        def branch(x):
+            hidden = mlp.up(x)
+            return mlp.down(hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2)
+        return residual(x, norm, branch)
 
     x = model.src_embedding(src)
     for layer in model.encoder:
@@ -107,20 +115,21 @@ def slow_forward(model, src, tgt):
     for layer in model.decoder:
         x = self_attention(x, layer, causal=True)
         k, v = layer.cross.kv(memory).chunk(2, dim=-1)
-        x = x + layer.cross.out(slow_attention(layer.cross.q(layer.norm2(x)), k, v, positions=False, causal=False))
+        x = residual(x, layer.norm2, lambda x: layer.cross.out(
+            slow_attention(layer.cross.q(x), k, v, positions=False, causal=False)))
         x = mlp(x, layer.norm3, layer.mlp)
     return model.head(model.decoder_norm(x))
 
 
 def test_the_model_is_its_formulas(model):
     src, tgt = random_ids(1, 7, SIZES["src_vocab"]), random_ids(1, 5, SIZES["tgt_vocab"])
-    assert close(model(src, tgt)[0], slow_forward(model, src[0], tgt[0]))
+    assert close(padded(model, src, tgt)[0], slow_forward(model, src[0], tgt[0]))
 
 
 def test_the_order_of_the_tokens_matters(model):
     src, tgt = random_ids(1, 6, SIZES["src_vocab"]), random_ids(1, 4, SIZES["tgt_vocab"])
-    assert not close(model(src, tgt), model(src.flip(1), tgt))
-    assert not close(model(src, tgt)[:, -1], model(src, tgt[:, [1, 0, 2, 3]])[:, -1])
+    assert not close(padded(model, src, tgt), padded(model, src.flip(1), tgt))
+    assert not close(padded(model, src, tgt)[:, -1], padded(model, src, tgt[:, [1, 0, 2, 3]])[:, -1])
 
 
 @given(T=st.integers(2, 10), changed=st.integers(1, 9), seed=st.integers(0, 99))
@@ -130,7 +139,7 @@ def test_a_target_token_changes_no_earlier_logits(model, T, changed, seed):
     src, tgt = random_ids(2, 7, SIZES["src_vocab"], seed), random_ids(2, T, SIZES["tgt_vocab"], seed)
     other = tgt.clone()
     other[:, changed] = (other[:, changed] - 2) % (SIZES["tgt_vocab"] - 3) + 3
-    before, after = model(src, tgt), model(src, other)
+    before, after = padded(model, src, tgt), padded(model, src, other)
     assert close(before[:, :changed], after[:, :changed])
     assert not close(before[:, changed:], after[:, changed:])
 
@@ -142,22 +151,22 @@ def test_a_row_alone_is_the_row_in_a_padded_batch(model, lengths, seed):
     src, tgt = random_ids(len(lengths), S, SIZES["src_vocab"], seed), random_ids(len(lengths), T, SIZES["tgt_vocab"], seed)
     for row, (s, t) in enumerate(lengths):
         src[row, s:], tgt[row, t:] = PAD, PAD
-    together = model(src, tgt)
+    together = padded(model, src, tgt)
     for row, (s, t) in enumerate(lengths):
-        assert close(together[row, :t], model(src[row:row + 1, :s], tgt[row:row + 1, :t])[0])
+        assert close(together[row, :t], padded(model, src[row:row + 1, :s], tgt[row:row + 1, :t])[0])
 
 
 def test_dropout_acts_in_training_only():
     model = Transformer(ModelConfig(**SIZES))
     src, tgt = random_ids(2, 5, SIZES["src_vocab"]), random_ids(2, 5, SIZES["tgt_vocab"])
-    assert not torch.equal(model(src, tgt), model(src, tgt))
+    assert not torch.equal(padded(model, src, tgt), padded(model, src, tgt))
     model.eval()
-    assert torch.equal(model(src, tgt), model(src, tgt))
+    assert torch.equal(padded(model, src, tgt), padded(model, src, tgt))
 
 
 def test_every_weight_is_trained():
     model = Transformer(ModelConfig(**SIZES))
-    model(random_ids(2, 40, SIZES["src_vocab"]), random_ids(2, 40, SIZES["tgt_vocab"])).logsumexp(-1).sum().backward()
+    padded(model, random_ids(2, 40, SIZES["src_vocab"]), random_ids(2, 40, SIZES["tgt_vocab"])).logsumexp(-1).sum().backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
 
 

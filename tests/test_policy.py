@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tiny import padded
 
 from generate import Hypothesis, draw
 from model import ModelConfig, Transformer
@@ -41,7 +42,7 @@ def reward(source, ids):
 def following(model, source, past, how):
     """Probabilities of the token after `past`, (V,), by the definition of the policy: the softmax of what top_k and top_p leave."""
     temperature, top_k, top_p = how
-    p = (model(torch.tensor([SOURCES[source]]), torch.tensor([[BOS, *past]]))[0, -1] / temperature).softmax(-1)
+    p = (padded(model, torch.tensor([SOURCES[source]]), torch.tensor([[BOS, *past]]))[0, -1] / temperature).softmax(-1)
     kept = []
     for token in p.argsort(descending=True).tolist()[:top_k or VOCABULARY]:
         kept.append(token)
@@ -107,7 +108,7 @@ def test_the_greedy_baseline_is_the_most_probable_token_each_time(model):
     for source, answers in zip(SOURCES, draw_answers(model, SOURCES, [0, 1], LONGEST, settings(baseline="greedy"), 0)):
         past = [BOS]
         for token in answers[-1].ids:
-            assert token == model(torch.tensor([source]), torch.tensor([past]))[0, -1].argmax()
+            assert token == padded(model, torch.tensor([source]), torch.tensor([past]))[0, -1].argmax()
             past.append(token)
         assert len(answers) == 5
 
@@ -176,7 +177,7 @@ def test_divergence_and_cross_entropy_are_their_definitions(model):
     policy, divergence, cross_entropy = losses_of(model, start, lessons, settings(HOW[4]))
 
     def own(net, source, past):
-        return net(torch.tensor([source]), torch.tensor([[BOS, *past]]))[0, -1].log_softmax(-1)
+        return padded(net, torch.tensor([source]), torch.tensor([[BOS, *past]]))[0, -1].log_softmax(-1)
 
     wanted = 0
     for source, lesson in lessons:
@@ -198,6 +199,6 @@ def test_many_targets_of_a_source_have_the_logits_of_each_alone(model):
         model.attention = how
         src = torch.tensor([[*SOURCES[0]], [*SOURCES[1], 0, 0, 0]])
         tgt = torch.tensor([[BOS, 3, 1, 3], [BOS, EOS, 0, 0], [BOS, 1, EOS, 0]])
-        together = model(src, tgt, torch.tensor([2, 1]))
+        together = padded(model, src, tgt, torch.tensor([2, 1]))
         for row, source in enumerate((0, 0, 1)):
-            torch.testing.assert_close(together[row:row + 1], model(src[source:source + 1], tgt[row:row + 1]))
+            torch.testing.assert_close(together[row:row + 1], padded(model, src[source:source + 1], tgt[row:row + 1]))

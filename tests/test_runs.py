@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from tiny import SMALL, assert_same_run, log_of, run
+from tiny import SMALL, assert_same_run, log_of, padded, run
 
 import train
 from configurator import load_settings
@@ -216,7 +216,7 @@ def test_training_flops_are_those_that_torch_counts():
                          d_ff=48, dropout=0.0)
     model, B, S, T = Transformer(config), 2, 40, 1
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model(torch.full((B, S), 5), torch.full((B, T), 5)).sum().backward()
+        padded(model, torch.full((B, S), 5), torch.full((B, T), 5)).sum().backward()
     assert training_flops(config, np.full(B, S), np.full(B, T)) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 

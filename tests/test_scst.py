@@ -18,7 +18,6 @@ from tiny import SMALL, make_run, write_csv
 
 import evaluate
 import scst
-import scst as policy
 import train
 from configurator import load_settings
 from decode import decode, load
@@ -127,14 +126,14 @@ def test_amplitudes_alone_go_with_the_physics_reward_alone(learner, tmp_path, fl
 
 @pytest.mark.parametrize("number, code, at", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 7)])
 def test_a_stopped_run_resumes_bit_for_bit(learner, straight, tmp_path, monkeypatch, capsys, number, code, at):
-    draws = 0
+    draws, draw = 0, scst.draw_answers
 
     def draw_and_stop(*arguments):
         nonlocal draws
         draws += 1
         if draws == 3 * at:  # three groups a step
             os.kill(os.getpid(), number)
-        return policy.draw_answers(*arguments)
+        return draw(*arguments)
 
     flags = ["--mle_weight=0.1", "--kl_weight=0.1", "--baseline=greedy"]
     with monkeypatch.context() as patch:
@@ -177,12 +176,14 @@ def test_two_ranks_take_the_step_of_one(learner, tmp_path):
         torch.testing.assert_close(ours["exp_avg"], theirs["exp_avg"], rtol=1e-4, atol=1e-7)
     assert any(state["exp_avg"].abs().max() > 1e-4 for state in one["optimizers"][0]["state"].values())
     for ours, theirs in zip(log_of(tmp_path / "1"), log_of(tmp_path / "2"), strict=True):
-        assert ours.pop("samples", 0) == theirs.pop("samples", 0) and ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+        for exact in ("samples", "valid_by_kind", "valid_by_length"):
+            assert ours.pop(exact, 0) == theirs.pop(exact, 0)
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_and_many_of_them_stop_the_run(learner, tmp_path, monkeypatch):
-    def broken(model, start, batch, settings):
-        policy_loss, *others = policy.losses_of(model, start, batch, settings)
+    def broken(model, start, batch, settings, losses_of=scst.losses_of):
+        policy_loss, *others = losses_of(model, start, batch, settings)
         return policy_loss * float("nan"), *others
 
     monkeypatch.setattr(scst, "losses_of", broken)
@@ -273,8 +274,8 @@ def test_the_rows_that_evaluate_found_wrong_are_those_that_are_learned_from(lear
     assert indices.dtype == np.int64 and set(indices.tolist()) <= set(wrong) and 0 < len(indices) < len(predictions)
     assert len(indices) == round(len(predictions) * (1 - report["right_physics"]))
     assert (folder / "again.v2.inc_idx.npy").read_bytes() == (folder / "inc_idx.npy").read_bytes()
-    seen = []
-    monkeypatch.setattr(scst, "draw_answers", lambda model, sources, *others: seen.extend(sources) or policy.draw_answers(model, sources, *others))
+    seen, draw = [], scst.draw_answers
+    monkeypatch.setattr(scst, "draw_answers", lambda model, sources, *others: seen.extend(sources) or draw(model, sources, *others))
     for name in "inc_idx.npy", "again.v2.inc_idx.npy":
         seen.clear()
         assert run(learner, wrong_rows / name, f"--data_dir={wrong_rows}/data", f"--indices={folder}/{name}", "--rows_per_step=100", "--max_steps=1") == 0

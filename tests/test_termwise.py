@@ -5,7 +5,6 @@ import itertools
 import json
 import re
 from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,14 +12,14 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_generate import every_answer, ragged, random_model
-from tiny import log_of, make_run, write_csv
+from tiny import log_of, make_run, padded, padded_batch, write_csv
 from tiny import run as train_small
 
 import decode
 import evaluate
 import generate
 import generate_terms as assemble
-from batches import collate, length_batches, lengths, load_split, validation_batches
+from batches import choose_rows, lengths, load_split, mixed_batches, samples_of
 from decode import load
 from generate import Hypothesis, greedy, sample
 from generate_terms import beam_terms, best_squares, greedy_terms, sample_terms
@@ -225,16 +224,16 @@ def test_a_row_is_packed_as_one_source_and_a_sample_for_each_term(tokens, rows, 
     packed = load_split(tmp_path, "train", tokens, 64, 64)
     assert len(packed.src_start) == 1 + len(rows) and packed.row.tolist() == [0, 0, 0, 1, 2, 2, 2, 3, 3, 3, 3]
     everything = np.arange(11)
-    src, tgt = collate(packed, everything)
+    src, tgt = padded_batch(packed, everything)
     for row, (amp, square) in enumerate(rows):
         of_row = everything[packed.row == row]
         assert (src[of_row] == torch.tensor(tokens.encode_amp(amp)[0])).all()
         assert tgt[of_row, 0].tolist() == tokens.first[:len(of_row)]
         assert [id for sample in tgt[of_row, 1:].tolist() for id in sample if id != PAD] == tokens.encode_sqamp(square)
     assert (lengths(packed, everything) == torch.stack([(src != PAD).sum(1), (tgt[:, 1:] != PAD).sum(1)]).numpy()).all()
-    batches = length_batches(packed, 100, 0)
+    batches = mixed_batches(packed, 100, 0)
     assert len(batches) > 1 and sorted(np.concatenate(batches)) == list(everything)
-    chosen = np.concatenate(validation_batches(packed, SimpleNamespace(seed=0, eval_rows=2, batch_tokens=100)))
+    chosen = samples_of(packed, choose_rows(packed, 2, 0)[0])
     assert len(set(packed.row[chosen])) == 2 and sorted(chosen) == sorted(everything[np.isin(packed.row, packed.row[chosen])])
 
 
@@ -280,7 +279,7 @@ def slow_term(model, src, first, max_len):
     """Greedy, uncached, one term of one row: (ids, log-probabilities)."""
     ids, logprobs = [first], []
     while len(ids) <= max_len and ids[-1] != EOS:
-        scores = model(src[None], torch.tensor([ids]))[0, -1].log_softmax(-1)
+        scores = padded(model, src[None], torch.tensor([ids]))[0, -1].log_softmax(-1)
         ids.append(scores.argmax().item())
         logprobs.append(scores.max().item())
     return ids[1:], logprobs
@@ -457,12 +456,11 @@ def test_a_run_does_not_go_on_from_a_model_of_the_other_kind(data, trained, flag
 def test_validation_counts_rows_of_which_every_term_is_right(data, trained):
     model, tokenizer, _ = load_model(trained / "best.pt", torch.device("cpu"))
     packed = load_split(data, "valid", tokenizer, 64, 64)
-    src, tgt = collate(packed, range(len(packed.row)))
+    src, tgt = padded_batch(packed, np.arange(len(packed.row)))
     answers = [answer.ids for answer in greedy(model, src, 20, tgt[:, 0])]
     wrong = {int(np.flatnonzero(packed.row == row)[-1]) for row in set(packed.row) if row % 3}     # the last term of two rows out of three
     answers = [[3, 2] if sample in wrong else answer for sample, answer in enumerate(answers)]
     taught = packed._replace(tgt=np.concatenate(answers).astype(np.uint16), tgt_start=np.cumsum([0, *map(len, answers)]))
-    batches = validation_batches(taught, SimpleNamespace(seed=0, eval_rows=0, batch_tokens=300))
     rows = len(packed.src_start) - 1
-    figures, _ = validate(model, taught, batches, World(0, 1, torch.device("cpu")))
-    assert figures["valid_exact"] == len(range(0, rows, 3)) / rows < 1
+    figures, _ = validate(model, taught, *choose_rows(taught, 0, 0), 300, World(0, 1, torch.device("cpu")))
+    assert figures["exact"] == len(range(0, rows, 3)) / rows < 1

@@ -1,22 +1,19 @@
 r"""Text -> tokens -> ids -> text is exact; the fast lexer is the slow one; the cache is what the CSV says."""
 import csv
 import gzip
-import itertools
 import json
-import random
 import re
 import shutil
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_physics import off_shell_legs
 
 import batches
 import tokenizer
-from batches import collate, length_batches, load_split
+from batches import load_split
 from dataset.baseline import canonical_key, template, template_key
 from physics.expression import marked_off_shell
 from runtime.files import InputError
@@ -24,7 +21,6 @@ from tokenizer import (
     BOS,
     EOS,
     NAME,
-    PAD,
     RARE,
     SPECIALS,
     SPELLING,
@@ -441,42 +437,6 @@ def test_a_data_set_that_cannot_be_written_is_packed_in_memory(data, monkeypatch
     monkeypatch.setattr(batches, "atomic_open", refuse)
     assert content(load_split(folder, "train", tokens, 512, 512)) == good
     assert "not cached" in capsys.readouterr().err
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Batches
-
-def test_batches_hold_every_row_once_within_the_budget(data):
-    packed = load_split(*data[:1], "train", data[1], 512, 512)
-    src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)
-    for seed in (None, 1):
-        drawn = length_batches(packed, 300, seed)
-        assert sorted(np.concatenate(drawn).tolist()) == list(range(40))
-        assert all(len(rows) == 1 or (src[rows].max() + tgt[rows].max()) * len(rows) <= 300 for rows in drawn)
-    assert [len(rows) for rows in length_batches(packed, 1, 1)] == [1] * 40                # every row is over the budget
-
-
-def test_batches_follow_the_seed(data):
-    packed = load_split(data[0], "train", data[1], 512, 512)
-    runs = [[rows.tolist() for rows in length_batches(packed, 300, seed)] for seed in (1, 1, 2, None)]
-    assert runs[0] == runs[1] != runs[2]
-    lengths = np.diff(packed.src_start) + np.diff(packed.tgt_start)
-    shuffled = [lengths[rows].mean() for rows in runs[0]]
-    assert sum(a > b for a, b in itertools.combinations(shuffled, 2)) > 4                     # long batches before short ones too
-    assert (np.diff(lengths[np.concatenate(length_batches(packed, 300, None))]) >= 0).all()
-
-
-def test_collate_pads_and_frames(data):
-    folder, tokens = data
-    packed = load_split(folder, "train", tokens, 512, 512)
-    rows = np.array(random.Random(0).sample(range(40), 5))
-    src, tgt = collate(packed, rows)
-    assert src.dtype == tgt.dtype == torch.int64
-    for k, row in enumerate(rows):
-        src_row = packed.src[packed.src_start[row]:packed.src_start[row + 1]].tolist()
-        tgt_row = [BOS] + packed.tgt[packed.tgt_start[row]:packed.tgt_start[row + 1]].tolist()
-        assert src[k].tolist() == src_row + [PAD] * (src.shape[1] - len(src_row))
-        assert tgt[k].tolist() == tgt_row + [PAD] * (tgt.shape[1] - len(tgt_row))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

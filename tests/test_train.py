@@ -15,7 +15,7 @@ from tiny import SMALL, assert_same_run, log_of, made_up_rows, run
 
 import train
 import train as optim
-from batches import collate, load_split
+from batches import choose_rows, collate, load_split
 from configurator import load_settings
 from generate import greedy
 from model import ModelConfig, Transformer, load_model
@@ -60,7 +60,8 @@ def test_a_stopped_run_says_how_to_go_on_and_resumes_bit_for_bit(data, straight,
 
     def collate_and_stop(packed, rows):
         nonlocal batches
-        if len(packed.src_start) == len(list(made_up_rows())) + 1:  # a batch of the training split
+        training = len(packed.line) == len(list(made_up_rows())) and not torch.is_inference_mode_enabled()
+        if training:
             batches += 1
             if batches == at:
                 os.kill(os.getpid(), number)
@@ -210,24 +211,25 @@ def test_the_schedule_warms_up_and_follows_a_cosine_to_zero():
 def test_the_loss_counts_target_tokens_only():
     logits, target = torch.randn(2, 3, 5), torch.tensor([[3, 4, PAD], [2, PAD, PAD]])
     by_hand = -sum(logits[row, column].log_softmax(-1)[target[row, column]] for row, column in [(0, 0), (0, 1), (1, 0)])
-    assert train.loss_sum(logits, target).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    real = target != PAD
+    assert train.token_losses(logits[real], target[real]).sum().item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 def test_validation_counts_rows_that_greedy_decoding_gets_wholly_right(data, straight):
     model, tokenizer, _ = load_model(straight / "best.pt", torch.device("cpu"))
     rows = load_split(data, "valid", tokenizer, 64, 64)
     count = len(rows.src_start) - 1
-    batches = train.validation_batches(rows, settings(eval_rows=0, batch_tokens=300, seed=1))
-    assert sorted(row for batch in batches for row in batch) == list(range(count))
+    chosen, rare = choose_rows(rows, 0, 1)
+    assert sorted(chosen) == list(range(count)) and not len(rare)
     answers = {}
     for row in range(count):  # teach the "truth" of every third row to be what the model says
-        (answer, _, _), = greedy(model, collate(rows, [row])[0], 20)
+        (answer, _, _), = greedy(model, collate(rows, [row]).src[None], 20)
         answers[row] = answer if row % 3 == 0 else [3, 2]
     flat = [token for row in range(count) for token in answers[row]]
     starts = torch.tensor([0] + [len(answers[row]) for row in range(count)]).cumsum(0).numpy()
-    figures, _ = train.validate(model, rows._replace(tgt=np.array(flat, np.uint16), tgt_start=starts), batches,
+    figures, _ = train.validate(model, rows._replace(tgt=np.array(flat, np.uint16), tgt_start=starts), chosen, rare, 300,
                                 World(0, 1, torch.device("cpu")))
-    assert figures["valid_exact"] == len(range(0, count, 3)) / count
+    assert figures["exact"] == len(range(0, count, 3)) / count
 
 
 def test_best_is_most_exact_and_among_equals_of_lower_loss():
@@ -239,19 +241,19 @@ def test_best_is_most_exact_and_among_equals_of_lower_loss():
 def test_eval_rows_are_a_fixed_sample_of_the_validation_split(data, straight):
     _, tokenizer, _ = load_model(straight / "best.pt", torch.device("cpu"))
     rows = load_split(data, "train", tokenizer, 64, 64)
-    chosen = [sorted(np.concatenate(train.validation_batches(rows, settings(eval_rows=10, seed=seed)))) for seed in (1, 1, 2)]
+    chosen = [sorted(choose_rows(rows, 10, seed)[0].tolist()) for seed in (1, 1, 2)]
     assert len(set(chosen[0])) == 10 and chosen[0] == chosen[1] != chosen[2]
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_and_counted(data, tmp_path, monkeypatch, capsys):
     calls = 0
 
-    def broken_third(logits, target, smoothing=0.0, loss_sum=train.loss_sum):
+    def broken_third(logits, truth, smoothing=0.0, token_losses=train.token_losses):
         nonlocal calls
         calls += 1
-        return loss_sum(logits, target) * (torch.nan if calls == 3 else 1)
+        return token_losses(logits, truth) * (torch.nan if calls == 3 else 1)
 
-    monkeypatch.setattr(train, "loss_sum", broken_third)
+    monkeypatch.setattr(train, "token_losses", broken_third)
     assert run(data, tmp_path, "--max_steps=6") == 0
     log = [line for line in log_of(tmp_path) if "loss" in line]
     assert [line["skipped"] for line in log] == [0, 0, 1, 1, 1, 1]

@@ -6,17 +6,45 @@ from dataclasses import asdict
 import torch
 
 import train
-from batches import collate, load_split
+from attention import pack_rows, pad_rows
+from batches import collate, load_split, pad, to_device
 from model import ModelConfig, Transformer
 from physics.amplitude import amplitudes, parse_process
 from physics.square import square_many
 from physics.theory import THEORIES
 from runtime import checkpoint
-from tokenizer import PAD, Tokenizer, build_vocabulary
+from tokenizer import EOS, PAD, Tokenizer, build_vocabulary
 
 PROCESSES = ["e mu -> e mu", "e mu~ -> e mu~", "e e~ -> mu mu~", "e t -> e t", "mu t -> mu t", "t e -> t e", "e e -> e e"]
 SMALL = ["--d_model=16", "--heads=2", "--encoder_layers=1", "--decoder_layers=1", "--d_ff=16", "--batch_tokens=256", "--device=cpu",
          "--learning_rate=0.01", "--warmup_steps=5", "--log_every=1", "--eval_every=10", "--save_every=5", "--eval_rows=8"]
+
+
+def padded(model, src, tgt, counts=None):
+    """
+    Logits (B, T, V) of padded rows, 0 at the padding and after EOS. src: (B, S), padded with PAD; tgt: (B, T), BOS first.
+
+    counts (B,): where a source has several targets, how many; tgt and the logits have those of the first source first.
+    """
+    sources = pack_rows((src != PAD).sum(1).cpu())
+    lengths = ((tgt == EOS).cumsum(1) == 0).sum(1).cpu()
+    targets, queries = pack_rows(lengths), None
+    if counts is not None:
+        queries = pack_rows(torch.stack([part.sum() for part in lengths.split(counts.tolist())]))
+        queries = to_device(queries, src.device)
+    sources, targets = to_device(sources, src.device), to_device(targets, src.device)
+    logits = model(src[sources.row, sources.position], sources, tgt[targets.row, targets.position], targets, queries)
+    short = pad_rows(logits, targets)
+    return torch.nn.functional.pad(short, (0, 0, 0, tgt.shape[1] - short.shape[1]))
+
+
+def padded_batch(packed, samples):
+    """The samples as padded rows: src (B, S); tgt (B, T), the token to begin with ... EOS."""
+    batch = collate(packed, samples)
+    src, truth = ([ids[rows.row == row] for row in range(len(samples))] for ids, rows in (
+        (batch.src, batch.sources), (batch.truth, batch.targets)))
+    first = batch.tgt[batch.targets.start[:-1].long()]
+    return pad(src), torch.cat([first[:, None], pad(truth)], dim=1)
 
 
 def qed_rows():
@@ -43,12 +71,13 @@ def make_run(folder, steps=150, by_terms=False):
     packed = load_split(folder / "data", "train", tokens, 64, 64)
     torch.manual_seed(0)
     config = ModelConfig(src_vocab=len(tokens.vocabulary["src"]), tgt_vocab=len(tokens.vocabulary["tgt"]), src_max_len=64, tgt_max_len=64,
-                         d_model=64, heads=4, encoder_layers=1, decoder_layers=1, d_ff=128, dropout=0.0)
+                         d_model=64, heads=4, encoder_layers=1, decoder_layers=1, d_ff=128, dropout=0.0,
+                         norm="pre")
     model = Transformer(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    src, tgt = collate(packed, range(len(packed.row)))
+    batch = collate(packed, range(len(packed.row)))
     for _ in range(steps):
-        loss = torch.nn.functional.cross_entropy(model(src, tgt[:, :-1]).flatten(0, 1), tgt[:, 1:].flatten(), ignore_index=PAD)
+        loss = torch.nn.functional.cross_entropy(model(batch.src, batch.sources, batch.tgt, batch.targets), batch.truth)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -84,7 +113,7 @@ def log_of(out_dir):
 
 def assert_same_run(a, b):
     first, second = checkpoint.load(a / "last.pt"), checkpoint.load(b / "last.pt")
-    for name in ("step", "epoch", "batch", "skipped", "bad", "rollbacks", "recent", "scaler", "best"):
+    for name in ("step", "epoch", "batch", "skipped", "bad", "rollbacks", "kind_loss", "dealt", "skipped_lines", "scaler", "best"):
         assert first[name] == second[name], name
     for weights in ("model", "ema"):
         assert (first[weights] is None) == (second[weights] is None)
