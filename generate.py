@@ -17,7 +17,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from model import attend
+from attention import attend
 from runtime.files import InputError
 from runtime.hardware import find_dtype
 from tokenizer import BOS, EOS, PAD

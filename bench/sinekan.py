@@ -1,22 +1,24 @@
 """
-SineKAN beside the MLP: time and memory of training at equal parameters, and memory against the grid size.
+SineKAN beside the MLP: time and memory of training with equal parameters, and memory against the grid size.
 
-    python bench/run.py sinekan [config/file.py] [--key=value ...]      config/quickstart.py unless named; about a minute on two cores
+    python bench/run.py sinekan [config/file.py] [--key=value ...]      config/quickstart.py unless named; a minute
 
-First the whole model, three times of one shape: with the MLP, with SineKANs of as many weights (kan_ff_dims=""), and with one SineKAN a layer
-(kan_ff_dims="none"), trained in turn on the same batches as in bench/train.py. Then a feed-forward network alone, two SineKANs d -> d_ff / 8 -> d,
-for several grid sizes K: MB of a forward and backward pass beyond the weights and their gradients, beside its plain formula and the MLP.
+The first table compares three models that differ only in the feed-forward networks: MLPs, two SineKANs a layer with as
+many weights as the MLP (kan_ff_dims=""), or one SineKAN a layer (kan_ff_dims="none"). They take their steps in turn, on
+the same batches. The second table measures one feed-forward network alone, two SineKANs d -> d_ff / 8 -> d, for several
+grid sizes K: MB of a forward and backward pass, without the weights and their gradients, beside the plain formula and
+the MLP.
 """
 import os
 import statistics
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in train.py
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is imported; train.py says why
 
 import numpy as np
 import torch
 
 from batches import collate, length_batches
-from bench.train import SETTINGS, VOCABULARY, even_share, made_up, peak_of, seconds, sizes, train_step
+from bench.train import SETTINGS, VOCABULARY, even_share, peak_of, random_rows, seconds, sizes, train_step
 from configurator import load_settings
 from model import MLP, ModelConfig, Transformer
 from runtime.hardware import find_device
@@ -25,19 +27,22 @@ from sinekan import SineKAN, reference
 LONGEST = 256  # tokens of the longest row on each side
 STEPS = 8
 GRIDS = (2, 4, 8, 16, 32)
-TOKENS = 8192  # for the memory of one feed-forward network
+TOKENS = 8192  # tokens of the pass in the second table
+MODELS = {"MLP": {"ffn": "mlp"}, "SineKANs": {"ffn": "sinekan"},
+          "one SineKAN": {"ffn": "sinekan", "kan_ff_dims": "none"}}
 
 
 def compare_models(settings, device):
-    packed = made_up(LONGEST, settings.seed)
+    packed = random_rows(LONGEST, settings.seed)
     src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)  # (rows,) each
     batches = even_share(length_batches(packed, settings.batch_tokens, settings.seed), packed, STEPS + 1)
     models = {}
-    for name, change in (("MLP", {"ffn": "mlp"}), ("SineKANs", {"ffn": "sinekan"}), ("one SineKAN", {"ffn": "sinekan", "kan_ff_dims": "none"})):
+    for name, change in MODELS.items():
         config = ModelConfig(VOCABULARY, VOCABULARY, int(src.max()), int(tgt.max()) + 1, **sizes(settings) | change)
         models[name] = Transformer(config, settings.attention).to(device)
     optimizers = {name: torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True) for name, model in models.items()}
-    used, memory = ({name: [] for name in models} for _ in range(2))
+    used = {name: [] for name in models}  # seconds of each step
+    memory = {name: [] for name in models}  # bytes of each step
     for index, rows in enumerate(batches):
         pair = [side.to(device) for side in collate(packed, rows)]
         for name, model in models.items():
@@ -49,9 +54,10 @@ def compare_models(settings, device):
     print(f"{'':12} {'parameters':>11} {'ms a step':>10} {'tokens/s':>9} {'MB a step':>10}")
     tokens = sum(int((src + tgt)[rows].sum()) for rows in batches[1:])
     for name, model in models.items():
-        took = used[name][1:]  # the first step of each made the optimizer's moments
+        took = used[name][1:]  # the first step also allocates the optimizer's moments
         slower = statistics.median(a / b for a, b in zip(took, used["MLP"][1:]))
-        print(f"{name:12} {sum(weight.numel() for weight in model.parameters()):11,} {1000 * statistics.median(took):10.1f} {tokens / sum(took):9,.0f} "
+        parameters = sum(weight.numel() for weight in model.parameters())
+        print(f"{name:12} {parameters:11,} {1000 * statistics.median(took):10.1f} {tokens / sum(took):9,.0f} "
               f"{max(memory[name][1:]) / 1e6:10,.0f}   {slower:5.2f} x the MLP's time")
 
 
@@ -67,11 +73,12 @@ def memory_against_grid(settings, device):
         taken = peak_of(device, lambda: network(x).square().sum().backward())
         return "not known" if taken is None else f"{taken / 1e6:,.0f}"
 
-    for grid in GRIDS:
+    for grid in GRIDS:  # the formula keeps its table of sines for the backward pass
         layers = torch.nn.Sequential(SineKAN(d, hidden, grid), SineKAN(hidden, d, grid)).to(device)
         weights = list(layers.parameters())
-        measure(layers, weights)  # what the libraries allocate once
-        print(f"{grid:4} {measure(layers, weights):>9} {measure(lambda x: reference(layers[1], reference(layers[0], x)), weights):>9}", flush=True)
+        measure(layers, weights)  # warm up: libraries allocate some memory once
+        formula = measure(lambda x: reference(layers[1], reference(layers[0], x)), weights)
+        print(f"{grid:4} {measure(layers, weights):>9} {formula:>9}", flush=True)
     mlp = MLP([d, settings.d_ff, d], "gelu").to(device)
     print(f" MLP {measure(mlp, list(mlp.parameters())):>9}   with its {settings.d_ff} hidden numbers")
 
@@ -82,7 +89,9 @@ def main(argv):
     settings = load_settings(__doc__, SETTINGS, argv)
     device = find_device(settings.device)
     torch.manual_seed(settings.seed)
-    print(torch.cuda.get_device_name(device) if device.type == "cuda" else
-          f"CPU, {torch.get_num_threads()} threads, seconds of user CPU time; load {os.getloadavg()[0]:.1f}")
+    if device.type == "cuda":
+        print(torch.cuda.get_device_name(device))
+    else:
+        print(f"CPU, {torch.get_num_threads()} threads, seconds of user CPU time; load {os.getloadavg()[0]:.1f}")
     compare_models(settings, device)
     memory_against_grid(settings, device)

@@ -1,15 +1,20 @@
 """
-Training beside torch.nn.Transformer: useful tokens a second, use of the hardware, memory.
+Training beside torch.nn.Transformer: useful tokens per second, use of the hardware, memory.
 
-    python bench/run.py train [config/file.py] [--key=value ...]      config/qed.py unless named; about 5 minutes on two cores
+    python bench/run.py train [config/file.py] [--key=value ...]      config/qed.py unless named; 5 minutes on two cores
 
-Three trainings of one shape, step by step in turn: (a) torch.nn.Transformer on padded batches of random rows, (b) the same on
-batches of rows of like length, (c) this project; on a GPU also with padding and SDPA instead of varlen, and compiled. A step is
-forward, backward and AdamW, in bf16 or fp16 on a GPU, in fp32 on a CPU. Rows are made up (longest row 256 to 2,048 tokens on each
-side; source and target lengths go together and spread as in the QED and QCD sets), and those of data_dir where it holds a data set.
-Useful tokens are those of the rows, no padding. MFU: operations that the rows need (hardware.py) over those that the device could do
-in that time: by its data sheet on a GPU, in a large matrix product on a CPU, where seconds are user CPU time on all cores. Then
-memory against length, one row at a time.
+Three trainings of models of the same size take their steps in turn:
+    a   torch.nn.Transformer on padded batches of random rows
+    b   torch.nn.Transformer on padded batches of rows of like length
+    c   this project; on a GPU also with padding and SDPA instead of varlen, and compiled
+A step is forward, backward and AdamW, in bf16 or fp16 on a GPU, in fp32 on a CPU. The rows are random tokens: the
+longest row has 256 to 2,048 tokens on each side; source and target lengths go together and vary as in the QED and QCD
+sets. One more line uses the rows of data_dir, if there is a data set.
+
+Useful tokens are the tokens of the rows, without padding. MFU is the number of floating-point operations that the rows
+need (runtime/hardware.py) over the number that the device could do in that time. The peak of a GPU is that of its data
+sheet. The peak of a CPU is measured with a large matrix product, and its seconds are user CPU time on all cores.
+A second table shows memory against length, one row at a time.
 """
 import ctypes
 import gc
@@ -20,7 +25,7 @@ import time
 import warnings
 from pathlib import Path
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in train.py
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is imported; train.py says why
 
 import numpy as np
 import torch
@@ -37,7 +42,7 @@ SETTINGS = ["data_dir", "seed", "device", "rename_particles", "attention", *SIZE
 LONGEST = (256, 512, 1024, 2048)  # tokens of the longest row on each side
 EW_LIMITS = (810, 1730)  # longest electroweak rows
 VOCABULARY = 200
-POOL = 2000  # rows from which batches are composed
+POOL = 2000  # rows to make batches from
 
 
 class Peer(torch.nn.Module):
@@ -48,23 +53,31 @@ class Peer(torch.nn.Module):
         d = config.d_model
         self.src, self.tgt = torch.nn.Embedding(config.src_vocab, d), torch.nn.Embedding(config.tgt_vocab, d)
         self.positions = torch.nn.Embedding(max(config.src_max_len, config.tgt_max_len), d)
-        warnings.filterwarnings("ignore", message="enable_nested_tensor")  # which is for inference only
-        self.transformer = torch.nn.Transformer(d, config.heads, config.encoder_layers, config.decoder_layers, config.d_ff, config.dropout,
-                                                activation="gelu", batch_first=True, norm_first=config.norm == "pre")
+        warnings.filterwarnings("ignore", message="enable_nested_tensor")  # nested tensors are for inference only
+        self.transformer = torch.nn.Transformer(d, config.heads, config.encoder_layers, config.decoder_layers,
+                                                config.d_ff, config.dropout, activation="gelu", batch_first=True,
+                                                norm_first=config.norm == "pre")
         self.head = torch.nn.Linear(d, config.tgt_vocab, bias=False)
 
     def forward(self, src, tgt):
-        place = torch.arange(max(src.shape[1], tgt.shape[1]), device=src.device)
-        causal = torch.ones(tgt.shape[1], tgt.shape[1], dtype=torch.bool, device=src.device).triu(1)
-        return self.head(self.transformer(
-            self.src(src) + self.positions(place[:src.shape[1]]), self.tgt(tgt) + self.positions(place[:tgt.shape[1]]), tgt_mask=causal,
-            tgt_is_causal=True, src_key_padding_mask=src == PAD, tgt_key_padding_mask=tgt == PAD, memory_key_padding_mask=src == PAD))
+        """src (B, S), tgt (B, T), padded with PAD -> logits (B, T, V)."""
+        position = torch.arange(max(src.shape[1], tgt.shape[1]), device=src.device)
+        causal = torch.ones(tgt.shape[1], tgt.shape[1], dtype=torch.bool, device=src.device).triu(1)  # (T, T)
+        x = self.src(src) + self.positions(position[:src.shape[1]])  # (B, S, d)
+        y = self.tgt(tgt) + self.positions(position[:tgt.shape[1]])  # (B, T, d)
+        src_padding, tgt_padding = src == PAD, tgt == PAD
+        y = self.transformer(x, y, tgt_mask=causal, tgt_is_causal=True, src_key_padding_mask=src_padding,
+                             tgt_key_padding_mask=tgt_padding, memory_key_padding_mask=src_padding)  # (B, T, d)
+        return self.head(y)
 
 
-def made_up(longest, seed):
-    """A Packed of POOL rows of random tokens: lengths log-normal about a third of the longest, nearly the same on both sides."""
+def random_rows(longest, seed):
+    """A Packed of POOL rows of random tokens.
+
+    Lengths are log-normal around a third of the longest, and nearly the same on both sides.
+    """
     generator = np.random.default_rng(seed)
-    # the standard deviation of a length's logarithm is 0.4 to 0.6 in MARTY's QED 2->2 rows, 0.8 to 0.9 in its QCD 2->2 rows
+    # log(length) has a standard deviation of 0.4 to 0.6 in MARTY's QED 2->2 rows, of 0.8 to 0.9 in its QCD 2->2 rows
     spread = np.exp(0.65 * generator.standard_normal((POOL, 1)) + 0.02 * generator.standard_normal((POOL, 2)))
     length = np.clip(longest / 3 * spread, longest / 32, longest).astype(int)  # (POOL, 2)
     sides = []
@@ -77,7 +90,7 @@ def made_up(longest, seed):
 
 
 def random_batches(packed, batch_tokens, seed):
-    """As length_batches, but of rows as they come after a shuffle: how a padded batch is made without further thought."""
+    """Shuffle the rows and cut them into padded batches of at most batch_tokens tokens, whatever their lengths."""
     src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)
     batches, batch = [], []
     for row in np.random.default_rng(seed).permutation(len(src)):
@@ -89,8 +102,9 @@ def random_batches(packed, batch_tokens, seed):
 
 
 def even_share(batches, packed, count):
-    """`count` of the batches, the same share of long and short rows as in all of them."""
-    ordered = sorted(batches, key=lambda rows: np.diff(packed.src_start)[rows].mean() + np.diff(packed.tgt_start)[rows].mean())
+    """Choose `count` of the batches, evenly from the shortest to the longest rows."""
+    length = np.diff(packed.src_start) + np.diff(packed.tgt_start)  # (rows,)
+    ordered = sorted(batches, key=lambda rows: length[rows].mean())
     return [ordered[int((i + 0.5) * len(ordered) / count)] for i in range(count)]
 
 
@@ -101,16 +115,18 @@ def autocast(device):
 
 def train_step(model, optimizer, src, tgt):
     with autocast(src.device):
-        loss = F.cross_entropy(model(src, tgt[:, :-1]).flatten(0, 1), tgt[:, 1:].flatten(), ignore_index=PAD)
+        logits = model(src, tgt[:, :-1])  # (B, T, V)
+        loss = F.cross_entropy(logits.flatten(0, 1), tgt[:, 1:].flatten(), ignore_index=PAD)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
 
 
 def seconds(device):
-    """
-    A clock for differences: wall time when a GPU is done; on a CPU user time of all threads, which other programs do not disturb and
-    which leaves out what the system takes to hand out memory, in favour of the peers, who need more.
+    """A clock for differences: on a GPU wall time, after all kernels have ended; on a CPU user time of all threads.
+
+    Other programs do not change user time. It leaves out the time in which the system allocates memory; that is in
+    favour of the peers, which need more.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -119,7 +135,10 @@ def seconds(device):
 
 
 def measured_peak(device):
-    """FLOP/s of the data sheet, or, on a CPU, FLOP per second of user CPU time in the best of ten fp32 products of 2048 x 2048 matrices."""
+    """Peak FLOP/s: the data sheet's on a GPU (None if not known).
+
+    On a CPU it is FLOP per second of user CPU time in the best of ten fp32 products of 2048 x 2048 matrices.
+    """
     if device.type == "cuda":
         return peak_flops(device, find_dtype("auto", device))
     a, b = torch.randn(2, 2048, 2048)
@@ -132,7 +151,7 @@ def measured_peak(device):
 
 
 def peak_of(device, work):
-    """Bytes that `work()` takes at its peak, beyond what was there before. None on a CPU without Linux's /proc."""
+    """Bytes that `work()` allocates at its peak, beyond those allocated before. None on a CPU without Linux's /proc."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -141,17 +160,18 @@ def peak_of(device, work):
         work()
         return torch.cuda.max_memory_allocated(device) - before
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # give back what is free, or its use again would not show
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM, the peak of the resident memory, starts anew from VmRSS
-        before = resident("VmRSS")
+        ctypes.CDLL(None).malloc_trim(0)  # return free memory to the system: reusing it would not count
+        Path("/proc/self/clear_refs").write_text("5")  # reset VmHWM, the peak resident memory, to VmRSS
+        before = resident_bytes("VmRSS")
         work()
-        return resident("VmHWM") - before
+        return resident_bytes("VmHWM") - before
     except (OSError, AttributeError):
         work()
         return None
 
 
-def resident(name):
+def resident_bytes(name):
+    """VmRSS, the resident memory, or VmHWM, its peak."""
     return 1024 * int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
@@ -160,23 +180,27 @@ def sizes(settings):
 
 
 def compare(name, packed, vocabulary, settings, device, peak):
-    """One line of the first table."""
+    """Print the lines of one data set in the first table."""
     src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)  # (rows,) each
     config = ModelConfig(*vocabulary, int(src.max()), int(tgt.max()) + 1, **sizes(settings))
     count = 2 if device.type == "cpu" else 16
-    random, alike = (compose(packed, settings.batch_tokens, settings.seed) for compose in (random_batches, length_batches))
+    random, alike = (make(packed, settings.batch_tokens, settings.seed) for make in (random_batches, length_batches))
     random, alike = (even_share(batches, packed, min(count, len(batches))) for batches in (random, alike))
-    runs = {"a": (Peer(config), random), "b": (Peer(config), alike), "c": (Transformer(config, settings.attention), alike)}
+    ours = Transformer(config, settings.attention)
+    runs = {"a": (Peer(config), random), "b": (Peer(config), alike), "c": (ours, alike)}
     if device.type == "cuda":
         runs["c, sdpa"] = Transformer(config, "sdpa"), alike
-        runs["c compiled"] = torch.compile(Transformer(config, settings.attention).to(device), dynamic=True), alike
+        compiled = torch.compile(Transformer(config, settings.attention).to(device), dynamic=True)
+        runs["c compiled"] = compiled, alike
     runs = {key: (model.to(device), torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True), batches)
             for key, (model, batches) in runs.items()}
 
     used = {key: 0.0 for key in runs}  # seconds
     memory = {key: 0 for key in runs}
-    for model, optimizer, batches in runs.values():  # memory of the optimizer, kernels of these shapes, autotuning
-        for rows in batches if device.type == "cuda" else [min(batches, key=lambda rows: (src + tgt)[rows].sum())[:1]]:
+    for model, optimizer, batches in runs.values():  # warm up: optimizer's moments, kernels of these shapes, autotuning
+        if device.type == "cpu":
+            batches = [min(batches, key=lambda rows: (src + tgt)[rows].sum())[:1]]  # one row is enough
+        for rows in batches:
             train_step(model, optimizer, *(side.to(device) for side in collate(packed, rows)))
     for index in range(max(len(random), len(alike))):
         for key, (model, optimizer, batches) in runs.items():
@@ -197,21 +221,25 @@ def compare(name, packed, vocabulary, settings, device, peak):
         tokens[key] = useful / used[key]
         mfu[key] = training_flops(config, src[rows], tgt[rows]) / used[key] / peak if peak else float("nan")
     for key in runs:
-        shown = padding[key] if key in ("a", "b", "c, sdpa") else 0.0
-        print(f"{name:>12}  {key:10} {shown:7.0%} {tokens[key]:10,.0f} {mfu[key]:6.1%} {memory[key] / 1e6:9,.0f}"
+        if key not in ("a", "b", "c, sdpa"):
+            padding[key] = 0.0  # packed
+        print(f"{name:>12}  {key:10} {padding[key]:7.0%} {tokens[key]:10,.0f} {mfu[key]:6.1%} {memory[key] / 1e6:9,.0f}"
               f"   {tokens[key] / tokens['a']:5.2f} x (a) {tokens[key] / tokens['b']:5.2f} x (b)", flush=True)
 
 
 def memory_of_one_row(settings, device):
-    """The second table: MB of one forward and backward pass over a single row."""
+    """Print the second table: MB of one forward and backward pass over a single row."""
     print("\nMB of one forward and backward pass over one row, without weights and gradients")
     print(f"{'source':>7} {'target':>7} {'(a), (b)':>10} {'(c)':>10} {'(c), checkpoint_layers':>24}")
-    config = ModelConfig(VOCABULARY, VOCABULARY, *(2 * [1 + max(*LONGEST, *EW_LIMITS)]), **sizes(settings))
-    models = [Peer(config), Transformer(config, settings.attention), Transformer(config, settings.attention, checkpoint_layers=True)]
+    longest = 1 + max(*LONGEST, *EW_LIMITS)
+    config = ModelConfig(VOCABULARY, VOCABULARY, longest, longest, **sizes(settings))
+    models = [Peer(config), Transformer(config, settings.attention),
+              Transformer(config, settings.attention, checkpoint_layers=True)]
     models = [model.to(device) for model in models]
     for s, t in [*((length, length) for length in LONGEST), EW_LIMITS]:
         src, tgt = (torch.randint(EOS + 1, VOCABULARY, (1, length), device=device) for length in (s, t + 1))
-        tgt[:, 0], tgt[:, -1], used = BOS, EOS, []
+        tgt[:, 0], tgt[:, -1] = BOS, EOS
+        used = []
         for model in models:
             for parameter in model.parameters():
                 parameter.grad = torch.zeros_like(parameter)
@@ -236,15 +264,17 @@ def main(argv):
     where = f"CPU, {torch.get_num_threads()} threads, per second of user CPU time"
     if device.type == "cuda":
         where = torch.cuda.get_device_name(device)
-    print(f"{where}; peak {peak / 1e9:,.0f} GFLOP/s; load {os.getloadavg()[0]:.1f}" if peak else f"{where}; peak not known")
+    shown = f"{peak / 1e9:,.0f} GFLOP/s" if peak else "not known"
+    print(f"{where}; peak {shown}; load {os.getloadavg()[0]:.1f}")
     print(f"{'longest row':>12}  {'':10} {'padding':>7} {'tokens/s':>10} {'MFU':>6} {'MB a step':>9}")
     for longest in LONGEST:
-        compare(f"{longest:,}", made_up(longest, settings.seed), (VOCABULARY, VOCABULARY), settings, device, peak)
+        compare(f"{longest:,}", random_rows(longest, settings.seed), (VOCABULARY, VOCABULARY), settings, device, peak)
     path = Path(settings.data_dir) / "train.csv"
     if path.exists():
         tokenizer = Tokenizer(build_vocabulary(path, settings.rename_particles))
         packed = load_split(settings.data_dir, "train", tokenizer, 10 ** 6, 10 ** 6)
-        compare(settings.data_dir, packed, (len(tokenizer.vocabulary["src"]), len(tokenizer.vocabulary["tgt"])), settings, device, peak)
+        vocabulary = len(tokenizer.vocabulary["src"]), len(tokenizer.vocabulary["tgt"])
+        compare(settings.data_dir, packed, vocabulary, settings, device, peak)
     else:
         print(f"{path}: not there, so no rows of a data set; python prepare.py makes them")
     memory_of_one_row(settings, device)

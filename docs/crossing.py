@@ -1,10 +1,13 @@
 """
-The files of README's experiment without labels: QED 2->2 with two incoming antifermions is taken out of the quickstart set.
+The files of the experiment without labels (docs/results.md): the quickstart set without two incoming antifermions.
 
     python prepare.py config/quickstart.py && python docs/crossing.py data/quickstart data/crossing
 
-Writes into the second folder base.csv (all other rows, to train on), adapt.csv (amplitudes of half the antifermion processes, without
-squares), adapted.csv (the same rows with their squares, to evaluate with) and unseen.csv (the other half of these processes).
+The processes with two incoming antifermions are held out, in two halves. Writes four files into the second folder:
+    base.csv      all other rows, to train on
+    adapt.csv     the amplitudes of one half, without squares
+    adapted.csv   the same rows with their squares, to evaluate with
+    unseen.csv    the rows of the other half
 """
 import random
 import sys
@@ -21,16 +24,19 @@ HELD_OUT = "f~ f~ -> f~ f~"
 
 def main():
     if len(sys.argv) != 3:
-        raise InputError("python docs/crossing.py data/quickstart data/crossing: expected the folder of the data set and the one to write into")
+        raise InputError("expected the data set's folder and the one to write into: "
+                         "python docs/crossing.py data/quickstart data/crossing")
     source, folder = map(Path, sys.argv[1:])
     rows = [row for split in ("train", "valid", "test") for _, row in read_rows(source / f"{split}.csv")]
+    base = [row for row in rows if process_kind(row["amp"]) != HELD_OUT]
     held_out = [row for row in rows if process_kind(row["amp"]) == HELD_OUT]
     processes = sorted({row["process"] for row in held_out})
     random.Random(0).shuffle(processes)
-    half = set(processes[:len(processes) // 2])
-    adapted = [row for row in held_out if row["process"] in half]
-    for name, columns, part in (("base", COLUMNS, [row for row in rows if process_kind(row["amp"]) != HELD_OUT]), ("adapt", ["amp"], adapted),
-                                ("adapted", COLUMNS, adapted), ("unseen", COLUMNS, [row for row in held_out if row["process"] not in half])):
+    first_half = set(processes[:len(processes) // 2])
+    adapted = [row for row in held_out if row["process"] in first_half]
+    unseen = [row for row in held_out if row["process"] not in first_half]
+    for name, columns, part in (("base", COLUMNS, base), ("adapt", ["amp"], adapted),
+                                ("adapted", COLUMNS, adapted), ("unseen", COLUMNS, unseen)):
         print(f"{folder}/{name}.csv: {write_rows(folder / f'{name}.csv', columns, part)} rows")
 
 

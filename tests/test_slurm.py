@@ -1,4 +1,4 @@
-"""The job scripts, with SLURM's own commands played by small programs: submitted, preempted, queued again, to the end of the run."""
+"""The job scripts: submitted, preempted, queued again, until the run ends. Small programs act as SLURM's commands."""
 import os
 import re
 import shutil
@@ -13,7 +13,7 @@ from tiny import SMALL, make_data
 
 from runtime import checkpoint
 
-SLURM = Path(checkpoint.__file__).parent / "slurm"
+SLURM = Path(__file__).resolve().parent.parent / "slurm"
 SCRIPTS = sorted(SLURM.glob("*.sbatch"))
 
 SRUN = """#!/bin/bash
@@ -50,7 +50,7 @@ def test_there_is_a_job_script_for_every_task():
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A folder as a user has it: the scripts, .venv, data; and commands called srun, scontrol and torchrun on the PATH."""
+    """A user's folder: job scripts, .venv, data, and commands srun, scontrol and torchrun on the PATH."""
     commands = tmp_path / "bin"
     commands.mkdir()
     python = f'#!/bin/bash\nexec "{sys.executable}" -m torch.distributed.run "$@"\n'
@@ -64,8 +64,9 @@ def cluster(tmp_path):
     (tmp_path / "config" / "qed.py").write_text("")
     (tmp_path / "data").mkdir()
     make_data(tmp_path / "data")
-    (tmp_path / "train.py").write_text(f"import sys\nsys.path.insert(0, {str(SLURM.parent)!r})\n"
-                                       "from runtime.files import main_guard\nfrom train import main\nmain_guard(main)\n")
+    (tmp_path / "train.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(SLURM.parent)!r})\n"
+        "from runtime.files import main_guard\nfrom train import main\nmain_guard(main)\n")
     return tmp_path
 
 
@@ -73,11 +74,12 @@ def sbatch(cluster, script, *arguments, restarts=0, ranks=2, cpus=1):
     """Start a job as SLURM does: a copy of the script, in the folder that it was submitted from."""
     shutil.copy(cluster / "slurm" / script, cluster / "spooled")
     environment = os.environ | {
-        "PATH": f"{cluster}/bin:{os.environ['PATH']}", "FAKE": str(cluster), "SLURM_SUBMIT_DIR": str(cluster), "SLURM_JOB_ID": str(os.getpid()),
-        "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "localhost", "SLURM_RESTART_COUNT": str(restarts), "RANKS_PER_NODE": str(ranks),
-        "SLURM_CPUS_PER_TASK": str(cpus)}
+        "PATH": f"{cluster}/bin:{os.environ['PATH']}", "FAKE": str(cluster), "SLURM_SUBMIT_DIR": str(cluster),
+        "SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_RESTART_COUNT": str(restarts), "RANKS_PER_NODE": str(ranks), "SLURM_CPUS_PER_TASK": str(cpus)}
     log = open(cluster / "job.log", "a")
-    return subprocess.Popen(["bash", cluster / "spooled", *arguments], env=environment, cwd=cluster, stdout=log, stderr=log)
+    command = ["bash", cluster / "spooled", *arguments]
+    return subprocess.Popen(command, env=environment, cwd=cluster, stdout=log, stderr=log)
 
 
 def wait_for(path):
@@ -94,7 +96,8 @@ def test_a_job_that_is_preempted_is_queued_again_and_goes_on_to_its_end(cluster)
     job.send_signal(signal.SIGUSR1)  # what --signal=B:USR1@120 does
     job.wait(60)
     printed = (cluster / "job.log").read_text()
-    assert "stopped by SIGUSR1 at step" in printed and (cluster / "queue").read_text().split() == [str(os.getpid())], printed
+    assert "stopped by SIGUSR1 at step" in printed, printed
+    assert (cluster / "queue").read_text().split() == [str(os.getpid())]
     step = checkpoint.load(cluster / "out/qed/last.pt")["step"]
     assert 0 < step < 150
 
