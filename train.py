@@ -66,7 +66,8 @@ LEAST = {
 SCHEDULES = "cosine", "linear", "constant", "one-cycle"
 FLOOR = 0.1  # nats a token: the expected loss of a step counts as this much at least, so that one hard row is no spike
 MEMORY = 0.9  # of a kind's expected loss, each time the kind comes
-SHOWN = 12  # kinds in the last table, rows in the last line
+SHOWN = 12  # kinds in the table at the end
+NAMED = 5  # skipped rows in the last line
 ENOUGH = 5  # training rows of a kind that must all be wrong before a warning says so
 SAMPLES = 2  # validation rows whose answers are logged
 
@@ -522,8 +523,8 @@ def report(out_dir, best, train_csv, skipped, skipped_lines):
           f"{best['step']}, {out_dir}/best.pt; next: python evaluate.py {out_dir}/config.py")
     if skipped:
         often = sorted(skipped_lines, key=lambda line: -skipped_lines[line])
-        named = ", ".join(f"{train_csv}:{line} ({skipped_lines[line]} x)" for line in often[:SHOWN])
-        more = f" and {len(often) - SHOWN} more rows" if len(often) > SHOWN else ""
+        named = ", ".join(f"{train_csv}:{line} ({skipped_lines[line]} x)" for line in often[:NAMED])
+        more = f" and {len(often) - NAMED} more rows" if len(often) > NAMED else ""
         print(f"{skipped} steps were skipped, as the gradient was not finite or the loss a spike: {named}{more}; "
               f"{out_dir}/log.jsonl has them all")
 
