@@ -128,9 +128,13 @@ def set_up(how):
     """
     if how not in HOW:
         raise InputError(f"attention: got {how!r}, wanted {', '.join(HOW)}")
-    if how in ("auto", "varlen") and torch.cuda.is_available() and not torch.nn.attention.current_flash_attention_impl():
-        major = torch.cuda.get_device_capability()[0]
-        for name, module, majors in (("FA4", "flash_attn.cute", (9, 10)), ("FA3", "flash_attn_interface", (9,))):
-            if major in majors and importlib.util.find_spec(module.partition(".")[0]) and importlib.util.find_spec(module):
-                torch.nn.attention.activate_flash_attention_impl(name)
-                return
+    if how not in ("auto", "varlen") or not torch.cuda.is_available():
+        return
+    if torch.nn.attention.current_flash_attention_impl():
+        return
+    major = torch.cuda.get_device_capability()[0]
+    for name, module, majors in (("FA4", "flash_attn.cute", (9, 10)), ("FA3", "flash_attn_interface", (9,))):
+        package = module.partition(".")[0]
+        if major in majors and importlib.util.find_spec(package) and importlib.util.find_spec(module):
+            torch.nn.attention.activate_flash_attention_impl(name)
+            return

@@ -101,10 +101,12 @@ def _read_cache(stem, vocabulary):
         if not sound:
             return None
     row, first, rows, samples = packed.row, packed.first, len(packed.src_start) - 1, len(packed.tgt_start) - 1
-    sound = (row.dtype == np.int64 and first.dtype == np.uint16 and row.shape == first.shape == (samples,) and row[0] == 0
-             and row[-1] == rows - 1 and np.isin(np.diff(row), (0, 1)).all() and first.max() < len(vocabulary["tgt"])
-             and packed.line.dtype == packed.kind.dtype == np.int64 and packed.line.shape == packed.kind.shape == (rows,)
-             and packed.kinds.dtype.kind == "U" and 0 <= packed.kind.min() and packed.kind.max() < len(packed.kinds))
+    line, kind = packed.line, packed.kind
+    sound = (row.dtype == np.int64 and first.dtype == np.uint16 and row.shape == first.shape == (samples,)
+             and row[0] == 0 and row[-1] == rows - 1 and np.isin(np.diff(row), (0, 1)).all()
+             and first.max() < len(vocabulary["tgt"])
+             and line.dtype == kind.dtype == np.int64 and line.shape == kind.shape == (rows,)
+             and packed.kinds.dtype.kind == "U" and 0 <= kind.min() and kind.max() < len(packed.kinds))
     return packed if sound else None
 
 

@@ -73,40 +73,48 @@ class ModelConfig:
                 raise InputError(f"{name}: got {getattr(self, name)!r}, wanted {', '.join(known)}")
         for name in ("encoder_d_model", "d_model"):
             if getattr(self, name) % (2 * self.heads):
-                raise InputError(f"{name}: {getattr(self, name)} does not divide into {self.heads} heads of an even width")
+                raise InputError(f"{name}: {getattr(self, name)} does not divide into {self.heads} heads of an even "
+                                 "width")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout: got {self.dropout}, wanted at least 0 and less than 1")
         if self.embeddings == "shared" and (self.width("encoder") != self.d_model or self.src_vocab != self.tgt_vocab):
             raise InputError("embeddings: shared needs one vocabulary and one width, "
-                             f"these are {self.src_vocab} x {self.width('encoder')} and {self.tgt_vocab} x {self.d_model}")
-        self.kan_places()
+                             f"these are {self.src_vocab} x {self.width('encoder')} and {self.tgt_vocab} x "
+                             f"{self.d_model}")
+        self.sinekan_layers()
         if not re.fullmatch(r"|none|[1-9]\d*( [1-9]\d*)*", self.kan_ff_dims):
-            raise InputError(f'kan_ff_dims: got {self.kan_ff_dims!r}, wanted widths such as "256" or "256 256", "none" or ""')
+            raise InputError(f'kan_ff_dims: got {self.kan_ff_dims!r}, '
+                             'wanted widths such as "256" or "256 256", "none" or ""')
         if self.kan_end and (not self.has_kan("decoder", self.decoder_layers - 1) or self.kan_ff_dims in ("", "none")):
             raise InputError("kan_end: needs ffn=sinekan in the last layer of the decoder, and widths in kan_ff_dims")
         if self.kan_end and self.embeddings != "separate":
-            raise InputError(f"kan_end: the head reads a width of {self.end_width}, so embeddings cannot be {self.embeddings}")
+            raise InputError(f"kan_end: the head reads a width of {self.end_width}, "
+                             f"so embeddings cannot be {self.embeddings}")
 
     def width(self, side):
         return self.encoder_d_model or self.d_model if side == "encoder" else self.d_model
 
-    def kan_places(self):
+    def sinekan_layers(self):
         """The layers with ffn=sinekan, a set of (side, index). InputError where kan_layers does not say which."""
         count = {"encoder": self.encoder_layers, "decoder": self.decoder_layers}
-        places = set()
+        chosen = set()
         for word in self.kan_layers.split() or [""]:
             match = re.fullmatch(r"(all)|(encoder|decoder)(?::(last|\d+))?", word)
-            if not match or match[3] and match[3] != "last" and not 1 <= int(match[3]) <= count[match[2]]:
-                raise InputError(f"kan_layers: got {word!r}, wanted all, encoder, decoder, decoder:last or encoder:N"
-                                 + (f" with N from 1 to {count[match[2]]}" if match else ""))
-            for side in (match[2],) if match[2] else count:
-                layers = [count[side] - 1 if match[3] == "last" else int(match[3]) - 1] if match[3] else range(count[side])
-                places.update((side, layer) for layer in layers)
-        return places
+            side, layer = (match[2], match[3]) if match else (None, None)
+            if not match or layer not in (None, "last") and not 1 <= int(layer) <= count[side]:
+                most = f" with N from 1 to {count[side]}" if match else ""
+                raise InputError(f"kan_layers: got {word!r}, "
+                                 f"wanted all, encoder, decoder, decoder:last or encoder:N{most}")
+            for side in [side] if side else count:
+                if layer:
+                    chosen.add((side, count[side] - 1 if layer == "last" else int(layer) - 1))
+                else:
+                    chosen.update((side, index) for index in range(count[side]))
+        return chosen
 
     def has_kan(self, side, layer):
         """Is this layer's feed-forward network a SineKAN?"""
-        return self.ffn == "sinekan" and (side, layer) in self.kan_places()
+        return self.ffn == "sinekan" and (side, layer) in self.sinekan_layers()
 
     def ffn_widths(self, side, layer):
         """Widths from the input of a layer's feed-forward network to its output."""
@@ -119,7 +127,7 @@ class ModelConfig:
         return [width, *dims] if self.ends(side, layer) else [width, *dims, width]
 
     def ends(self, side, layer):
-        """Is this the layer whose SineKAN has no way round it and a width of its own? See kan_end."""
+        """Is this the last layer of an S-KANformer, whose SineKANs replace the residual stream? See kan_end."""
         return self.kan_end and (side, layer) == ("decoder", self.decoder_layers - 1)
 
     @property
@@ -167,7 +175,8 @@ def rotate(x, rope):
     """Turn the pairs (x_i, x_{i + h/2}) by their position's angle. x: (..., T, H, h); rope: (T, 2, 1, h / 2)."""
     cos, sin = rope.unbind(-3)
     a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x.dtype)  # bf16 would blur the angles of far positions
+    turned = torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+    return turned.to(x.dtype)  # rounded here: angles of far positions in bf16 would be blurred
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -362,7 +371,8 @@ class Transformer(nn.Module):
     def encode(self, src):
         """src (B, S), padded with PAD -> memory (B, S, d) and its padding mask (B, 1, 1, S), True at tokens."""
         mask = (src != PAD)[:, None, None, :]
-        return self.encode_tokens(src, self.positional_encoding("encoder", src.shape[1]), partial(attend, mask=mask)), mask
+        encoding = self.positional_encoding("encoder", src.shape[1])
+        return self.encode_tokens(src, encoding, partial(attend, mask=mask)), mask
 
     def decode(self, tgt, encoding, attends, keys_values, attend_source):
         """

@@ -40,7 +40,18 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from batches import choose_rows, collate, deal_anew, lengths, load_split, mixed_batches, pad, padded_batches, samples_of, to_device
+from batches import (
+    choose_rows,
+    collate,
+    deal_anew,
+    lengths,
+    load_split,
+    mixed_batches,
+    pad,
+    padded_batches,
+    samples_of,
+    to_device,
+)
 from configurator import check_least, load_settings
 from generate import greedy
 from model import ARCHITECTURE, ModelConfig, Transformer, config_of
@@ -48,27 +59,26 @@ from runtime import checkpoint, runs
 from runtime.distributed import catch_signals, first_alone, gather, join, leave, quiet
 from runtime.files import InputError, digest, main_guard
 from runtime.hardware import find_dtype, peak_flops, peak_memory, training_flops
+from runtime.report import report, starved
 from tokenizer import Tokenizer, build_vocabulary, join_vocabulary
 
 SETTINGS = [
-    "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len", "rename_particles",
-    "termwise", *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens", "accumulate", "optimizer",
-    "learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip", "label_smoothing", "ema",
-    "loss_spike", "bad_steps", "max_rollbacks", "max_steps", "max_minutes", "eval_every", "eval_rows", "eval_train_rows",
-    "log_every", "save_every", "save_limit", "resume", "resume_best", "new_data", "init_from", "wandb_mode", "wandb_project",
-    "list", "plot", "output",
+    "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len",
+    "rename_particles", "termwise", *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens",
+    "accumulate", "optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2",
+    "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks", "max_steps", "max_minutes",
+    "eval_every", "eval_rows", "eval_train_rows", "log_every", "save_every", "save_limit", "resume", "resume_best",
+    "new_data", "init_from", "wandb_mode", "wandb_project", "list", "plot", "output",
 ]
 LEAST = {
-    "seed": 0, "batch_tokens": 1, "accumulate": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0, "grad_clip": 0,
-    "label_smoothing": 0, "ema": 0, "loss_spike": 0, "bad_steps": 0, "max_rollbacks": 0, "max_steps": 1, "max_minutes": 0,
-    "eval_every": 1, "eval_rows": 0, "eval_train_rows": 0, "log_every": 1, "save_every": 1, "save_limit": 0,
+    "seed": 0, "batch_tokens": 1, "accumulate": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0,
+    "grad_clip": 0, "label_smoothing": 0, "ema": 0, "loss_spike": 0, "bad_steps": 0, "max_rollbacks": 0,
+    "max_steps": 1, "max_minutes": 0, "eval_every": 1, "eval_rows": 0, "eval_train_rows": 0, "log_every": 1,
+    "save_every": 1, "save_limit": 0,
 }
 SCHEDULES = "cosine", "linear", "constant", "one-cycle"
 FLOOR = 0.1  # nats a token: the expected loss of a step counts as this much at least, so that one hard row is no spike
 MEMORY = 0.9  # of a kind's expected loss, each time the kind comes
-SHOWN = 12  # kinds in the table at the end
-NAMED = 5  # skipped rows in the last line
-ENOUGH = 5  # training rows of a kind that must all be wrong before a warning says so
 SAMPLES = 2  # validation rows whose answers are logged
 
 
@@ -102,14 +112,15 @@ def train(settings, world):
     dtype = find_dtype(settings.dtype, device)
     out_dir = Path(settings.out_dir)
     train_csv = Path(settings.data_dir) / "train.csv"
-    torch.manual_seed(settings.seed + world.rank)  # dropout differs between ranks; the first weights are those of rank 0
+    torch.manual_seed(settings.seed + world.rank)  # dropout differs between ranks; all start from the weights of rank 0
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
     # ---- where to start: a checkpoint of this run, the weights of another run, or random weights
     resume = settings.resume or settings.resume_best
     with first_alone(world):  # rank 0 holds the run by now
         if not resume and checkpoint.holds_run(out_dir):
-            raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, or name another folder by --out_dir=")
+            raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, "
+                             "or name another folder by --out_dir=")
         state = None
         if settings.resume_best:
             state = checkpoint.load(out_dir / "best.pt")
@@ -120,7 +131,8 @@ def train(settings, world):
             state = checkpoint.load(settings.init_from)
     begin = state["step"] if resumed else -1
     if (gather(world, torch.tensor(begin)) != begin).any():
-        raise InputError(f"{out_dir}: the ranks see different checkpoints there; it must be one folder for all machines")
+        raise InputError(f"{out_dir}: the ranks see different checkpoints there; "
+                         "it must be one folder for all machines")
     if resumed:
         checkpoint.check_resumable(state, out_dir)
         if progress(settings, state["step"], state["seconds"]) >= 1:
@@ -130,8 +142,9 @@ def train(settings, world):
                 report(out_dir, state["best"], train_csv, state["skipped"], state["skipped_lines"])
             return 0
         if state["train_sha256"] != digest(train_csv) and not settings.new_data:
-            raise InputError(f"{train_csv}: has changed since {out_dir} began; --resume --new_data goes on with the new rows, "
-                             f"--init_from={out_dir}/best.pt --out_dir=FOLDER starts a new run from its weights")
+            raise InputError(f"{train_csv}: has changed since {out_dir} began; --resume --new_data goes on with the "
+                             f"new rows, --init_from={out_dir}/best.pt --out_dir=FOLDER starts a new run from its "
+                             "weights")
 
     # ---- data
     if state:
@@ -139,8 +152,8 @@ def train(settings, world):
         tables = ["src_max_len", "tgt_max_len"] if settings.positions == "learned" else []
         for name in ["termwise", *ARCHITECTURE, *tables]:
             if getattr(settings, name) != theirs[name]:
-                raise InputError(f"{name}: {getattr(settings, name)} in the settings, {theirs[name]} in the checkpoint to go "
-                                 "on from; these must agree")
+                raise InputError(f"{name}: {getattr(settings, name)} in the settings, {theirs[name]} in the checkpoint "
+                                 "to go on from; these must agree")
     with first_alone(world):  # rank 0 caches for the others
         if state:
             vocabulary = state["vocabulary"]
@@ -154,7 +167,9 @@ def train(settings, world):
         valid_rows = load_split(settings.data_dir, "valid", tokenizer, *limits)
     kinds = len(train_rows.kinds)
     valid_sample = choose_rows(valid_rows, settings.eval_rows, settings.seed)
-    train_sample = choose_rows(train_rows, settings.eval_train_rows, settings.seed) if settings.eval_train_rows else None
+    train_sample = None
+    if settings.eval_train_rows:
+        train_sample = choose_rows(train_rows, settings.eval_train_rows, settings.seed)
 
     # ---- model and optimizer
     sizes = {name: getattr(settings, name) for name in [*ARCHITECTURE, "dropout", "src_max_len", "tgt_max_len"]}
@@ -217,12 +232,14 @@ def train(settings, world):
         if device.type == "cuda":
             rng["cuda"] = gather(world, torch.cuda.get_rng_state(device))
         return {
-            "model": model.state_dict(), "ema": average, "model_config": asdict(config), "vocabulary": tokenizer.vocabulary,
-            "settings": vars(settings), "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            "scaler": scaler.state_dict(), "rng": rng, "step": step, "epoch": epoch, "batch": batch, "skipped": skipped,
-            "bad": bad, "rollbacks": rollbacks, "losses": losses, "kind_loss": kind_loss.tolist(),
-            "dealt": [samples.tolist() for samples in dealt], "skipped_lines": skipped_lines, "train_sha256": train_sha256,
-            "best": best, "seconds": seconds, "wandb_id": wandb_id,
+            "model": model.state_dict(), "ema": average, "model_config": asdict(config),
+            "vocabulary": tokenizer.vocabulary, "settings": vars(settings),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "scaler": scaler.state_dict(), "rng": rng, "step": step, "epoch": epoch, "batch": batch,
+            "dealt": [samples.tolist() for samples in dealt],
+            "losses": losses, "kind_loss": kind_loss.tolist(), "skipped": skipped, "skipped_lines": skipped_lines,
+            "bad": bad, "rollbacks": rollbacks, "train_sha256": train_sha256, "best": best, "seconds": seconds,
+            "wandb_id": wandb_id,
         }
 
     def save():
@@ -253,7 +270,7 @@ def train(settings, world):
     if resumed:
         restore(state)
     state = None  # as large as the model and its optimizer
-    seconds, started = earlier, time.monotonic() - earlier  # training time of the run, that of its earlier processes included
+    seconds, started = earlier, time.monotonic() - earlier  # of training, earlier processes of the run included
 
     # ---- the run's folder
     if chief:
@@ -279,8 +296,7 @@ def train(settings, world):
     done = last_step = False
     model.train()
     while not last_step:
-        # ---- gradients: of a sum over all target tokens of this step, on whichever rank and in whichever micro-batch
-        # they are
+        # ---- gradients of the loss of all target tokens of this step, whatever their rank and micro-batch
         second_try = bool(dealt)  # rows of this step were skipped at their last turn
         micro_batches = next_micro_batches(world.size * settings.accumulate)  # of all ranks, sample numbers each
         samples = np.concatenate(micro_batches)
@@ -306,8 +322,8 @@ def train(settings, world):
         grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf)
 
         # ---- every rank knows the same now, and decides the same
-        facts = torch.tensor([grad_norm.item(), asked_to_stop(), time.monotonic() - started, *by_kind.tolist()], dtype=torch.double)
-        facts = gather(world, facts)  # (ranks, 3 + kinds)
+        facts = [grad_norm.item(), asked_to_stop(), time.monotonic() - started, *by_kind.tolist()]
+        facts = gather(world, torch.tensor(facts, dtype=torch.double))  # (ranks, 3 + kinds)
         grad_norm, by_kind = facts[:, 0].max().item(), facts[:, 3:].sum(0).numpy()
         stopped_by, seconds = int(facts[:, 1].max()), facts[0, 2].item()
         loss = by_kind.sum().item() / targets
@@ -334,8 +350,8 @@ def train(settings, world):
             for line in lines:
                 skipped_lines[line] = skipped_lines.get(line, 0) + 1
             if chief:
-                record(step + 1, seconds, {"event": "skipped", "step_loss": loss, "expected_loss": expected,
-                                           "rows": [f"{train_csv}:{line}" for line in lines]})
+                event = {"event": "skipped", "step_loss": loss, "expected_loss": expected}
+                record(step + 1, seconds, event | {"rows": [f"{train_csv}:{line}" for line in lines]})
         overflow = math.isfinite(loss) and not finite and scaler.get_scale() > 1  # a smaller scale will do
         bad = bad + (not overflow) if spike or not finite else 0
         scaler.update()
@@ -376,8 +392,9 @@ def train(settings, world):
         if step % settings.log_every == 0 or done:
             interval = time.monotonic() - clock
             peak = peak_flops(device, dtype)
-            figures = {"loss": statistics.fmean(losses) if losses else math.nan, "learning_rate": rate, "grad_norm": grad_norm,
-                       "tokens_per_second": tokens / interval, "mfu": flops / interval / (world.size * peak) if peak else None,
+            figures = {"loss": statistics.fmean(losses) if losses else math.nan, "learning_rate": rate,
+                       "grad_norm": grad_norm, "tokens_per_second": tokens / interval,
+                       "mfu": flops / interval / (world.size * peak) if peak else None,
                        "memory_gb": peak_memory(device), "skipped": skipped}
             if chief:
                 record(step, seconds, figures)
@@ -401,8 +418,8 @@ def train(settings, world):
                 texts = [{name: tokenizer.decode_sqamp(ids) for name, ids in answer.items()} for answer in answers]
                 record(step, seconds, figures | {"samples": texts})
                 of_train = f" (training rows {figures['train_exact']:.2%})" if train_sample else ""
-                bar.write(f"step {step}: validation loss {figures['valid_loss']:.4f}, exact match {figures['valid_exact']:.2%}"
-                          f"{of_train}, {seconds / 60:.1f} min" + trouble, file=sys.stderr)
+                bar.write(f"step {step}: validation loss {figures['valid_loss']:.4f}, exact match "
+                          f"{figures['valid_exact']:.2%}{of_train}, {seconds / 60:.1f} min" + trouble, file=sys.stderr)
                 for kind in starved(figures):
                     bar.write(f"warning: '{kind}' is not learned: 0% of its training rows are right, of all "
                               f"{figures['train_exact']:.0%}", file=sys.stderr)
@@ -454,12 +471,13 @@ def validate(model, packed, rows, rare, batch_tokens, world):
         losses = token_losses(model(batch.src, batch.sources, batch.tgt, batch.targets), batch.truth)  # (M,)
         losses = losses.new_zeros(len(chosen)).index_add(0, batch.targets.row, losses)
         # an answer longer than the longest target is wrong anyway
-        src = pad([packed.src[packed.src_start[row]:packed.src_start[row + 1]].astype(np.int64) for row in packed.row[chosen]])
-        first = torch.from_numpy(packed.first[chosen].astype(np.int64))
-        answers = greedy(model, src.to(world.device), batch.targets.longest, first.to(world.device))
+        src = pad(batch.src.split(batch.sources.start.diff().tolist()))  # (B, S)
+        first = batch.tgt[batch.targets.start[:-1].long()]  # (B,)
+        answers = greedy(model, src, batch.targets.longest, first)
         truths = [packed.tgt[packed.tgt_start[sample]:packed.tgt_start[sample + 1]].tolist() for sample in chosen]
         wrong = [truth != answer.ids for truth, answer in zip(truths, answers)]
-        table[np.searchsorted(samples, chosen)] = torch.stack([losses.double().cpu(), torch.tensor(wrong, dtype=torch.double)], 1)
+        here = np.searchsorted(samples, chosen)
+        table[here, 0], table[here, 1] = losses.double().cpu(), torch.tensor(wrong, dtype=torch.double)
         new = [{"sqamp": truth, "prediction": answer.ids} for truth, answer in zip(truths, answers)]
         answered += new[:SAMPLES - len(answered)]
     table = gather(world, table).sum(0).numpy()  # each line is one rank's and zero on the others: no rounding
@@ -491,44 +509,6 @@ def better(figures, best):
     return (figures["valid_exact"], -figures["valid_loss"]) > (best["valid_exact"], -best["valid_loss"])
 
 
-def starved(figures):
-    """Kinds of process of which no training row is right though 90% of all are."""
-    if figures.get("train_exact", 0) < 0.9:
-        return []
-    return [kind for kind, of_kind in figures["train_by_kind"].items() if of_kind["rows"] >= ENOUGH and not of_kind["exact"]]
-
-
-def print_kinds(valid, train):
-    """A table of the kinds of process with the least exact matches; nothing where there is one kind. See `validate`: by_kind."""
-    worst = sorted(valid, key=lambda kind: valid[kind]["exact"])[:SHOWN]
-    if len(worst) < 2:
-        return
-    width = max(len("kind of process"), *map(len, worst))
-    print(f"{'kind of process':{width}}  {'valid':>6} {'exact':>7}  {'train':>6} {'exact':>7}")
-    for kind in worst:
-        columns = [f"{table[kind]['rows']:6} {table[kind]['exact']:7.1%}" if kind in table else f"{'-':>6} {'-':>7}"
-                   for table in (valid, train)]
-        print(f"{kind:{width}}  {'  '.join(columns)}")
-    if len(valid) > len(worst):
-        print(f"and {len(valid) - len(worst)} more kinds, none of them worse")
-
-
-def report(out_dir, best, train_csv, skipped, skipped_lines):
-    """Print the validation figures of best.pt by kind of process, the next command, and which steps were skipped."""
-    if best is None:  # stopped before its first validation, then resumed with a limit that it has passed
-        print(f"no validation yet; python train.py {out_dir}/config.py --resume --max_steps=MORE goes on")
-        return
-    print_kinds(best.get("valid_by_kind", {}), best.get("train_by_kind", {}))
-    print(f"best on the validation split: exact match {best['valid_exact']:.2%}, loss {best['valid_loss']:.4f} at step "
-          f"{best['step']}, {out_dir}/best.pt; next: python evaluate.py {out_dir}/config.py")
-    if skipped:
-        often = sorted(skipped_lines, key=lambda line: -skipped_lines[line])
-        named = ", ".join(f"{train_csv}:{line} ({skipped_lines[line]} x)" for line in often[:NAMED])
-        more = f" and {len(often) - NAMED} more rows" if len(often) > NAMED else ""
-        print(f"{skipped} steps were skipped, as the gradient was not finite or the loss a spike: {named}{more}; "
-              f"{out_dir}/log.jsonl has them all")
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Optimiser, learning rate, moving average
 
@@ -554,10 +534,10 @@ def make_optimizers(model, settings):
                 inside[name] = weight
                 fused = {"qkv": 3, "kv": 2, "up": 1 + (settings.activation == "swiglu")}.get(name.split(".")[-2], 1)
                 rows = len(weight) // fused
-                views += [(weight.detach()[part * rows:(part + 1) * rows], weight, slice(part * rows, (part + 1) * rows))
-                          for part in range(fused)]
-        muon = torch.optim.Muon([view for view, _, _ in views], weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw")
-        optimizers.append(muon)
+                parts = [slice(part * rows, (part + 1) * rows) for part in range(fused)]
+                views += [(weight.detach()[part], weight, part) for part in parts]
+        optimizers.append(torch.optim.Muon([view for view, _, _ in views], weight_decay=settings.weight_decay,
+                                           adjust_lr_fn="match_rms_adamw"))
     others = [weight for name, weight in model.named_parameters() if name not in inside]
     groups = [{"params": [weight for weight in others if weight.dim() >= 2], "weight_decay": settings.weight_decay},
               {"params": [weight for weight in others if weight.dim() < 2], "weight_decay": 0.0}]
@@ -575,7 +555,8 @@ def load_moments(optimizers, states):
     for optimizer, state in zip(optimizers, states):
         groups = optimizer.state_dict()["param_groups"]
         if [len(group["params"]) for group in groups] != [len(group["params"]) for group in state["param_groups"]]:
-            raise InputError("optimizer: the checkpoint to go on from grouped the weights in another way; --init_from= takes its weights")
+            raise InputError("optimizer: the checkpoint to go on from grouped the weights in another way; "
+                             "--init_from= takes its weights")
         optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny import padded_batch
 
+import batches
 from batches import choose_rows, collate, deal_anew, lengths, load_split, mixed_batches, padded_batches
 from tokenizer import BOS, PAD, Tokenizer, build_vocabulary
 
@@ -88,3 +89,19 @@ def test_collate_packs_and_frames(packed):
         assert batch.tgt[batch.targets.row == k].tolist() == tgt_row[:-1]
         assert batch.truth[batch.targets.row == k].tolist() == tgt_row[1:]
     assert packed.line.tolist() == list(range(2, 42))
+
+
+def test_another_lexer_does_not_find_the_cache_of_this_one(packed, tmp_path, monkeypatch):
+    """The cache's name depends on the code that made it: a changed lexer would read stale ids in silence."""
+    made = {path.name for path in (tmp_path / ".cache").iterdir()}
+    for name in batches.CODE:
+        copy = tmp_path / "code" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes((batches.HERE / name).read_bytes())
+    monkeypatch.setattr(batches, "HERE", tmp_path / "code")
+    tokenizer = Tokenizer(build_vocabulary(tmp_path / "train.csv"))
+    load_split(tmp_path, "train", tokenizer, 512, 512)
+    assert {path.name for path in (tmp_path / ".cache").iterdir()} == made
+    (tmp_path / "code" / "tokenizer.py").write_text("# another lexer")
+    load_split(tmp_path, "train", tokenizer, 512, 512)
+    assert len(list((tmp_path / ".cache").iterdir())) == 2 * len(made)

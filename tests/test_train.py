@@ -335,3 +335,27 @@ def test_little_is_printed_where_there_is_no_terminal(data, tmp_path, capsys):
     assert len(captured.out.splitlines()) == 1
     after_the_table = captured.err[captured.err.index("training rows"):].splitlines()
     assert len(after_the_table) == 3 and "\r" not in captured.err  # the size of it all, two validations
+
+
+def test_a_checkpoint_without_the_state_of_the_loop_is_one_clear_line(data, straight, tmp_path):
+    state = checkpoint.load(straight / "last.pt")
+    for missing in ("optimizers", "rng"):
+        folder = tmp_path / missing
+        folder.mkdir()
+        checkpoint.save(folder / "last.pt", {name: value for name, value in state.items() if name != missing})
+        with pytest.raises(InputError, match=rf"no state of the loop \({missing} missing\); --init_from= takes its weights"):
+            run(data, folder, "--resume", "--max_steps=50")
+
+
+def test_a_changed_training_file_stops_a_resumed_run_unless_it_is_asked_for(data, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder, ignore=shutil.ignore_patterns(".cache"))
+    assert run(folder, tmp_path / "run", "--max_steps=10") == 0
+    lines = (folder / "train.csv").read_text().splitlines(keepends=True)
+    (folder / "train.csv").write_text("".join(lines[:-5]))
+    with pytest.raises(InputError, match="train.csv: has changed since .* began; --resume --new_data goes on"):
+        run(folder, tmp_path / "run", "--max_steps=20", "--resume")
+    assert run(folder, tmp_path / "run", "--max_steps=20", "--resume", "--new_data") == 0
+    assert f"{len(lines) - 6} training rows" in capsys.readouterr().err
+    assert checkpoint.load(tmp_path / "run" / "last.pt")["step"] == 20
+    assert run(folder, tmp_path / "run", "--max_steps=25", "--resume") == 0  # the new rows are its own now

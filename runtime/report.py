@@ -1,0 +1,44 @@
+"""The report at the end of a run: kinds of process that it has not learned, skipped steps, the next command."""
+
+SHOWN = 12  # kinds in the table at the end
+NAMED = 5  # skipped rows in the last line
+ENOUGH = 5  # training rows of a kind that must all be wrong before a warning says so
+
+
+def starved(figures):
+    """Kinds of process of which no training row is right though 90% of all are."""
+    if figures.get("train_exact", 0) < 0.9:
+        return []
+    kinds = figures["train_by_kind"]
+    return [kind for kind in kinds if kinds[kind]["rows"] >= ENOUGH and kinds[kind]["exact"] == 0]
+
+
+def print_kinds(valid, train):
+    """Print the kinds of process with the fewest exact matches (by_kind of `validate`), if there are several."""
+    worst = sorted(valid, key=lambda kind: valid[kind]["exact"])[:SHOWN]
+    if len(worst) < 2:
+        return
+    width = max(len("kind of process"), *map(len, worst))
+    print(f"{'kind of process':{width}}  {'valid':>6} {'exact':>7}  {'train':>6} {'exact':>7}")
+    for kind in worst:
+        columns = [f"{table[kind]['rows']:6} {table[kind]['exact']:7.1%}" if kind in table else f"{'-':>6} {'-':>7}"
+                   for table in (valid, train)]
+        print(f"{kind:{width}}  {'  '.join(columns)}")
+    if len(valid) > len(worst):
+        print(f"and {len(valid) - len(worst)} more kinds, none of them worse")
+
+
+def report(out_dir, best, train_csv, skipped, skipped_lines):
+    """Print the validation figures of best.pt by kind of process, the next command, and which steps were skipped."""
+    if best is None:  # stopped before its first validation, then resumed with a limit that it has passed
+        print(f"no validation yet; python train.py {out_dir}/config.py --resume --max_steps=MORE goes on")
+        return
+    print_kinds(best.get("valid_by_kind", {}), best.get("train_by_kind", {}))
+    print(f"best on the validation split: exact match {best['valid_exact']:.2%}, loss {best['valid_loss']:.4f} at step "
+          f"{best['step']}, {out_dir}/best.pt; next: python evaluate.py {out_dir}/config.py")
+    if skipped:
+        often = sorted(skipped_lines, key=lambda line: -skipped_lines[line])
+        named = ", ".join(f"{train_csv}:{line} ({skipped_lines[line]} x)" for line in often[:NAMED])
+        more = f" and {len(often) - NAMED} more rows" if len(often) > NAMED else ""
+        print(f"{skipped} steps were skipped, as the gradient was not finite or the loss a spike: {named}{more}; "
+              f"{out_dir}/log.jsonl has them all")
