@@ -61,7 +61,6 @@ class ModelConfig:
     kan_grid: int = 8
     kan_ff_dims: str = ""
     kan_end: bool = False
-    kan_embed: bool = False
 
     def __post_init__(self):
         for field in fields(self):
@@ -314,12 +313,9 @@ class Transformer(nn.Module):
         if config.positions == "learned":
             self.src_positions = nn.Embedding(config.src_max_len, width)
             self.tgt_positions = nn.Embedding(config.tgt_max_len, config.d_model)
-        if config.kan_embed:
-            self.src_kan = SineKAN(width, width, config.kan_grid)
-            self.tgt_kan = SineKAN(config.d_model, config.d_model, config.kan_grid)
-        # Added positions and a SineKAN's inputs want embeddings of their own size: sqrt(d) times numbers of size 1 /
-        # sqrt(d) (Vaswani et al., section 3.4)
-        self.scaled = config.positions != "rotary" or config.kan_embed
+        # Added positions want embeddings of their own size: sqrt(d) times numbers of size 1 / sqrt(d)
+        # (Vaswani et al., section 3.4)
+        self.scaled = config.positions != "rotary"
         self.apply(partial(initialise, small=not self.scaled))
         if config.embeddings != "separate":  # weight tying (Press & Wolf 2017, arXiv 1608.05859)
             self.tgt_embedding.weight = self.head.weight
@@ -350,8 +346,6 @@ class Transformer(nn.Module):
             x = x * x.shape[-1] ** 0.5
         if rope is None:
             x = x + encoding
-        if self.config.kan_embed:
-            x = (self.src_kan if side == "encoder" else self.tgt_kan)(x)
         return self.dropout(x), rope
 
     def run(self, layer, *inputs):
@@ -423,8 +417,15 @@ def initialise(module, small=True):
 
 
 def config_of(state):
-    """The ModelConfig of a checkpoint. Fields that are younger than it have the value that its model was made with."""
-    return ModelConfig(**{"norm": "pre"} | state["model_config"])
+    """
+    The ModelConfig of a checkpoint. Fields that are younger than it have the value that its model was made with.
+
+    InputError for an architecture that this program no longer has.
+    """
+    known = {"norm": "pre"} | state["model_config"]
+    if known.pop("kan_embed", False):
+        raise InputError("kan_embed: SineKANs on the embeddings are no longer supported")
+    return ModelConfig(**known)
 
 
 def load_model(path, device):

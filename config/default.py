@@ -52,7 +52,6 @@ kan_layers = "all"  # layers with ffn=sinekan: "all", "decoder", "decoder:last",
 kan_grid = 8  # sines on each edge of a SineKAN
 kan_ff_dims = ""  # hidden widths of the SineKANs stacked in a layer, such as "256" or "256 256"; "none": one SineKAN; "": one width, with the weights of the MLP
 kan_end = False  # S-KANformer: the last layer's SineKANs replace its stream instead of adding to it, and end with the last of kan_ff_dims, the head's width
-kan_embed = False  # a SineKAN on the embeddings of each side
 dropout = 0.1  # dropout rate of the embeddings and of every residual branch
 attention = "auto"  # "varlen": one kernel for rows of all lengths (GPU, bf16 or fp16), "sdpa", "reference" (slow); "auto": varlen or else sdpa
 checkpoint_layers = False  # less memory in training, a quarter more time: activations inside the layers are computed again for the gradients

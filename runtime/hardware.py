@@ -60,8 +60,6 @@ def training_flops(config, src, tgt):
     on_sources = sum(4 * e * e + ffn("encoder", layer) for layer in range(config.encoder_layers)) + config.decoder_layers * 2 * e * d  # keys, values
     on_targets = sum(4 * d * d + 2 * d * d + ffn("decoder", layer) for layer in range(config.decoder_layers))  # with q and out of cross-attention
     on_targets += config.end_width * config.tgt_vocab
-    if config.kan_embed:
-        on_sources, on_targets = on_sources + config.kan_grid * e * e, on_targets + config.kan_grid * d * d
     pairs = config.encoder_layers * e * src ** 2 + config.decoder_layers * d * (tgt * (tgt + 1) / 2 + src * tgt)
     return float((6 * on_sources * src + 6 * on_targets * tgt + 12 * pairs).sum())
 

@@ -23,7 +23,7 @@ CHOICES = {
     "shared": dict(embeddings="shared", positions="sinusoidal"), "relu": dict(activation="relu"), "swiglu": dict(activation="swiglu"), "bias": dict(bias=True),
     "narrow encoder": dict(encoder_d_model=8, encoder_d_ff=12), "wide encoder": dict(encoder_d_model=24, positions="learned", norm="post"),
     "kan": KAN, "one kan": KAN | dict(kan_ff_dims="none"), "three kans": KAN | dict(kan_ff_dims="5 6"), "last kan": KAN | dict(kan_layers="decoder:last"),
-    "kan embedding": dict(kan_embed=True, kan_grid=3), "kan end": KAN | dict(kan_layers="decoder:2 encoder:1", kan_ff_dims="7 20", kan_end=True),
+    "kan end": KAN | dict(kan_layers="decoder:2 encoder:1", kan_ff_dims="7 20", kan_end=True),
     "s-kanformer": KAN | dict(kan_layers="decoder:last", kan_ff_dims="20", kan_end=True, norm="post", positions="sinusoidal", bias=True),
 }
 
@@ -250,3 +250,9 @@ def test_published_architectures_have_the_published_number_of_parameters():
     sinekan = 4096 * 512 * 8 + 8 + 4096  # amplitudes, frequencies, bias
     last_layer = 2 * attention + sinekan + 2 * norm + 2 * 4096  # its last norm is as wide as the SineKAN's outputs
     assert parameters_of("config/skanformer.py") == 3 * encoder_layer + 2 * decoder_layer + last_layer + embeddings + (4096 * 100 + 100)
+
+
+def test_a_checkpoint_of_an_architecture_that_is_gone_says_so():
+    assert config_of({"model_config": SIZES | {"kan_embed": False}}) == ModelConfig(**SIZES, norm="pre")
+    with pytest.raises(InputError, match="kan_embed: SineKANs on the embeddings are no longer supported"):
+        config_of({"model_config": SIZES | {"kan_embed": True}})

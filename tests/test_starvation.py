@@ -7,9 +7,7 @@ import torch
 from tiny import log_of, made_up_rows, run, write_csv
 
 import train
-from batches import load_split
 from runtime import checkpoint
-from tokenizer import Tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread_and_the_usual_signals")
 
