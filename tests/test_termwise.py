@@ -318,7 +318,7 @@ def test_terms_after_the_last_are_given_up(monkeypatch):
             following[:, 0, EOS] = 1
         return following
 
-    monkeypatch.setattr(generate, "step", step)
+    monkeypatch.setattr(generate, "decode_step", step)
     squares = greedy_terms(random_model(), ragged([3, 5]), 30, TERMS, 4)
     assert [square.ids for square in squares] == [[5, EOS]] * 2 and next(positions) == 2
 
