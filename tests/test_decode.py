@@ -199,6 +199,28 @@ def test_spellings_of_one_polynomial_agree(candidates):
     assert choose(amp, same, check=True, agree=True).agreement == pytest.approx(1)
 
 
+def test_spellings_with_different_symbols_are_compared_at_the_same_points(candidates):
+    """All wrong as squares, so that nothing but their own values says that they are equal; a symbol more draws other random points."""
+    amp, texts = candidates
+    wrong = next(iter(texts))
+    spellings = {wrong: hypothesis(0.4), f"{wrong}*m_t/m_t": hypothesis(0.3), f"{wrong}*m_tt/m_t": hypothesis(0.2), f"{wrong}*(1 + 1/10^12)": hypothesis(0.1)}
+    for check in (False, True):
+        assert choose(amp, spellings, check=check, agree=True).agreement == pytest.approx(0.7)
+    assert choose(amp, {"e^": hypothesis(0.4)} | texts, check=False, agree=True).agreement == 0          # nobody can read it
+
+
+def test_the_agreement_of_very_improbable_candidates(candidates):
+    amp, texts = candidates
+    texts = {text: hypothesis._replace(logprob=hypothesis.logprob - 2000) for text, hypothesis in texts.items()}
+    assert choose(amp, texts, check=True, agree=True).agreement == pytest.approx((0.3 + 0.2) / (0.4 + 0.3 + 0.2 + 0.1))
+
+
+def test_what_the_proof_refuses_is_not_verified_and_says_so(candidates):
+    amp, texts = candidates
+    answer = choose(amp, {f"{list(texts)[1]}*5^(1/2)*5^(-1/2)": hypothesis(0.9)}, check=True, agree=False)
+    assert answer.status == "unverified" and answer.reason.startswith("no proof: ")
+
+
 def test_an_unfinished_candidate_is_never_checked_and_a_right_one_behind_it_is_found(run):
     amp, sqamp = run[1][0]["amp"], run[1][0]["sqamp"]
     texts = {f"{sqamp} ": hypothesis(0.5, finished=False), sqamp: hypothesis(0.1)}
@@ -419,10 +441,65 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(run, tmp_path):
 
 @pytest.mark.parametrize("flag, message", [("--batch_rows=0", "batch_rows: got 0, wanted at least 1"), ("--output=/", "output: / is a folder"),
                                            ("--temperature=0", "temperature: got 0.0"), ("--top_p=0", "top_p: got 0.0"), ("--beam_size=0", "beam_size: got 0"), ("--samples=100000", "samples: got 100000, wanted at most 1000"), ("--amp=", "no amplitude"),
-                                           ("--fallback", "fallback: needs --verify"), ("--dtype=int4", "dtype: got 'int4'"), ("--dtype=fp16", "dtype: fp16 needs a GPU")])
+                                           ("--fallback", "fallback: needs --verify"),
+                                           ("--length_penalty=114", "length_penalty: got 114.0, wanted at most 10"), ("--dtype=int4", "dtype: got 'int4'"), ("--dtype=fp16", "dtype: fp16 needs a GPU")])
 def test_settings_that_cannot_work(run, flag, message):
     with pytest.raises(InputError, match=message):
         call(run, flag)
+
+
+@pytest.mark.parametrize("name", ["beam_size", "samples"])
+@pytest.mark.parametrize("limit", ["memory", "time"])
+def test_more_candidates_than_fit_are_refused_with_a_number_that_works(run, tmp_path, monkeypatch, name, limit):
+    if limit == "memory":
+        monkeypatch.setattr(script, "memory_of", lambda device: 2e8)
+    else:
+        monkeypatch.setattr(script, "SPEED", {"cpu": 1e7})
+    flags = ["--beam" if name == "beam_size" else "--batch_rows=64", f"--output={tmp_path / 'out.csv'}", "--max_rows=2"]
+    with pytest.raises(InputError, match=rf"{name}: got 900, wanted at most .* s a row .* GB for 2 rows together") as error:
+        call(run, *flags, f"--{name}=900")
+    assert not list(tmp_path.iterdir())
+    works = int(re.search(rf"--{name}=(\d+) works", str(error.value))[1])
+    assert 10 <= works < 200
+    call(run, *flags, f"--{name}={works}")
+    assert len(decoded(tmp_path / "out.csv")) == 2
+    with pytest.raises(InputError, match="wanted at most"):
+        call(run, *flags, f"--{name}={works + 1}")
+
+
+def test_the_largest_length_penalty_is_no_overflow(run, tmp_path):
+    call(run, "--beam", "--length_penalty=10", f"--output={tmp_path / 'out.csv'}")              # prefers the longest answers
+    assert all(math.isfinite(float(row["logprob"])) and row["prediction"] for row in decoded(tmp_path / "out.csv"))
+
+
+def test_the_code_that_makes_answers_is_in_the_fingerprint(run, loaded, tmp_path, monkeypatch, capsys):
+    """An edit of one file of it: half a run of the version before is not continued, which stderr says."""
+    def copy(root, changed=None):
+        for path in [path for pattern in script.CODE for path in script.ROOT.glob(pattern)]:
+            (root / path.relative_to(script.ROOT)).parent.mkdir(parents=True, exist_ok=True)
+            (root / path.relative_to(script.ROOT)).write_bytes(path.read_bytes() + b" " * (path.name == changed))
+        return script.code_version(root)
+
+    assert copy(tmp_path / "same") == script.code_version()
+    versions = {copy(tmp_path / name, name) for name in ("tokenizer.py", "generate.py", "generate_terms.py", "model.py", "exact.py", "train.py")}
+    assert len(versions) == 6 and script.code_version() in versions                         # training makes no answers
+    settings = script.load_settings("", script.KEYS, [])
+    path = write_csv(tmp_path / "in.csv", run[1])
+    mine = script.fingerprint_of(loaded, path, path, settings)
+    monkeypatch.setattr(script, "code_version", lambda: "older")
+    older = script.fingerprint_of(loaded, path, path, settings)
+    (tmp_path / "part").write_text(older + '\n{"row": 1}\n')
+    capsys.readouterr()
+    with script.hold(tmp_path / "part") as file:
+        assert script.cut_part(file, mine, window=1) == 0
+    assert "part: made with other settings, data or code; starting again" in capsys.readouterr().err
+
+
+def test_a_file_name_may_stand_in_quotes(run, tmp_path):
+    path = write_csv(tmp_path / "my file.csv", run[1][:1])
+    for name in (f"'{path}'", f'"{path}"', path):
+        call(run, f"--input={name}", f"--output={tmp_path / 'out.csv'}")
+        assert len(decoded(tmp_path / "out.csv")) == 1
 
 
 # ---------------------------------------------------------------------------------------------------------------------
