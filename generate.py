@@ -391,10 +391,12 @@ def for_decoding(model, dtype="auto"):
     packed = device.type == "cpu" and torch.backends.mkldnn.is_available()
     if dtype != torch.float32:
         low = PackedLinear if packed else LowPrecisionLinear
-        for layer in (*model.encoder, *model.decoder):
-            for name, branch in layer.named_children():
-                if not (layer.ends and name == "mlp"):  # kan_end: this branch has no fp32 stream that it is added to
-                    replace_linear(branch, partial(low, dtype=dtype))
+        for side in ("encoder", "decoder"):
+            for index, layer in enumerate(getattr(model, side)):
+                for name, branch in layer.named_children():
+                    # kan_end: the last MLP replaces the residual stream, so it is fp32
+                    if not (name == "mlp" and model.config.ends(side, index)):
+                        replace_linear(branch, partial(low, dtype=dtype))
     if packed:
         replace_linear(model, partial(PackedLinear, dtype=torch.float32))
     return model

@@ -78,7 +78,7 @@ def test_a_status_that_decode_found_is_not_found_again(truth, monkeypatch):
 
 def test_right_physics_is_proven_whoever_asks(truth):
     """By evaluate.py as by --verify: what floating point alone takes for the square is wrong, and so is what has no proof, which is said."""
-    nearly, exotic = f"{truth[0]['sqamp']}*(1 + 1/10^12)", f"{truth[1]['sqamp']}*5^(1/2)*5^(-1/2)"
+    nearly, exotic = f"{truth[0]['sqamp']}*(1 + 1/10^12)", f"{truth[1]['sqamp']}*2^(1/3)*2^(-1/3)"
     rows = judged(answered(truth[0], nearly), answered(truth[1], exotic), answered(truth[2], reordered(truth[2]["sqamp"])))
     assert [row["verdict"] for row in rows] == ["wrong", "wrong", "right but spelled otherwise"]
     report = report_of(rows, [], [])
@@ -271,7 +271,7 @@ def test_training_rows_are_decoded_too_unless_none_are_wanted(run, tmp_path):
 def test_an_unreadable_row_is_named_and_counted_and_stops_no_other(run, tmp_path, capsys):
     """Of the file, and of the training split; the numbers of the others stay those of the file."""
     folder, rows = run
-    bad = [rows[0] | {"amp": "m_e*"}, *rows[:2], rows[2] | {"sqamp": "2*&"}, *[rows[0] | {"amp": ""}] * 9]
+    bad = [rows[0] | {"amp": "m_e*"}, *rows[:2], rows[2] | {"sqamp": "2*&"}, *[rows[0] | {"amp": "e*"}] * 9]
     bad.insert(4, {"amp": rows[3]["amp"].replace("i*e^2", "e^2*e^2", 1), "sqamp": "7"})
     shutil.copytree(folder / "data", tmp_path / "data")
     write_csv(tmp_path / "data" / "train.csv", bad)
