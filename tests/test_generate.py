@@ -1,4 +1,5 @@
-"""Writing token by token: the cache changes nothing, sampling follows the model's distribution, a wide beam is exhaustive search."""
+"""Decoding: the KV cache changes nothing, samples follow the model's distribution, a full beam is exhaustive search."""
+
 import itertools
 import math
 
@@ -71,19 +72,21 @@ def every_answer(model, src, max_len, first=BOS):
 
 @torch.no_grad()
 def test_step_by_step_is_the_whole_target_at_once(model):
-    src, tgt = ragged([9, 3, 6]), random_ids(3, 40, SIZES["tgt_vocab"])             # more tokens than the cache's first room
+    src, tgt = ragged([9, 3, 6]), random_ids(3, 40, SIZES["tgt_vocab"])  # more tokens than the cache's first room
     tgt[:, 0] = BOS
     whole = model(src, tgt).log_softmax(-1)
     cache = KVCache(model, src, 1, 40)
     for position in range(40):
-        assert torch.allclose(decode_step(model, tgt[:, position, None], cache)[:, 0], whole[:, position], rtol=0, atol=1e-10)
+        assert torch.allclose(
+            decode_step(model, tgt[:, position, None], cache)[:, 0], whole[:, position], rtol=0, atol=1e-10
+        )
 
 
 @given(st.integers(1, 4), st.integers(0, 10**6), st.integers(1, 45))
 @settings(max_examples=25, deadline=None)
 @torch.no_grad()
 def test_hypotheses_that_fork_and_die_see_their_own_past_only(model, K, seed, length):
-    """Any history of beams: each continues any other, inputs leave; the cache says what the model says of the written text."""
+    """Any history of beams, inputs that leave: the cache gives the scores that the model gives the whole text."""
     generator = torch.Generator().manual_seed(seed)
     src = ragged([5, 8, 2], seed)
     cache, texts = KVCache(model, src, K, length), [[[BOS] for _ in range(K)] for _ in src]
@@ -96,9 +99,11 @@ def test_hypotheses_that_fork_and_die_see_their_own_past_only(model, K, seed, le
                 assert torch.allclose(scores[row], whole, rtol=0, atol=1e-10)
         parent = torch.randint(K, (len(src), K), generator=generator)
         if position % 3 < 2:
-            parent = parent.clamp(max=1)                                            # families die out, so that entries are forgotten
+            parent = parent.clamp(max=1)  # families die out, so that entries are forgotten
         token = torch.randint(3, SIZES["tgt_vocab"], (len(src), K), generator=generator)
-        texts = [[beam[p] + [t] for p, t in zip(*both)] for beam, both in zip(texts, zip(parent.tolist(), token.tolist()))]
+        texts = [
+            [beam[p] + [t] for p, t in zip(*both)] for beam, both in zip(texts, zip(parent.tolist(), token.tolist()))
+        ]
         cache.reorder(parent)
         if position == length // 3:
             stay = torch.randperm(len(src), generator=generator)[:2]
@@ -164,7 +169,9 @@ def test_what_does_not_end_is_unfinished_and_whole(model):
         assert all(other.finished and other.logprob < answer.logprob for other in others)
     for row, answers in zip(src, beam_search(model, src, 6, 3)):
         for answer in answers:
-            assert answer.logprob == pytest.approx(logprob_of(model, row[row != PAD], answer.ids).sum().item(), abs=1e-9)
+            assert answer.logprob == pytest.approx(
+                logprob_of(model, row[row != PAD], answer.ids).sum().item(), abs=1e-9
+            )
 
 
 @torch.no_grad()
@@ -172,7 +179,10 @@ def test_everything_stops_at_the_end_token():
     model = random_model()
     model.decoder_norm.weight.zero_()
     model.decoder_norm.bias.copy_(model.head.weight[EOS] * 100)
-    for (answer, *_) in [*([answer] for answer in greedy(model, ragged([5, 5]), 6)), *beam_search(model, ragged([5, 5]), 6, 2)]:
+    for answer, *_ in [
+        *([answer] for answer in greedy(model, ragged([5, 5]), 6)),
+        *beam_search(model, ragged([5, 5]), 6, 2),
+    ]:
         assert answer.ids == [EOS] and answer.finished and answer.logprob == pytest.approx(0, abs=1e-3)
 
 
@@ -183,8 +193,8 @@ def test_everything_stops_at_the_end_token():
 @torch.no_grad()
 def test_on_long_rows_fp32_autocast_and_the_decoding_copy_give_the_same_answers(norm):
     """
-    800 source tokens, 1,700 target tokens; each token has its most probable successor. The copy's log-probabilities are as near to
-    those of fp32 as those of autocast are.
+    800 source tokens, 1,700 target tokens; each token has a successor of which the model is sure. The copy's
+    log-probabilities are at least as near to those of fp32 as those of autocast are.
     """
     model = random_model(norm=norm, src_max_len=800, tgt_max_len=1701).float()
     for name, weight in model.named_parameters():
@@ -243,7 +253,9 @@ def test_a_sample_depends_on_its_own_random_numbers_only(model):
     for row in range(4):
         for k in range(3):
             (alone,), = sample(model, src[row:row + 1], 20, uniform[row:row + 1, k:k + 1])
-            assert alone.ids == together[row][k].ids and alone.logprob == pytest.approx(together[row][k].logprob, abs=1e-9)
+            assert alone.ids == together[row][k].ids and alone.logprob == pytest.approx(
+                together[row][k].logprob, abs=1e-9
+            )
 
 
 @given(st.lists(st.floats(-8, 0), min_size=2, max_size=9), st.integers(0, 9), st.floats(0.05, 1), st.floats(0.3, 3),
@@ -281,7 +293,7 @@ def test_probabilities_of_all_answers_sum_to_one(small):
 @pytest.mark.parametrize("length_penalty", [0.0, 0.7])
 @torch.no_grad()
 def test_a_full_beam_is_exhaustive_search(small, seed, length_penalty):
-    """With room for all 5^3 beginnings nothing is lost: the beam's answers are the best of all there are, in their order."""
+    """With room for all 5^3 beginnings nothing is lost: the beam finds the best answers of all, in their order."""
     src, max_len = ragged([4, 2, 3], seed), 4
     for row, answers in zip(src, beam_search(small, src, max_len, 125, length_penalty)):
         every = every_answer(small, row[row != PAD], max_len)
@@ -333,4 +345,6 @@ def test_a_beam_of_a_batch_is_the_beam_of_its_rows_in_any_order():
     order = torch.randperm(len(lengths))
     for row, answers in zip(order, beam_search(model, src[order], 15, 4)):
         assert [answer.ids for answer in answers] == [answer.ids for answer in alone[row]]
-        assert [answer.logprob for answer in answers] == pytest.approx([answer.logprob for answer in alone[row]], abs=1e-9)
+        assert [answer.logprob for answer in answers] == pytest.approx(
+            [answer.logprob for answer in alone[row]], abs=1e-9
+        )
