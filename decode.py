@@ -63,7 +63,7 @@ from physics.numeric import same, verify
 from physics.square import square_many
 from runtime import checkpoint
 from runtime.distributed import join, leave, wait
-from runtime.files import InputError, atomic_open, check_output, count_lines, digest, main_guard, read_rows
+from runtime.files import InputError, atomic_open, check_output, digest, main_guard, read_rows
 from runtime.hardware import find_device
 from tokenizer import Tokenizer
 
@@ -361,9 +361,9 @@ def prediction_row(number, row):
     return row | figures | {"row": number, "candidates": json.dumps(row["candidates"])}
 
 
-def decode_share(loaded, path, settings, options, file, fingerprint, world):
+def decode_share(loaded, path, count, settings, options, file, fingerprint, world):
     """
-    Append the answers to this process's share of the rows to a part: an open file of JSON lines after the fingerprint.
+    Append the answers to this process's share of `count` rows to a part: the fingerprint, then JSON lines.
 
     A part with the same fingerprint is continued after its last whole window of rows. Then every row meets the same
     others in its batch, and the answers are to the last digit those of a run that was not interrupted.
@@ -373,17 +373,15 @@ def decode_share(loaded, path, settings, options, file, fingerprint, world):
     mine = ((number, line, row) for number, (line, row) in enumerate(rows, 1)
             if (number - 1) // window % world.size == world.rank)
     done = cut_part(file, fingerprint, window)
-    total = count_lines(path)
-    total = total and min(total - 1, settings.max_rows or total) // world.size
-    with tqdm(total=total, initial=done, unit=" rows", disable=None if world.rank == 0 else True) as bar:
+    with tqdm(total=count // world.size, initial=done, unit=" rows", disable=None if world.rank == 0 else True) as bar:
         rows, questions = itertools.tee(itertools.islice(mine, done, None))  # decode reads ahead, by a window of rows
         answers = decode(loaded, (row["amp"] for _, _, row in questions), **options)
-        for count, ((number, line, row), answer) in enumerate(zip(rows, answers), 1):
+        for place, ((number, line, row), answer) in enumerate(zip(rows, answers), 1):
             if answer.status == "unreadable":
                 tqdm.write(f"{path}:{line}: {answer.reason}", file=sys.stderr)
             file.write(json.dumps(prediction_row(number, row | answer._asdict())).encode() + b"\n")
             bar.update()
-            if count % window == 0:
+            if place % window == 0:
                 file.flush()
                 os.fsync(file.fileno())
     file.flush()
@@ -459,10 +457,11 @@ def code_version(root=ROOT):
 
 def decode_file(loaded, ckpt, path, output, settings, options, world):
     """Answer every row of a file, or this process's share of them. Returns {status: number of rows} on rank 0."""
-    _, first = next(read_input(path, ("amp",), 1))
+    rows = read_input(path, ("amp",), settings.max_rows)
+    _, first = next(rows)
     if output.exists() and output.samefile(path):
         raise InputError(f"{output}: is the input itself; name another --output")
-    count = sum(1 for _ in read_input(path, ("amp",), settings.max_rows))  # what is no CSV file stops us here
+    count = 1 + sum(1 for _ in rows)  # what is no CSV file stops us here
     check_cost(loaded, settings, count)
     columns = list(COLUMNS)
     if "sqamp" in first:
@@ -472,7 +471,8 @@ def decode_file(loaded, ckpt, path, output, settings, options, world):
     parts = [output.with_name(f"{output.name}.part-{rank}-of-{world.size}") for rank in range(world.size)]
     output.parent.mkdir(parents=True, exist_ok=True)
     with hold(parts[world.rank]) as file:
-        decode_share(loaded, path, settings, options, file, fingerprint_of(loaded, ckpt, path, settings), world)
+        fingerprint = fingerprint_of(loaded, ckpt, path, settings)
+        decode_share(loaded, path, count, settings, options, file, fingerprint, world)
         wait(world)
         if world.rank == 0:
             return join_parts(parts, output, columns)
