@@ -394,7 +394,7 @@ def for_decoding(model, dtype="auto"):
         for side in ("encoder", "decoder"):
             for index, layer in enumerate(getattr(model, side)):
                 for name, branch in layer.named_children():
-                    # kan_end: the last MLP replaces the residual stream, so it is fp32
+                    # kan_end: these SineKANs replace the residual stream, so they are fp32
                     if not (name == "mlp" and model.config.ends(side, index)):
                         replace_linear(branch, partial(low, dtype=dtype))
     if packed:
