@@ -75,8 +75,8 @@ CERTAINTY = ["logprob", "token_mean", "token_min", "margin", "agreement"]
 COLUMNS = ["row", "amp", "prediction", "logprob", "status", *CERTAINTY[1:], "rank"]
 WINDOW = 8  # batches read together, so that amplitudes of like length meet in one
 MOST = 1000  # candidates of a row; fewer where one of the next two is the limit
-LONGEST = 60  # seconds that a row may take, estimated
-SPEED = {"cpu": 2e10, "cuda": 2e13}  # floating-point operations a second assumed for it, of a CPU thread or a GPU
+LONGEST = 30  # seconds that a row may take, estimated
+SPEED = {"cpu": 1e10, "cuda": 1e13}  # floating-point operations a second assumed for it, of a CPU thread or a GPU
 FEW = 10  # so many candidates are never refused
 MOST_PENALTY = 10  # length_penalty: length**penalty stays within the range of floating-point numbers
 CODE = ("decode.py", "batches.py", "tokenizer.py", "termwise.py", "generate*.py", "model.py", "attention.py",
@@ -312,8 +312,9 @@ def check_cost(loaded, settings, rows):
         seconds, size = cost(wanted)
         raise InputError(
             f"{name}: got {wanted}, wanted at most {MOST}, here at most {most}: {wanted} candidates need about "
-            f"{seconds:,.0f} s a row (limit {LONGEST} s) and {size / 1e9:,.1f} GB for {batch} rows together (limit "
-            f"{memory / 1e9:,.1f} GB); --{name}={most} works; a smaller --batch_rows needs less memory")
+            f"{seconds:,.0f} s a row (limit {LONGEST} s; {rows * seconds / 3600:,.1f} h for {rows} rows) and "
+            f"{size / 1e9:,.1f} GB for {batch} rows together (limit {memory / 1e9:,.1f} GB); --{name}={most} works; "
+            "a smaller --batch_rows needs less memory")
 
 
 def cost_of_row(config, candidates, sampled):
