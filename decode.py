@@ -2,21 +2,25 @@ r"""Square amplitudes with a trained model.
 
     python decode.py                                    the test split, by the best checkpoint of the newest run
     python decode.py config/qed.py --beam               the same of that config's run, by beam search
-    python decode.py --input=FILE.csv --beam --verify   any CSV file with a column amp; the beam's first right candidate is the answer
-    python decode.py --amp="-1/2*i*e^2*gamma_{...}..."  one amplitude (--amp=-: from standard input): its square, certainty and verdict
+    python decode.py --input=FILE.csv --beam --verify   any CSV file with a column amp; the answer is the beam's first
+                                                        right candidate
+    python decode.py --amp="-1/2*i*e^2*gamma_{...}..."  one amplitude (--amp=-: from standard input): its square,
+                                                        certainty and verdict
     torchrun --nproc_per_node=4 decode.py ...           the rows shared by four processes, a GPU each
 
-Writes predictions.csv (for --input=FILE.csv: FILE.predictions.csv) beside the checkpoint, or --output=FILE. Rows are kept as they are
-answered: the same command goes on after a crash. The columns: row (counted from 1), amp, prediction, logprob (natural, of the whole answer), status,
+Writes predictions.csv (for --input=FILE.csv: FILE.predictions.csv) beside the checkpoint, or --output=FILE. Rows are
+kept as they are answered: the same command goes on after a crash. The columns: row (counted from 1), amp, prediction,
+logprob (natural, of the whole answer), status,
     token_mean   geometric mean of the probabilities of the answer's tokens
     token_min    the least of them
     margin       logprob minus that of the best other candidate (--beam, --samples)
     agreement    with --agree: share of the candidates' probability that is on texts equal to the answer as physics
     rank         which candidate the answer is, the most probable is 1
 then sqamp where the input has it, and with --n_best candidates, a JSON list of [text, logprob, status]. The status is
-    verified     the answer is the square: verify.py found both sides equal at random momenta, proof.py in exact arithmetic
+    verified     the answer is the square: both sides are equal at random momenta in floating point, and then proven
+                 equal in exact arithmetic
     computed     no candidate was right; physics/square.py computed the square (--fallback), verified like the others
-    unverified   no candidate is right, this is the most probable one
+    unverified   no candidate is known to be right, this is the most probable one
     unchecked    nobody looked (without --verify)
     unfinished   the most probable answer was not complete at tgt_max_len tokens
     unreadable   the amplitude has no tokens in the model's vocabulary, or too many; stderr says FILE:LINE and why
@@ -24,13 +28,14 @@ An amplitude that cannot be read stops no other row; a file that is no CSV does.
 
     from decode import decode, load
     model = load("out/quickstart/best.pt")
-    for answer in decode(model, amplitudes, beam_size=5, check=True): print(answer.prediction, answer.logprob, answer.status)
+    for answer in decode(model, amplitudes, beam_size=5, check=True): print(answer.prediction, answer.status)
 """
 import collections
 import contextlib
 import csv
 import fcntl
 import glob
+import hashlib
 import heapq
 import itertools
 import json
@@ -42,51 +47,59 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")         # see train.py: threads that wait must not burn a core that others need
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # see train.py: threads that wait must not burn a core that others need
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from batches import pad
-from configurator import load_settings
+from configurator import ROOT, check_least, load_settings
 from generate import beam_search, for_decoding, greedy, sample
-from generate_terms import beam_terms, greedy_terms, sample_terms
+from generate_terms import search_terms
 from model import load_model
-from physics.exact import prove
-from physics.numeric import verify
+from physics.exact import equal, prove
+from physics.numeric import same, verify
 from physics.square import square_many
 from runtime import checkpoint
 from runtime.distributed import join, leave, wait
-from runtime.files import InputError, atomic_open, check_output, count_lines, digest, main_guard, read_rows
+from runtime.files import InputError, atomic_open, check_output, digest, main_guard, read_rows
 from runtime.hardware import find_device
 from tokenizer import Tokenizer
 
-SEARCH = ["beam", "beam_size", "length_penalty", "samples", "temperature", "top_k", "top_p", "seed", "verify", "fallback", "agree"]
-KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "amp", *SEARCH, "n_best", "batch_rows", "max_rows", "device", "dtype"]
+SEARCH = ["beam", "beam_size", "length_penalty", "samples", "temperature", "top_k", "top_p", "seed", "verify",
+          "fallback", "agree"]
+KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "amp", *SEARCH, "n_best", "batch_rows", "max_rows", "device",
+        "dtype"]
 CERTAINTY = ["logprob", "token_mean", "token_min", "margin", "agreement"]
 COLUMNS = ["row", "amp", "prediction", "logprob", "status", *CERTAINTY[1:], "rank"]
-MOST = 1000                     # candidates of a row
-WINDOW = 8                      # batches read together, so that amplitudes of like length meet in one
+WINDOW = 8  # batches read together, so that amplitudes of like length meet in one
+MOST = 1000  # candidates of a row; fewer where one of the next two is the limit
+LONGEST = 30  # seconds that a row may take, estimated
+SPEED = {"cpu": 1e10, "cuda": 1e13}  # floating-point operations a second assumed for it, of a CPU thread or a GPU
+FEW = 10  # so many candidates are never refused
+MOST_PENALTY = 10  # length_penalty: length**penalty stays within the range of floating-point numbers
+CODE = ("decode.py", "batches.py", "tokenizer.py", "termwise.py", "generate*.py", "model.py", "attention.py",
+        "sinekan.py", "physics/*.py")  # the files that make answers
 
 
 class Answer(NamedTuple):
-    prediction: str             # text of the squared amplitude; "" if unreadable
-    logprob: float              # of the whole answer with its end; this and the next four NaN where there is no such number
-    token_mean: float           # geometric mean of the probabilities of its tokens
-    token_min: float            # the least of them
-    margin: float               # logprob minus that of the best other candidate
-    agreement: float            # share of the candidates' probability on texts that equal the answer as physics
-    rank: int                   # of the answer among the candidates, 1 the most probable; 0 where none of them is the answer
-    status: str                 # verified, computed, unverified, unchecked, unfinished, unreadable
-    reason: str                 # why it is unreadable or unverified, else ""
-    candidates: list            # [text, logprob, status] of each, the most probable first
+    prediction: str  # text of the squared amplitude; "" if unreadable
+    logprob: float  # of the whole answer with its end; this and the next four NaN where there is no such number
+    token_mean: float  # geometric mean of the probabilities of its tokens
+    token_min: float  # the least of them
+    margin: float  # logprob minus that of the best other candidate
+    agreement: float  # share of the candidates' probability on texts that equal the answer as physics
+    rank: int  # of the answer among the candidates, 1 the most probable; 0 where none of them is the answer
+    status: str  # verified, computed, unverified, unchecked, unfinished, unreadable
+    reason: str  # why it is unreadable or unverified, else ""
+    candidates: list  # [text, logprob, status] of each, the most probable first
 
 
 class Loaded(NamedTuple):
     model: torch.nn.Module
     tokenizer: Tokenizer
-    state: dict                 # the checkpoint: step, settings, ...
+    state: dict  # the checkpoint: step, settings, ...
 
 
 def load(ckpt, device="auto", dtype="auto"):
@@ -95,109 +108,161 @@ def load(ckpt, device="auto", dtype="auto"):
     return Loaded(for_decoding(model, dtype), tokenizer, state)
 
 
-def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples=0, temperature=1.0, top_k=0, top_p=1.0, seed=0,
-           check=False, fallback=False, agree=False):
-    """The Answer to each amplitude of an iterable, in its order, as they come. One text is taken for a list of one.
+def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples=0, temperature=1.0, top_k=0, top_p=1.0,
+           seed=0, check=False, fallback=False, agree=False):
+    """
+    The Answer to each amplitude of an iterable, in its order, one after the other. A single text is a list of one.
 
-    beam_size: 1 decodes greedily; a wider beam has so many candidates. samples: candidates drawn at random instead, see generate.draw;
-    what is drawn depends on the seed and the amplitude alone. check: candidates are compared with the amplitude numerically, in order of
-    probability, and the first right one is the answer. fallback: where none is right, physics/square.py computes it. agree: see Answer.
+    beam_size: 1 decodes greedily, more is the width of a beam and the number of candidates. samples: so many candidates
+    are drawn at random instead, see generate.draw; they depend on the seed and the amplitude alone. check: candidates
+    are compared with the amplitude in the order of their probability, see `doubt_of`; the first right one is the
+    answer. fallback: where none is right, physics/square.py computes the square. agree: see Answer.
     """
     amps = iter([amps] if isinstance(amps, str) else amps)
-    limits = loaded.state["model_config"]
-    longest = limits["tgt_max_len"] - 1                                                     # BOS counts, but is not written
-    device = loaded.model.tgt_embedding.weight.device
+    search = dict(beam_size=beam_size, length_penalty=length_penalty, samples=samples, temperature=temperature,
+                  top_k=top_k, top_p=top_p, seed=seed)
     while window := list(itertools.islice(amps, WINDOW * batch_rows)):
         answers, sources = {}, {}
         for k, amp in enumerate(window):
             try:
-                if not isinstance(amp, str):
-                    raise InputError(f"{amp!r} is no text")
-                ids = loaded.tokenizer.encode_amp(amp)[0]
-                if len(ids) > limits["src_max_len"]:
-                    raise InputError(f"{len(ids)} tokens, the model's src_max_len is {limits['src_max_len']}")
-                sources[k] = ids
+                sources[k] = encode(loaded, amp)
             except InputError as error:
                 answers[k] = Answer("", *[math.nan] * 5, 0, "unreadable", f"amp: {error}", [])
-        order = sorted(sources, key=lambda k: len(sources[k]))
+        order = sorted(sources, key=lambda k: len(sources[k]))  # rows of like length in a batch: less padding
         for first in range(0, len(order), batch_rows):
             rows = order[first:first + batch_rows]
-            src = pad([sources[k] for k in rows]).to(device)
-            terms = (loaded.tokenizer.first, loaded.tokenizer.more) if loaded.tokenizer.more else ()
-            if samples:
-                def uniform(row, *number):
-                    return torch.from_numpy(random_numbers(window[rows[row]], seed, samples, longest, *number)).to(device)
-                options = temperature, top_k, top_p
-                if terms:
-                    lists = sample_terms(loaded.model, src, longest, uniform, *options, *terms)
-                else:
-                    lists = sample(loaded.model, src, longest, torch.stack([uniform(row) for row in range(len(rows))]), *options)
-            elif beam_size > 1:
-                lists = (beam_terms if terms else beam_search)(loaded.model, src, longest, beam_size, length_penalty, *terms)
-            else:
-                lists = ([hypothesis] for hypothesis in (greedy_terms if terms else greedy)(loaded.model, src, longest, *terms))
-            for k, hypotheses in zip(rows, lists):
-                fermions = loaded.tokenizer.fermions(window[k])
-                texts = {}                                                                  # the same text twice counts once
-                for hypothesis in sorted(hypotheses, key=lambda h: -h.logprob) if samples else hypotheses:
-                    text = loaded.tokenizer.decode_sqamp(hypothesis.ids, fermions)
-                    if text not in texts or hypothesis.finished > texts[text].finished:     # termwise one that is cut short may have the same
-                        texts[text] = hypothesis
-                answers[k] = choose(window[k], texts, check, agree)
+            found = candidates_of(loaded, [window[k] for k in rows], [sources[k] for k in rows], **search)
+            answers |= {k: choose(window[k], texts, check, agree) for k, texts in zip(rows, found)}
         if fallback:
-            compute([(amp, k) for k, amp in enumerate(window) if isinstance(amp, str) and answers[k].status != "verified"], answers)
+            asked = [k for k, amp in enumerate(window) if isinstance(amp, str) and answers[k].status != "verified"]
+            compute([(window[k], k) for k in asked], answers)
         yield from (answers[k] for k in range(len(window)))
 
 
-def random_numbers(amp, seed, samples, longest, *term):
-    """(samples, longest) numbers in [0, 1), the same for an amplitude (and a term, by its number) wherever it stands."""
-    return np.random.default_rng([seed, zlib.crc32(amp.encode()), *term]).random((samples, longest))
+def encode(loaded, amp):
+    """Token ids of an amplitude. InputError for what the model cannot read."""
+    if not isinstance(amp, str):
+        raise InputError(f"{amp!r} is no text")
+    ids, limit = loaded.tokenizer.encode_amp(amp)[0], loaded.state["model_config"]["src_max_len"]
+    if len(ids) > limit:
+        raise InputError(f"{len(ids)} tokens, the model's src_max_len is {limit}")
+    return ids
+
+
+def candidates_of(loaded, amps, sources, beam_size, length_penalty, samples, temperature, top_k, top_p, seed):
+    """{text: Hypothesis} of the candidates for each amplitude of a batch, best first. sources: their token ids."""
+    model, tokenizer = loaded.model, loaded.tokenizer
+    max_len = loaded.state["model_config"]["tgt_max_len"] - 1  # tgt_max_len counts BOS, which is given
+    src = pad(sources).to(model.tgt_embedding.weight.device)  # (B, S)
+
+    def uniform(row, *term):
+        return torch.from_numpy(random_numbers(amps[row], seed, samples, max_len, *term)).to(src.device)  # (K, max_len)
+
+    if tokenizer.more:  # termwise
+        lists = search_terms(model, tokenizer, src, max_len, uniform if samples else None, temperature, top_k, top_p,
+                             beam_size, length_penalty)
+    elif samples:
+        numbers = torch.stack([uniform(row) for row in range(len(amps))])
+        lists = sample(model, src, max_len, numbers, temperature, top_k, top_p)
+    elif beam_size > 1:
+        lists = beam_search(model, src, max_len, beam_size, length_penalty)
+    else:
+        lists = [[hypothesis] for hypothesis in greedy(model, src, max_len)]
+    return [texts_of(tokenizer, amp, hypotheses, by_logprob=samples > 0) for amp, hypotheses in zip(amps, lists)]
+
+
+def texts_of(tokenizer, amp, hypotheses, by_logprob):
+    """{text: Hypothesis}: of several hypotheses with one text the first stays, or the first that is finished."""
+    if by_logprob:
+        hypotheses = sorted(hypotheses, key=lambda hypothesis: -hypothesis.logprob)
+    fermions, texts = tokenizer.fermions(amp), {}
+    for hypothesis in hypotheses:
+        text = tokenizer.decode_sqamp(hypothesis.ids, fermions)
+        if text not in texts or hypothesis.finished > texts[text].finished:
+            texts[text] = hypothesis
+    return texts
+
+
+def random_numbers(amp, seed, samples, max_len, *term):
+    """(samples, max_len) numbers in [0, 1), the same for an amplitude (and a term's number) in any file and batch."""
+    return np.random.default_rng([seed, zlib.crc32(amp.encode()), *term]).random((samples, max_len))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The answer among the candidates
+
+NEARLY = "equal to the square in floating point, but not exactly"
+UNCOMPUTABLE = InputError, ArithmeticError, ValueError, TypeError, RecursionError  # a model may write anything
 
 
 def choose(amp, texts, check, agree):
     """The Answer among the candidates. texts: {text: Hypothesis}, the most probable first."""
-    candidates = [[text, hypothesis.logprob, "unchecked" if hypothesis.finished else "unfinished"] for text, hypothesis in texts.items()]
-    chosen, values, reason = None, {}, ""                                                   # values: {candidate: number, or "right"}
-    for k, candidate in enumerate(candidates):
-        if candidate[2] == "unchecked" and (agree or check and chosen is None):
-            verdict = verify(amp, candidate[0])
-            values[k] = "right" if verdict else verdict.square                              # NaN where it is unreadable
-            if check:
-                doubt = verdict.reason or disprove(amp, candidate[0])
+    candidates = [[text, hypothesis.logprob, "unchecked" if hypothesis.finished else "unfinished"]
+                  for text, hypothesis in texts.items()]
+    chosen, reason = 0, ""
+    if check:
+        for k, candidate in enumerate(candidates):
+            if candidate[2] == "unchecked":
+                doubt = doubt_of(amp, candidate[0])
                 candidate[2] = "unverified" if doubt else "verified"
                 reason = reason or doubt
-                chosen = k if not doubt and chosen is None else chosen
-    chosen = chosen or 0
+                if not doubt:
+                    chosen = k
+                    break
     text, logprob, status = candidates[chosen]
     hypothesis = texts[text]
     others = [candidate[1] for k, candidate in enumerate(candidates) if k != chosen]
     return Answer(
-        text, logprob, token_mean=math.exp(logprob / len(hypothesis.ids)), token_min=math.exp(hypothesis.lowest),
-        margin=logprob - max(others) if others else math.nan, agreement=agreement(candidates, values, chosen) if agree else math.nan,
-        rank=chosen + 1, status=status, reason=reason if status == "unverified" else "", candidates=candidates)
+        text, logprob,
+        token_mean=math.exp(logprob / len(hypothesis.ids)),
+        token_min=math.exp(hypothesis.lowest),
+        margin=logprob - max(others) if others else math.nan,
+        agreement=agreement(amp, candidates, chosen) if agree else math.nan,
+        rank=chosen + 1,
+        status=status,
+        reason=reason if status == "unverified" else "",
+        candidates=candidates)
 
 
-def disprove(amp, sqamp):
-    """Why a candidate that floating-point numbers cannot tell from the square is not it after all, or cannot be proven; "" if it is."""
+def doubt_of(amp, sqamp):
+    """
+    Why sqamp is not known to be the square of amp; "" if it is.
+
+    The one judge of decode.py and evaluate.py: floating point turns away nearly all that is wrong, exact arithmetic
+    then proves the rest. Where there is no proof, the reason begins with "no proof".
+    """
+    verdict = verify(amp, sqamp)
+    if not verdict:
+        return verdict.reason or verdict.status
     try:
-        return "" if prove(amp, sqamp) else "equal to the square in floating point, but not exactly"
-    except InputError as error:
-        return str(error)
+        return "" if prove(amp, sqamp) else NEARLY
+    except UNCOMPUTABLE as error:
+        return f"no proof: {str(error).removeprefix('no proof: ') or type(error).__name__}"
 
 
-def agreement(candidates, values, chosen):
-    """Share of the finished candidates' probability that is on texts with the value of the chosen one."""
-    weights = {k: math.exp(candidates[k][1]) for k in values}
-    mine = values.get(chosen, math.nan)
-    equal = [weights[k] for k, value in values.items()
-             if (value == mine if "right" in (value, mine) else abs(value - mine) <= 1e-9 * abs(mine))]
-    return sum(equal) / sum(weights.values()) if equal else 0.0
+def agreement(amp, candidates, chosen):
+    """Share of the finished candidates' probability that is on texts of the same function as the chosen one."""
+    answer, _, status = candidates[chosen]
+    if status == "unfinished":
+        return 0.0
+    finished = [(text, logprob) for text, logprob, status in candidates if status != "unfinished"]
+    highest = max(logprob for _, logprob in finished)  # exp(logprob) itself may be too small for a float
+    weights = {text: math.exp(logprob - highest) for text, logprob in finished}
+    return sum(weight for text, weight in weights.items() if are_equal(amp, text, answer)) / sum(weights.values())
+
+
+def are_equal(amp, text, other):
+    """Whether two texts are the same function of the amplitude's symbols: at the same random points, then proven."""
+    try:
+        return same(amp, text, other) and equal(amp, text, other)
+    except UNCOMPUTABLE:
+        return False
 
 
 def compute(questions, answers):
-    """Replace answers[k] by the computed square, for each (amp, k), where it is proven right. One FORM process for all."""
+    """Replace answers[k] by the computed square, for each (amp, k), where it is proven right. One FORM process."""
     for (amp, k), result in zip(questions, square_many([amp for amp, _ in questions])):
-        doubt = str(result) if isinstance(result, InputError) else verify(amp, result).reason or disprove(amp, result)
+        doubt = str(result) if isinstance(result, InputError) else doubt_of(amp, result)
         if doubt:
             answers[k] = answers[k]._replace(reason=f"{answers[k].reason}; not computed: {doubt}".removeprefix("; "))
         else:
@@ -209,14 +274,11 @@ def compute(questions, answers):
 
 def search_options(settings):
     """The arguments of `decode` that the settings ask for. InputError for what cannot work."""
-    for name, least in (("batch_rows", 1), ("max_rows", 0), ("beam_size", 1), ("samples", 0), ("top_k", 0), ("length_penalty", 0)):
-        if getattr(settings, name) < least:
-            raise InputError(f"{name}: got {getattr(settings, name)}, wanted at least {least}")
+    check_least(settings, dict(batch_rows=1, max_rows=0, beam_size=1, samples=0, top_k=0, length_penalty=0))
     if settings.temperature <= 0:
-        raise InputError(f"temperature: got {settings.temperature}, wanted more than 0; greedy decoding is what there is without --samples")
-    for name in ("beam_size", "samples"):
-        if getattr(settings, name) > MOST:
-            raise InputError(f"{name}: got {getattr(settings, name)}, wanted at most {MOST}")
+        raise InputError(f"temperature: got {settings.temperature}, wanted more than 0")
+    if settings.length_penalty > MOST_PENALTY:
+        raise InputError(f"length_penalty: got {settings.length_penalty}, wanted at most {MOST_PENALTY}")
     if not 0 < settings.top_p <= 1:
         raise InputError(f"top_p: got {settings.top_p}, wanted more than 0 and at most 1")
     if settings.beam and settings.samples:
@@ -224,7 +286,59 @@ def search_options(settings):
     if settings.fallback and not settings.verify:
         raise InputError("fallback: needs --verify, which finds out where it is needed")
     names = ("batch_rows", "length_penalty", "samples", "temperature", "top_k", "top_p", "seed", "fallback", "agree")
-    return {name: getattr(settings, name) for name in names} | {"beam_size": settings.beam_size if settings.beam else 1, "check": settings.verify}
+    options = {name: getattr(settings, name) for name in names}
+    return options | {"beam_size": settings.beam_size if settings.beam else 1, "check": settings.verify}
+
+
+def check_cost(loaded, settings, rows):
+    """InputError for more candidates than reasonable time and memory allow, with the number that works."""
+    name = "samples" if settings.samples else "beam_size"
+    wanted = settings.samples or (settings.beam_size if settings.beam else 1)
+    device, batch = loaded.model.tgt_embedding.weight.device, min(rows, settings.batch_rows)
+    memory = memory_of(device) / 2
+    speed = SPEED["cuda"] if device.type == "cuda" else SPEED["cpu"] * torch.get_num_threads()
+
+    def cost(candidates):
+        """(seconds of a row, bytes of a batch), estimated."""
+        operations, size = cost_of_row(loaded.state["model_config"], candidates, bool(settings.samples))
+        return operations / speed, batch * size
+
+    def works(candidates):
+        seconds, size = cost(candidates)
+        return candidates <= MOST and seconds <= LONGEST and size <= memory
+
+    if wanted > FEW and not works(wanted):
+        most = next(fewer for fewer in range(min(wanted, MOST), 0, -1) if works(fewer) or fewer == FEW)
+        seconds, size = cost(wanted)
+        raise InputError(
+            f"{name}: got {wanted}, wanted at most {MOST}, here at most {most}: {wanted} candidates need about "
+            f"{seconds:,.0f} s a row (limit {LONGEST} s; {rows * seconds / 3600:,.1f} h for {rows} rows) and "
+            f"{size / 1e9:,.1f} GB for {batch} rows together (limit {memory / 1e9:,.1f} GB); --{name}={most} works; "
+            "a smaller --batch_rows needs less memory")
+
+
+def cost_of_row(config, candidates, sampled):
+    """
+    (floating-point operations, bytes) that decoding a row with so many candidates takes, estimated for answers of
+    tgt_max_len tokens.
+
+    A beam drops the slots of the KV cache that no candidate sees, samples keep all of theirs (KVCache in generate.py).
+    """
+    K, T, V = candidates, config["tgt_max_len"], config["tgt_vocab"]
+    d, L = config["d_model"], config["decoder_layers"]
+    slots = 2 * T * K if sampled else 2 * (T + 16 * K)
+    weights = L * (6 * d * d + 3 * d * config["d_ff"]) + d * V
+    operations = T * K * (2 * weights + 4 * L * d * slots)  # products with the weights, attention to all slots
+    cache = 2 * slots * 2 * L * d * 4  # two copies while it grows, keys and values
+    scores = K * slots * (8 * config["heads"] + 5)  # two of (K, N) for each head, and the mask
+    return operations, cache + scores + 4 * K * V * 8
+
+
+def memory_of(device):
+    """Bytes of memory of a device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def data_folder(settings, loaded):
@@ -248,49 +362,57 @@ def prediction_row(number, row):
     return row | figures | {"row": number, "candidates": json.dumps(row["candidates"])}
 
 
-def decode_share(loaded, path, settings, options, file, fingerprint, world):
-    """Append the answers to this process's share of the rows to a part: an open file of JSON lines that begins with the fingerprint.
+def decode_share(loaded, path, count, settings, options, file, fingerprint, world):
+    """
+    Append the answers to this process's share of `count` rows to a part: the fingerprint, then JSON lines.
 
-    What is there already, from the same fingerprint, is gone on with from its last whole window of rows, so that every row meets the
-    same others in its batch and the answers are to the last digit those of a run that was not interrupted.
+    A part with the same fingerprint is continued after its last whole window of rows. Then every row meets the same
+    others in its batch, and the answers are to the last digit those of a run that was not interrupted.
     """
     window = WINDOW * settings.batch_rows
     rows = read_input(path, ("amp",), settings.max_rows)
-    mine = ((number, line, row) for number, (line, row) in enumerate(rows, 1) if (number - 1) // window % world.size == world.rank)
+    mine = ((number, line, row) for number, (line, row) in enumerate(rows, 1)
+            if (number - 1) // window % world.size == world.rank)
     done = cut_part(file, fingerprint, window)
-    total = count_lines(path)
-    total = total and min(total - 1, settings.max_rows or total) // world.size
-    with tqdm(total=total, initial=done, unit=" rows", disable=None if world.rank == 0 else True) as bar:
-        rows, questions = itertools.tee(itertools.islice(mine, done, None))                 # decode reads ahead, by a window of rows
+    with tqdm(total=count // world.size, initial=done, unit=" rows", disable=None if world.rank == 0 else True) as bar:
+        rows, questions = itertools.tee(itertools.islice(mine, done, None))  # decode reads ahead, by a window of rows
         answers = decode(loaded, (row["amp"] for _, _, row in questions), **options)
-        for count, ((number, line, row), answer) in enumerate(zip(rows, answers), 1):
+        for place, ((number, line, row), answer) in enumerate(zip(rows, answers), 1):
             if answer.status == "unreadable":
                 tqdm.write(f"{path}:{line}: {answer.reason}", file=sys.stderr)
             file.write(json.dumps(prediction_row(number, row | answer._asdict())).encode() + b"\n")
             bar.update()
-            if count % window == 0:
+            if place % window == 0:
                 file.flush()
                 os.fsync(file.fileno())
     file.flush()
 
 
 def hold(part):
-    """Open a part for reading and writing; nobody else can while it is open. InputError if somebody does."""
+    """Open a part for reading and writing, and lock it. InputError if another process has it open."""
     file = open(part, "ab+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InputError(f"{part}: another decode.py writes there; wait for its end, or name another --output") from None
-    except OSError:                                                                         # a file system without locks
+        message = f"{part}: another decode.py writes there; wait for its end, or name another --output"
+        raise InputError(message) from None
+    except OSError:  # a file system without locks
         pass
     return file
 
 
 def cut_part(file, fingerprint, window):
-    """Cut a part to its whole windows of rows, or to its first line if that is another, and return how many rows these are."""
+    """
+    Cut a part to its whole windows of rows and return how many rows these are.
+
+    A part with another fingerprint is emptied, which stderr says: its answers are of other settings, data or code.
+    """
     count = rows = 0
     file.seek(0)
-    if file.readline() != fingerprint.encode() + b"\n":
+    found = file.readline()
+    if found != fingerprint.encode() + b"\n":
+        if found:
+            print(f"{file.name}: made with other settings, data or code; starting again", file=sys.stderr)
         file.truncate(0)
         file.write(fingerprint.encode() + b"\n")
         return 0
@@ -304,41 +426,57 @@ def cut_part(file, fingerprint, window):
 
 
 def join_parts(parts, output, columns):
-    """The rows of all parts as one CSV file, in order; the parts are deleted when it is safe. Returns how many rows have which status."""
+    """Write the rows of all parts as one CSV file, in order, and delete the parts. Returns {status: rows}."""
     counts = collections.Counter()
     with atomic_open(output) as file, contextlib.ExitStack() as stack:
         writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         files = [stack.enter_context(open(part, encoding="utf-8")) for part in parts]
-        for row in heapq.merge(*(map(json.loads, itertools.islice(lines, 1, None)) for lines in files), key=lambda row: row["row"]):
+        shares = [map(json.loads, itertools.islice(lines, 1, None)) for lines in files]  # without the fingerprints
+        for row in heapq.merge(*shares, key=lambda row: row["row"]):
             writer.writerow(row)
             counts[row["status"]] += 1
-    for part in output.parent.glob(f"{glob.escape(output.name)}.part-*-of-*"):              # also those of another number of processes
+    for part in output.parent.glob(f"{glob.escape(output.name)}.part-*-of-*"):  # of any number of processes
         part.unlink()
     return counts
 
 
 def fingerprint_of(loaded, ckpt, path, settings):
-    """What an answer depends on, as text: half a run is gone on with only where this is the same."""
+    """All that an answer depends on, as text: a run continues the part of an earlier one only if this is the same."""
     names = (*SEARCH, "batch_rows", "max_rows", "dtype")
-    weight = loaded.model.tgt_embedding.weight
-    return json.dumps([digest(ckpt), digest(path), weight.device.type, str(weight.dtype), {name: getattr(settings, name) for name in names}])
+    device = loaded.model.tgt_embedding.weight.device
+    device = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    chosen = {name: getattr(settings, name) for name in names}
+    return json.dumps([code_version(), digest(ckpt), digest(path), device, chosen])
+
+
+def code_version(root=ROOT):
+    """Hash of the files that make answers, and the version of torch."""
+    paths = sorted(path for pattern in CODE for path in root.glob(pattern))
+    return hashlib.sha256(" ".join([torch.__version__, *map(digest, paths)]).encode()).hexdigest()[:16]
 
 
 def decode_file(loaded, ckpt, path, output, settings, options, world):
-    """Answer every row of a file; returns how many rows have which status. One of torchrun's processes, if there are several."""
-    _, first = next(read_input(path, ("amp",), 1))
+    """Answer every row of a file, or this process's share of them. Returns {status: number of rows} on rank 0."""
+    rows = read_input(path, ("amp",), settings.max_rows)
+    _, first = next(rows)
     if output.exists() and output.samefile(path):
         raise InputError(f"{output}: is the input itself; name another --output")
-    for _ in read_input(path, ("amp",), settings.max_rows):                                 # a file that is no CSV stops us before the work
-        pass
+    count = 1 + sum(1 for _ in rows)  # what is no CSV file stops us here
+    check_cost(loaded, settings, count)
+    columns = list(COLUMNS)
+    if "sqamp" in first:
+        columns.append("sqamp")
+    if settings.n_best:
+        columns.append("candidates")
     parts = [output.with_name(f"{output.name}.part-{rank}-of-{world.size}") for rank in range(world.size)]
     output.parent.mkdir(parents=True, exist_ok=True)
     with hold(parts[world.rank]) as file:
-        decode_share(loaded, path, settings, options, file, fingerprint_of(loaded, ckpt, path, settings), world)
+        fingerprint = fingerprint_of(loaded, ckpt, path, settings)
+        decode_share(loaded, path, count, settings, options, file, fingerprint, world)
         wait(world)
         if world.rank == 0:
-            return join_parts(parts, output, COLUMNS + ["sqamp"] * ("sqamp" in first) + ["candidates"] * settings.n_best)
+            return join_parts(parts, output, columns)
 
 
 def answer_one(loaded, amp, options):
@@ -348,8 +486,13 @@ def answer_one(loaded, amp, options):
         raise InputError(f"--amp: {answer.reason.removeprefix('amp: ')}")
     print(answer.prediction)
     if answer.rank:
-        print(f"log-probability {answer.logprob:.4g} (probability {math.exp(answer.logprob):.2%}), least certain token {answer.token_min:.2%}"
-              + (f", {answer.margin:.3g} nats ahead of the next" if answer.margin > 0 else "") + f", candidate {answer.rank}" * (answer.rank > 1))
+        probability = f"log-probability {answer.logprob:.4g} (probability {math.exp(answer.logprob):.2%})"
+        figures = [probability, f"least certain token {answer.token_min:.2%}"]
+        if answer.margin > 0:
+            figures.append(f"{answer.margin:.3g} nats ahead of the next")
+        if answer.rank > 1:
+            figures.append(f"candidate {answer.rank}")
+        print(", ".join(figures))
     print({"verified": "verified: equal to the square of the amplitude at random momenta, in exact arithmetic",
            "computed": "computed: the model's candidates are all wrong, this is the square by FORM",
            "unverified": f"unverified: {answer.reason}",
@@ -364,13 +507,16 @@ def main(argv=None):
     ckpt = checkpoint.find(settings)
     if settings.amp:
         loaded = load(ckpt, settings.device, settings.dtype)
+        check_cost(loaded, settings, 1)
         amp = sys.stdin.buffer.read().decode("utf-8", "replace").strip() if settings.amp == "-" else settings.amp
         return answer_one(loaded, amp, options | {"check": True})
     with join(settings.device) as world:
         loaded = load(ckpt, world.device, settings.dtype)
         path = Path(settings.input or data_folder(settings, loaded) / "test.csv")
-        own = "predictions.csv" if not settings.input else re.sub(r"(\.csv|\.txt)?(\.gz)?$", ".predictions.csv", path.name, count=1)
-        output = Path(settings.output or ckpt.with_name(own))
+        name = "predictions.csv"
+        if settings.input:
+            name = re.sub(r"(\.csv|\.txt)?(\.gz)?$", ".predictions.csv", path.name, count=1)
+        output = Path(settings.output or ckpt.with_name(name))
         if output.is_dir():
             raise InputError(f"output: {output} is a folder, a file is expected")
         check_output(output, "row,amp,prediction")
@@ -378,7 +524,8 @@ def main(argv=None):
             print(f"{path}, by {ckpt}", file=sys.stderr)
         counts = decode_file(loaded, ckpt, path, output, settings, options, world)
         if counts:
-            print(f"{output}: {sum(counts.values())} rows: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+            summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+            print(f"{output}: {sum(counts.values())} rows: {summary}")
     leave(world, 0)
 
 

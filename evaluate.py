@@ -1,30 +1,37 @@
 """How good is a model: exact answers, right physics, and what a lookup table would have scored.
 
     python evaluate.py [config/file.py] [--key=value ...]       the test split, by the best checkpoint of the newest run
-    python evaluate.py config/qed.py --beam --verify --agree    as decode.py would answer, see there; --agree: one more certainty figure
+    python evaluate.py config/qed.py --beam --verify --agree    as decode.py would answer, see there; --agree: one more
+                                                                certainty figure
     python evaluate.py config/qed.py --input=predictions.csv    a file with amp, sqamp and prediction: no model needed,
                                                                 but the data set, for the lookup table and the ceiling
 
 Prints a table and some answers beside the truth; writes report.json (or --output=FILE.json) and, where it decoded,
 predictions.csv beside it. In the report, each a share of the rows:
     sequence_accuracy   the answer is the row's sqamp, character for character
-    right_physics       it is, or verify.py finds it equal to the square of the amplitude
-    token_accuracy      positions with the right token, over the longer of answer and truth; mean of the rows (the figure
-                        of the SYMBA blog of 2022; one of our tokens is worth two of theirs)
-    lookup_accuracy     what a lookup table of the training rows gets right, up to the order of terms; the better of "exact"
-                        (its keys are amplitudes up to index names) and "renamed" (up to particle names as well); beside it
-                        in `lookup` stands "rescaled" (up to the product of the charges as well, see lookup.py)
+    right_physics       it is, or it is known to be the square of the amplitude: equal in floating point, then proven
+                        equal in exact arithmetic. Where there is no proof the answer counts as wrong; `rows_unproven`
+                        says how often that happened to answers that are equal in floating point
+    token_accuracy      positions with the right token, over the longer of answer and truth; mean of the rows (the
+                        figure of the SYMBA blog of 2022; one of our tokens is worth two of theirs)
+    lookup_accuracy     what a lookup table of the training rows gets right, up to the order of terms; the better of
+                        "exact" (its keys are amplitudes up to index names) and "renamed" (up to particle names as
+                        well); beside it in `lookup` stands "rescaled" (up to the product of the charges as well, see
+                        dataset/baseline.py)
     coverage            answers that are verified or computed (--verify), where a physicist need not look
-    certainty           right physics among the 50%, 80%, 90% and 95% of the rows that are most certain by each figure of decode.py
-    ceiling             what exact match can hope for: one amplitude may stand with several right texts of its square; for each
-                        row, the share of the most frequent text among the rows of its amplitude in all splits
-Beside the report stands inc_idx.npy (beside NAME.json NAME.inc_idx.npy): the row numbers, from 0, of the answers that are wrong; those
-of the training split are what `scst.py --indices=` learns from:
+    certainty           right physics among the 50%, 80%, 90% and 95% of the rows that are most certain by each figure
+                        of decode.py
+    ceiling             what exact match can hope for: one amplitude may stand with several right texts of its square;
+                        for each row, the share of the most frequent text among the rows of its amplitude in all splits
+by_process and by_length are the first figures by kind of process and by length. `train` has the same of --train_rows
+rows of the training split, some of each kind: a kind that is never right there was never learned; the table says so.
+Rows whose amp or sqamp cannot be read are named on stderr and counted in `rows_unreadable`, and in no other figure.
+Beside the report stands inc_idx.npy (beside NAME.json NAME.inc_idx.npy): the row numbers, from 0, of the answers that
+are wrong; those of the training split are what `scst.py --indices=` learns from:
     python evaluate.py config/qed.py --input=data/qed/train.csv --output=out/qed/train/report.json
 An answer that is not finished, or to an amplitude that the model cannot read, is wrong.
 """
 import collections
-import itertools
 import json
 import math
 import re
@@ -37,39 +44,64 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from configurator import load_settings
+from configurator import check_least, load_settings
 from dataset.baseline import canonical_key, lookup_scores
-from decode import CERTAINTY, COLUMNS, SEARCH, data_folder, decode, load, prediction_row, read_input, search_options
-from physics.numeric import verify
+from decode import (
+    CERTAINTY,
+    COLUMNS,
+    SEARCH,
+    Answer,
+    check_cost,
+    data_folder,
+    decode,
+    doubt_of,
+    load,
+    prediction_row,
+    read_input,
+    search_options,
+)
 from physics.processes import process_kind
 from runtime import checkpoint
 from runtime.files import InputError, atomic_open, check_output, digest, main_guard, write_json, write_rows
 from tokenizer import sqamp_tokens
 
-KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *SEARCH, "batch_rows", "max_rows", "device", "dtype"]
+KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *SEARCH, "batch_rows", "max_rows", "train_rows", "device",
+        "dtype"]
 SHARES = (0.5, 0.8, 0.9, 0.95)
-RIGHT, OTHERWISE, WRONG, UNFINISHED, UNREADABLE = "right", "right but spelled otherwise", "wrong", "unfinished", "unreadable"
+LEAST = 5  # rows of each kind in the sample of training rows
+NAMED = 5  # unreadable rows that stderr names
+RIGHT, OTHERWISE, WRONG = "right", "right but spelled otherwise", "wrong"
+UNFINISHED, UNREADABLE = "unfinished", "unreadable"
 PROVEN = ("verified", "computed")
-SHOWN = {RIGHT: 2, OTHERWISE: 2, WRONG: 3, UNFINISHED: 1, UNREADABLE: 1}                # answers of each kind at the end
+SHOWN = {RIGHT: 2, OTHERWISE: 2, WRONG: 3, UNFINISHED: 1, UNREADABLE: 1}  # answers of each kind at the end
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Scores. A row is a dictionary with amp, sqamp, prediction, logprob (NaN if none), status; then also verdict
 
 def verdict_of(row):
-    """One of the keys of SHOWN."""
+    """One of the keys of SHOWN. The reason of a wrong answer is left in row["reason"]."""
     if row["status"] in (UNFINISHED, UNREADABLE):
         return row["status"]
     if row["prediction"] == row["sqamp"] and row["status"] != "computed":
         return RIGHT
-    if row["status"] in ("verified", "unverified", "computed"):               # computed: by FORM, all that the model had to say was wrong
-        return OTHERWISE if row["status"] == "verified" else WRONG
-    return OTHERWISE if verify(row["amp"], row["prediction"]) else WRONG
+    if row["status"] == "verified":
+        return OTHERWISE
+    if row["status"] in ("unverified", "computed"):  # computed by FORM, because all candidates of the model were wrong
+        return WRONG
+    row["reason"] = doubt_of(row["amp"], row["prediction"])
+    return WRONG if row["reason"] else OTHERWISE
+
+
+def unproven(row):
+    """Whether the answer is equal to the square in floating point, but exact arithmetic has no proof."""
+    return row["verdict"] == WRONG and row.get("reason", "").startswith("no proof")
 
 
 def accuracies(rows):
     right, otherwise = (sum(row["verdict"] == verdict for row in rows) for verdict in (RIGHT, OTHERWISE))
-    return {"rows": len(rows), "sequence_accuracy": right / len(rows), "right_physics": (right + otherwise) / len(rows)}
+    count = len(rows)
+    return {"rows": count, "sequence_accuracy": right / count, "right_physics": (right + otherwise) / count}
 
 
 def accuracies_by(group_of, rows):
@@ -79,6 +111,14 @@ def accuracies_by(group_of, rows):
         groups[group_of(row)].append(row)
     order = sorted(groups, key=lambda name: [part.zfill(9) for part in re.split(r"(\d+)", name)])
     return {name: accuracies(groups[name]) for name in order}
+
+
+def by_process_and_length(rows):
+    return {"by_length": accuracies_by(length_of, rows), "by_process": accuracies_by(kind_of, rows)}
+
+
+def kind_of(row):
+    return process_kind(row["amp"])
 
 
 def length_of(row):
@@ -112,18 +152,23 @@ def ceiling(rows, known):
     for amp, sqamp in {(row["amp"], row["sqamp"]) for row in known}:
         texts[canonical_key(amp)][sqamp] += 1
     counts = [texts[canonical_key(row["amp"])] for row in rows]
-    return statistics.fmean(max(count.values()) / count.total() for count in counts), sum(len(count) > 1 for count in counts)
+    highest = statistics.fmean(max(count.values()) / count.total() for count in counts)
+    return highest, sum(len(count) > 1 for count in counts)
 
 
 def certainty(rows):
-    """{figure: {share: right physics of the most certain share of the rows}} of judged rows, the figure that orders them best first."""
+    """
+    {figure: {share: right physics of the most certain share of the rows}} of judged rows. The figure that orders them
+    best comes first.
+    """
     table = {}
     for figure in CERTAINTY:
         values = [row.get(figure, math.nan) for row in rows]
         if not all(map(math.isnan, values)):
-            order = sorted(range(len(rows)), key=lambda k: (math.isnan(values[k]), -values[k]))         # without a figure: least certain
+            order = sorted(range(len(rows)), key=lambda k: (math.isnan(values[k]), -values[k]))  # NaN: least certain
             right = [rows[k]["verdict"] in (RIGHT, OTHERWISE) for k in order]
-            table[figure] = {f"{share:.0%}": statistics.fmean(right[:math.ceil(share * len(rows))]) for share in SHARES}
+            counts = {f"{share:.0%}": math.ceil(share * len(rows)) for share in SHARES}
+            table[figure] = {share: statistics.fmean(right[:count]) for share, count in counts.items()}
     return dict(sorted(table.items(), key=lambda item: -sum(item[1].values())))
 
 
@@ -144,22 +189,37 @@ def report_of(rows, train, others):
         "coverage": sum(row["status"] in PROVEN for row in rows) / len(rows),
         "lookup": lookup,
         "rows_with_several_texts": ambiguous,
-        "rows_in_training_set": sum(canonical_key(row["amp"]) in trained for row in rows),         # up to index names
+        "rows_in_training_set": sum(canonical_key(row["amp"]) in trained for row in rows),  # up to index names
+        "rows_unproven": sum(map(unproven, rows)),
         "verdicts": {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in SHOWN},
-        "mean_logprob": {name: statistics.fmean(logprobs[right]) if logprobs[right] else None for name, right in (("right", True), ("wrong", False))},
+        "mean_logprob": {name: statistics.fmean(logprobs[right]) if logprobs[right] else None
+                         for name, right in (("right", True), ("wrong", False))},
         "certainty": certainty(rows),
-        "by_length": accuracies_by(length_of, rows),
-        "by_process": accuracies_by(lambda row: process_kind(row["amp"]), rows),
+        **by_process_and_length(rows),
     }
+
+
+def never_learned(train):
+    """Kinds of process with at least LEAST sampled training rows and none right, while 90% of the other kinds' are."""
+    kinds = train["by_process"]
+    never = [kind for kind, group in kinds.items() if group["rows"] >= LEAST and group["right_physics"] == 0]
+    others = [group for kind, group in kinds.items() if kind not in never]
+    right = sum(group["rows"] * group["right_physics"] for group in others)
+    return never if others and right >= 0.9 * sum(group["rows"] for group in others) else []
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Rows
 
 def read_split(path, max_rows=0, required=("amp", "sqamp")):
-    """Rows of a CSV file; InputError as FILE:LINE where amp or sqamp has no tokens or a logprob is no number."""
-    rows = []
-    for line, row in read_input(path, required, max_rows):
+    """
+    (rows, unreadable rows) of a CSV file, each with its `number`, from 0. An unreadable one has the status of that
+    name, and as `reason` FILE:LINE and why amp or sqamp has no tokens or a certainty figure is no number. InputError
+    if all rows are unreadable.
+    """
+    rows, unreadable = [], []
+    for number, (line, row) in enumerate(read_input(path, required, max_rows)):
+        row["number"] = number
         try:
             column = "amp"
             canonical_key(row["amp"])
@@ -168,23 +228,52 @@ def read_split(path, max_rows=0, required=("amp", "sqamp")):
             for column in CERTAINTY:
                 row[column] = float(row.get(column) or "nan")
         except (InputError, ValueError) as error:
-            raise InputError(f"{path}:{line}: {column}: {error}") from None
+            reason = f"{path}:{line}: {column}: {error}"
+            unreadable.append(row | Answer("", *[math.nan] * 5, 0, UNREADABLE, reason, [])._asdict())
+            continue
         row["status"] = row.get("status") or "unchecked"
         rows.append(row)
-    return rows
+    if not rows:
+        raise InputError(f"{unreadable[0]['reason']} (no row of the file can be read)")
+    for row in unreadable[:NAMED]:
+        print(row["reason"], file=sys.stderr)
+    if len(unreadable) > NAMED:
+        print(f"{path}: {len(unreadable) - NAMED} more rows cannot be read", file=sys.stderr)
+    return rows, unreadable
 
 
-def add_answers(rows, loaded, options):
-    """Decode the rows, so that each gets the fields of its Answer; returns the seconds it took, verification included."""
+def sample_rows(rows, count, seed):
+    """
+    Copies of `count` rows in their order, the same ones for the same seed: drawn at random, but at least LEAST of each
+    kind of process, or all that there are, as far as the count allows.
+    """
+    order = np.random.default_rng(seed).permutation(len(rows)).tolist()
+    drawn, place = collections.Counter(), {}  # of each row its place among the drawn rows of its kind
+    for k in order:
+        kind = kind_of(rows[k])
+        place[k] = drawn[kind]
+        drawn[kind] += 1
+    chosen = sorted(order, key=lambda k: min(place[k], LEAST))[:count]  # the first of each kind, then the second, ...
+    return [dict(rows[k]) for k in sorted(chosen)]
+
+
+def add_answers(rows, loaded, options, what):
+    """Decode the rows, so that each has the fields of its Answer; returns the seconds that took, with verification."""
     started = time.monotonic()
     answers = decode(loaded, (row["amp"] for row in rows), **options)
-    for row, answer in zip(rows, tqdm(answers, total=len(rows), unit=" rows", desc="decoding", disable=None)):
+    for row, answer in zip(rows, tqdm(answers, total=len(rows), unit=" rows", desc=f"decoding {what}", disable=None)):
         row |= answer._asdict()
     return time.monotonic() - started
 
 
+def judge(rows):
+    """Give each row its verdict."""
+    for row in tqdm(rows, unit=" rows", desc="judging", disable=None, leave=False):
+        row["verdict"] = verdict_of(row)
+
+
 def indices_name(name):
-    """Of the file with the indices that belong to a report: inc_idx.npy to report.json, NAME.inc_idx.npy to NAME.json."""
+    """Name of the file with the row numbers of a report's wrong answers."""
     return "inc_idx.npy" if name == "report.json" else f"{name.removesuffix('.json')}.inc_idx.npy"
 
 
@@ -201,34 +290,61 @@ def split_of(data_dir):
 
 def table(report):
     lookup = report["lookup"]
-    lines = [f"{report['rows']} rows",
-             f"sequence accuracy  {report['sequence_accuracy']:7.2%}   the exact text; at most {report['ceiling']:.2%} can be expected",
-             f"right physics      {report['right_physics']:7.2%}   the exact text, or verified as the square though spelled otherwise",
-             f"token accuracy     {report['token_accuracy']:7.2%}",
-             f"coverage           {report['coverage']:7.2%}   answers proven right before anyone sees them (--verify)",
-             f"lookup table       {report['lookup_accuracy']:7.2%}   what a table of the training rows would score: {lookup['exact']:.2%} if it ignores",
-             f"{'':28}index names, {lookup['renamed']:.2%} if particle names too, {lookup['rescaled']:.2%} if the number in front too;",
-             f"{'':28}{report['rows_in_training_set']} rows are in the training set up to index names"]
+    lines = [f"{report['rows']} rows"]
+
+    def add(name, share, comment="", *more):
+        lines.append(f"{name:18} {share:7.2%}   {comment}".rstrip())
+        lines.extend(f"{'':28}{comment}" for comment in more)
+
+    highest = f"the exact text; at most {report['ceiling']:.2%} can be expected"
+    add("sequence accuracy", report["sequence_accuracy"], highest)
+    add("right physics", report["right_physics"], "the exact text, or proven to be the square though spelled otherwise")
+    add("token accuracy", report["token_accuracy"])
+    add("coverage", report["coverage"], "answers proven right before anyone sees them (--verify)")
+    add("lookup table", report["lookup_accuracy"],
+        f"what a table of the training rows would score: {lookup['exact']:.2%} if it ignores",
+        f"index names, {lookup['renamed']:.2%} if particle names too,",
+        f"{lookup['rescaled']:.2%} if the number in front too;",
+        f"{report['rows_in_training_set']} rows are in the training set up to index names")
+    if "train" in report:
+        train = report["train"]
+        add("training rows", train["sequence_accuracy"],
+            f"the exact text, {train['right_physics']:.2%} right physics: {train['rows']} rows of the training split")
+        for kind in never_learned(train):
+            count = train["by_process"][kind]["rows"]
+            lines.append(f"warning: {kind} was not learned: none of its {count} training rows looked at is right, "
+                         "of the other kinds at least 90% are")
+    if report["rows_unproven"]:
+        lines.append(f"{report['rows_unproven']} answers counted as wrong are equal to the square in floating point, "
+                     "but have no proof")
+    if report.get("rows_unreadable"):
+        lines.append(f"{report['rows_unreadable']} more rows cannot be read and count nowhere")
     if report["certainty"]:
         lines += ["", f"{'right physics of the most certain':34}" + "".join(f"{share:>8.0%}" for share in SHARES)]
-        lines += [f"  by {figure:29}" + "".join(f"{right:8.1%}" for right in shares.values()) for figure, shares in report["certainty"].items()]
+        lines += [f"  by {figure:29}" + "".join(f"{right:8.1%}" for right in shares.values())
+                  for figure, shares in report["certainty"].items()]
     for title, groups in (("process", report["by_process"]), ("target tokens", report["by_length"])):
         width = max(map(len, (title, *groups)))
         lines += ["", f"{title:{width}}  {'rows':>6} {'exact':>8} {'physics':>8}"]
-        lines += [f"{name:{width}}  {group['rows']:6} {group['sequence_accuracy']:8.1%} {group['right_physics']:8.1%}" for name, group in groups.items()]
+        lines += [f"{name:{width}}  {group['rows']:6} {group['sequence_accuracy']:8.1%} {group['right_physics']:8.1%}"
+                  for name, group in groups.items()]
     return "\n".join(lines)
 
 
 def examples(rows, width):
-    """Some answers of each kind beside the truth, each line at most `width` characters; long ones around the first difference."""
+    """
+    Some answers of each kind beside the truth, each line at most `width` characters. Of long texts the characters
+    around the first difference are shown.
+    """
     lines = []
     for verdict, count in SHOWN.items():
         for row in [row for row in rows if row["verdict"] == verdict][:count]:
             truth, answer = row["sqamp"], row["prediction"]
             same = next((k for k, (a, b) in enumerate(zip(truth, answer)) if a != b), min(len(truth), len(answer)))
             middle = same if truth != answer else 0
-            lines += ["", f"{verdict}: {process_kind(row['amp'])}", *(f"  {name:6} {shorten(text, width - 9, at)}" for name, text, at in (
-                ("amp", row["amp"], 0), ("truth", truth, middle), ("answer", answer, middle)))]
+            texts = ("amp", row["amp"], 0), ("truth", truth, middle), ("answer", answer, middle)
+            lines += ["", f"{verdict}: {kind_of(row)}"]
+            lines += [f"  {name:6} {shorten(text, width - 9, at)}" for name, text, at in texts]
     return "\n".join(lines)
 
 
@@ -237,13 +353,18 @@ def shorten(text, width, middle):
     if len(text) <= width:
         return text
     first = max(0, min(middle - width // 2, len(text) - width))
-    piece = text[first:first + width]
-    return ("..." + piece[3:] if first else piece[:-3] + "...") if first + width >= len(text) or not first else "..." + piece[3:-3] + "..."
+    piece, last = text[first:first + width], first + width
+    if first > 0:
+        piece = "..." + piece[3:]
+    if last < len(text):
+        piece = piece[:-3] + "..."
+    return piece
 
 
 def main(argv=None):
     settings = load_settings(__doc__, KEYS, argv)
     options = search_options(settings)
+    check_least(settings, {"train_rows": 0})
     if settings.fallback:
         raise InputError("fallback: what FORM computes says nothing about the model; decode.py has it")
     answered = settings.input and "prediction" in next(read_input(settings.input, ("amp", "sqamp"), 1))[1]
@@ -258,19 +379,31 @@ def main(argv=None):
         check_output(output.with_name("predictions.csv"), "row,amp,prediction")
         print(f"{path}, by {ckpt}", file=sys.stderr)
     if not (data_dir / "train.csv").exists():
-        raise InputError(f"{data_dir}/train.csv: no such file; the config or --data_dir names the data that the model was trained on")
-    rows = read_split(path, settings.max_rows)
-    train, *others = (read_split(data_dir / f"{name}.csv") for name in ("train", "valid", "test"))
+        raise InputError(f"{data_dir}/train.csv: no such file; the config or --data_dir names the data that the model "
+                         "was trained on")
+    rows, unreadable = read_split(path, settings.max_rows)
+    train, *others = (read_split(data_dir / f"{name}.csv")[0] for name in ("train", "valid", "test"))
     run = {"input": str(path), "input_sha256": digest(path), "data_dir": str(data_dir), "split": split_of(data_dir)}
     if loaded:
-        seconds = add_answers(rows, loaded, options)
-        write_rows(output.with_name("predictions.csv"), COLUMNS + ["sqamp"], map(prediction_row, itertools.count(1), rows))
-        run |= {"checkpoint": str(ckpt), "step": loaded.state["step"], "seed": loaded.state["settings"]["seed"],
-                "device": str(loaded.model.tgt_embedding.weight.device), "search": options, "seconds": seconds, "seconds_per_row": seconds / len(rows)}
-    for row in tqdm(rows, unit=" rows", desc="judging", disable=None, leave=False):
-        row["verdict"] = verdict_of(row)
-    report = report_of(rows, train, [row for split in others for row in split])
-    wrong = [number for number, row in enumerate(rows) if row["verdict"] not in (RIGHT, OTHERWISE)]
+        check_cost(loaded, settings, len(rows))
+        seconds = add_answers(rows, loaded, options, "rows")
+        every = sorted(rows + unreadable, key=lambda row: row["number"])
+        lines = (prediction_row(row["number"] + 1, row) for row in every)
+        write_rows(output.with_name("predictions.csv"), [*COLUMNS, "sqamp"], lines)
+        state = loaded.state
+        run |= {"checkpoint": str(ckpt), "step": state["step"], "seed": state["settings"]["seed"],
+                "device": str(loaded.model.tgt_embedding.weight.device), "search": options,
+                "seconds": seconds, "seconds_per_row": seconds / len(rows)}
+    judge(rows)
+    for row in filter(unproven, rows):
+        print(f"{path}: row {row['number'] + 1}: equal in floating point, but {row['reason']}", file=sys.stderr)
+    report = report_of(rows, train, [row for split in others for row in split]) | {"rows_unreadable": len(unreadable)}
+    if loaded and settings.train_rows:
+        sampled = sample_rows(train, settings.train_rows, settings.seed)
+        add_answers(sampled, loaded, options, "training rows")
+        judge(sampled)
+        report["train"] = accuracies(sampled) | by_process_and_length(sampled)
+    wrong = [row["number"] for row in rows if row["verdict"] not in (RIGHT, OTHERWISE)]
     with atomic_open(output.with_name(indices_name(output.name)), "wb") as file:
         np.save(file, np.array(wrong, np.int64), allow_pickle=False)
     write_json(output, report | run)

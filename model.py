@@ -378,7 +378,9 @@ class Transformer(nn.Module):
         x, rope = self.embed(tgt, "decoder", encoding)
         for layer, attend_target, pair in zip(self.decoder, attends, keys_values):
             x = self.run(layer, x, rope, attend_target, pair, attend_source)
-        return self.head(self.decoder_norm(x))
+        x = self.decoder_norm(x)
+        with torch.autocast(x.device.type, enabled=False):  # logits in bf16 would blur log-probabilities
+            return self.head(x)
 
     def forward(self, src, sources, tgt, targets, queries=None):
         """

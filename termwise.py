@@ -1,4 +1,5 @@
-"""A square as texts of its terms, each a square of its own, and back: what a model that answers term by term reads and writes.
+"""
+Split a square into the texts of its terms, each a square of its own, and join them again: for termwise models.
 
     2*e^4*(m_e^2*s_34 + s_13*s_24)*(s_12 + 1/2*reg_prop)^(-2)
 
@@ -7,8 +8,9 @@ is split into
     2*e^4*(m_e^2*s_34)*(s_12 + 1/2*reg_prop)^(-2)
     2*e^4*(s_13*s_24)*(s_12 + 1/2*reg_prop)^(-2)
 
-The square is cut at its top-level sum, and each product there at the first sum that is one of its factors: in our own squares at the
-polynomial's terms. The pieces keep the prefactor, the parentheses and the propagators, which is how `join` knows that they belong together.
+The square is cut at its top-level sum, and each product there at the first sum that is one of its factors. In our own
+squares these are the terms of the polynomial. The pieces keep the prefactor, the parentheses and the propagators; by
+these `join` knows which pieces belong together.
 """
 import itertools
 import operator
@@ -26,13 +28,13 @@ def split(sqamp):
         insides = [inside for _, inside, _ in same]
         if len(insides) == 1 or head == tail == "":
             terms += [head + term + tail for inside in insides for term in summands(inside)]
-        else:                                               # MARTY's, rarely; in pieces they would be joined within one pair of parentheses
+        else:  # rare, in MARTY's squares: `join` would put the pieces within one pair of parentheses
             terms.append(" + ".join(head + inside + tail for inside in insides))
     return terms if join(terms) == sqamp else [sqamp]
 
 
 def join(terms):
-    """The sum of the terms: neighbours that differ in their first factor in parentheses only, within one pair of parentheses."""
+    """The sum of the terms. Neighbours that differ only in their first factor in parentheses share the parentheses."""
     products = []
     for (head, tail), same in itertools.groupby(map(frame, terms), key=ENDS):
         products.append(head + " + ".join(inside for _, inside, _ in same) + tail)
@@ -40,7 +42,7 @@ def join(terms):
 
 
 def summands(text):
-    """What the text's top-level ` + ` join. `a - b` stays together."""
+    """The pieces between the text's top-level ` + `. `a - b` stays together."""
     pieces, start, depth = [], 0, 0
     for mark in MARK.finditer(text):
         if mark[0] in "()":
@@ -52,7 +54,10 @@ def summands(text):
 
 
 def frame(product):
-    """(before, inside, after) of the product's first factor in parentheses: neither a number, a power nor a denominator. ("", product, "") without one."""
+    """
+    (before, inside, after) of the product's first factor in parentheses that is no number, power or denominator.
+    ("", product, "") where there is none.
+    """
     found, depth = None, 0
     for mark in MARK.finditer(product):
         if mark[0] == "(":
@@ -61,13 +66,15 @@ def frame(product):
             depth += 1
         elif mark[0] == ")":
             depth -= 1
-            factor = depth == 0 and (product[:start - 1] in ("", "-") or product[start - 2] == "*") and product[mark.end():mark.end() + 1] in "*/"
-            if factor and not found and not NUMBER.fullmatch(product, start, mark.start()):
-                found = start, mark.start()
+            if depth == 0:
+                begins = product[:start - 1] in ("", "-") or product[start - 2] == "*"
+                ends = product[mark.end():mark.end() + 1] in "*/"
+                if begins and ends and not found and not NUMBER.fullmatch(product, start, mark.start()):
+                    found = start, mark.start()
         elif depth == 0:
             found = None
             break
-        if depth < 0:                                       # not a square: a model may write anything
+        if depth < 0:  # not a square: a model may write anything
             break
     if not found or depth != 0:
         return "", product, ""

@@ -1,8 +1,8 @@
 """
 Decoding beside Hugging Face transformers (BART, Marian) and CTranslate2: same shape of weights, same threads, same run.
 
-Every model writes exactly `NEW` tokens for each of `ROWS` sources of `SOURCE` tokens with random weights, so that all do the same work; rounds
-are interleaved, and a ratio is the median of those of its rounds. Quality plays no part here.
+Every model has random weights and writes exactly `NEW` tokens for each of `ROWS` sources of `SOURCE` tokens: all
+do the same work. Rounds are interleaved, and a ratio is the median of those of its rounds.
 """
 import os
 import statistics
@@ -33,16 +33,19 @@ def hugging_face(kind, src):
     """{"greedy" or "beam": a function that writes NEW tokens for every row} for BART or Marian."""
     import transformers
     config = getattr(transformers, f"{kind}Config")(
-        vocab_size=VOCABULARY, d_model=SHAPE["d_model"], encoder_layers=SHAPE["encoder_layers"], decoder_layers=SHAPE["decoder_layers"],
-        encoder_attention_heads=SHAPE["heads"], decoder_attention_heads=SHAPE["heads"], encoder_ffn_dim=SHAPE["d_ff"], decoder_ffn_dim=SHAPE["d_ff"],
-        max_position_embeddings=1024, activation_function="gelu", pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, decoder_start_token_id=BOS,
-        forced_eos_token_id=None)
-    model = getattr(transformers, {"Bart": "BartForConditionalGeneration", "Marian": "MarianMTModel"}[kind])(config).eval()
+        vocab_size=VOCABULARY, d_model=SHAPE["d_model"], max_position_embeddings=1024, activation_function="gelu",
+        encoder_layers=SHAPE["encoder_layers"], decoder_layers=SHAPE["decoder_layers"],
+        encoder_attention_heads=SHAPE["heads"], decoder_attention_heads=SHAPE["heads"],
+        encoder_ffn_dim=SHAPE["d_ff"], decoder_ffn_dim=SHAPE["d_ff"],
+        pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, decoder_start_token_id=BOS, forced_eos_token_id=None)
+    name = {"Bart": "BartForConditionalGeneration", "Marian": "MarianMTModel"}[kind]
+    model = getattr(transformers, name)(config).eval()
     mask = torch.ones_like(src)
 
     def write(beams):
         with torch.inference_mode():
-            return model.generate(input_ids=src, attention_mask=mask, num_beams=beams, do_sample=False, min_new_tokens=NEW, max_new_tokens=NEW)
+            return model.generate(input_ids=src, attention_mask=mask, num_beams=beams, do_sample=False,
+                                  min_new_tokens=NEW, max_new_tokens=NEW)
 
     return {"greedy": lambda: write(1), "beam": lambda: write(BEAMS)}
 
@@ -61,14 +64,18 @@ def ctranslate2_model(folder, compute_type, src, threads):
     def norm(spec):
         spec.gamma, spec.beta = np.ones(d, np.float32), np.zeros(d, np.float32)
 
-    spec = TransformerSpec.from_config((SHAPE["encoder_layers"], SHAPE["decoder_layers"]), SHAPE["heads"], pre_norm=True, activation=Activation.GELU)
+    layers = SHAPE["encoder_layers"], SHAPE["decoder_layers"]
+    spec = TransformerSpec.from_config(layers, SHAPE["heads"], pre_norm=True, activation=Activation.GELU)
     position = np.arange(1024)[:, None] / 10000 ** (np.arange(d // 2) / (d // 2))
+    encodings = np.concatenate([np.sin(position), np.cos(position)], axis=1).astype(np.float32)
     for side, embeddings in ((spec.encoder, spec.encoder.embeddings[0]), (spec.decoder, spec.decoder.embeddings)):
         embeddings.weight = generator.standard_normal((VOCABULARY, d)).astype(np.float32)
-        side.position_encodings.encodings = np.concatenate([np.sin(position), np.cos(position)], axis=1).astype(np.float32)
+        side.position_encodings.encodings = encodings
         norm(side.layer_norm)
         for layer in side.layer:
-            attentions = [(layer.self_attention, (3 * d, d))] + ([(layer.attention, (d, 2 * d, d))] if side is spec.decoder else [])
+            attentions = [(layer.self_attention, (3 * d, d))]
+            if side is spec.decoder:
+                attentions.append((layer.attention, (d, 2 * d, d)))
             for attention, outputs in attentions:
                 norm(attention.layer_norm)
                 for linear, rows in zip(attention.linear, outputs, strict=True):
@@ -84,11 +91,13 @@ def ctranslate2_model(folder, compute_type, src, threads):
     spec.validate()
     spec.optimize(quantization=None)
     spec.save(folder)
-    translator = ctranslate2.Translator(folder, device="cpu", compute_type=compute_type, inter_threads=1, intra_threads=threads)
+    translator = ctranslate2.Translator(folder, device="cpu", compute_type=compute_type, inter_threads=1,
+                                        intra_threads=threads)
     source = [[tokens[k] for k in row] for row in src.tolist()]
 
     def write(beams):
-        results = translator.translate_batch(source, beam_size=beams, num_hypotheses=beams, min_decoding_length=NEW, max_decoding_length=NEW)
+        results = translator.translate_batch(source, beam_size=beams, num_hypotheses=beams,
+                                             min_decoding_length=NEW, max_decoding_length=NEW)
         assert all(len(result.hypotheses[0]) == NEW for result in results)
 
     return {"greedy": lambda: write(1), "beam": lambda: write(BEAMS)}
@@ -108,7 +117,8 @@ def bench_decode():
                     "HF BART": hugging_face("Bart", src), "HF Marian": hugging_face("Marian", src),
                     "CTranslate2 fp32": ctranslate2_model(os.path.join(folder, "fp32"), "float32", src, threads),
                     "CTranslate2 int8": ctranslate2_model(os.path.join(folder, "int8"), "int8", src, threads)}
-        print(f"decoding: {ROWS} rows of {SOURCE} source tokens, {NEW} new tokens each, {SHAPE}, {threads} threads; new tokens/s, median of {ROUNDS} rounds")
+        print(f"decoding: {ROWS} rows of {SOURCE} source tokens, {NEW} new tokens each, {SHAPE}, {threads} threads; "
+              f"new tokens/s, median of {ROUNDS} rounds")
         print(f"{'':18}" + "".join(f"{name:>10}{'ours/it':>9}" for name in ("greedy", f"beam {BEAMS}")))
         speeds = {name: {"greedy": [], "beam": []} for name in subjects}
         for search in ("greedy", "beam"):
@@ -122,5 +132,8 @@ def bench_decode():
                     speeds[name][search].append(ROWS * NEW / (time.perf_counter() - started))
     for name, both in speeds.items():
         peer = speeds["ours int8" if "int8" in name else "ours bf16" if "bf16" in name else "ours fp32"]
-        print(f"{name:18}" + "".join(f"{statistics.median(both[search]):10,.0f}{statistics.median(a / b for a, b in zip(peer[search], both[search])):9.2f}"
-                                     for search in both))
+        cells = []
+        for search, speed in both.items():
+            ratio = statistics.median(a / b for a, b in zip(peer[search], speed))
+            cells.append(f"{statistics.median(speed):10,.0f}{ratio:9.2f}")
+        print(f"{name:18}" + "".join(cells))

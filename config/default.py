@@ -121,3 +121,4 @@ agree = False  # how much of the candidates' probability is on texts equal to th
 n_best = False  # write the candidates too
 batch_rows = 64  # rows decoded together
 max_rows = 0  # stop after so many rows; 0: all of them
+train_rows = 200  # evaluate.py: training rows decoded too, the same ones each time; 0: none

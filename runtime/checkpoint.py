@@ -10,6 +10,8 @@ kl_weight compares with), held_out (folders with rows never to learn from), line
 steps). Files of a run: ckpt_STEP.pt, last.pt (the newest), best.pt (the best on the validation split),
 emergency_STEP.pt (to look into, never resumed from).
 """
+import fcntl
+import os
 import re
 import sys
 import zipfile
@@ -122,14 +124,53 @@ def find(settings):
     """
     Path of the checkpoint to decode with: `ckpt` if it is set, else best.pt of out_dir.
 
-    Where neither a config file nor an out_dir was named, best.pt of the newest run in out/. InputError if there is
-    none.
+    Where neither a config file nor an out_dir was named, best.pt of the newest run of train.py in out/, which stderr
+    names. A run that is still training is taken only if there is no other. InputError if there is none.
     """
     if settings.ckpt:
         return Path(settings.ckpt)
     path = Path(settings.out_dir) / "best.pt"
     if settings.config_name == "default" and path == Path("out/default/best.pt"):
-        path = max(Path("out").rglob("best.pt"), key=lambda path: path.stat().st_mtime, default=path)
+        path = newest_best(Path("out")) or path
     if not path.exists():
         raise InputError(f"{path}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
     return path
+
+
+def newest_best(root):
+    """best.pt of the newest run of train.py below a folder, None without one. See `find`."""
+    newest, busy = None, []
+    for path in sorted(root.rglob("best.pt"), key=lambda path: path.stat().st_mtime, reverse=True):
+        if is_of_training(path):
+            if not is_locked(path.parent):
+                newest = path
+                break
+            busy.append(path)
+    path = newest or next(iter(busy), None)
+    if path and os.environ.get("RANK", "0") == "0":
+        notes = [f"{other} is of a run that is still training" for other in busy]
+        print("; ".join([f"{path}: the newest run of train.py in {root}", *notes]), file=sys.stderr)
+    return path
+
+
+def is_of_training(path):
+    """Whether a checkpoint is of train.py, not of scst.py. Reads no weights. A damaged file is named on stderr."""
+    try:
+        return "start" not in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # as in `load`
+        print(f"warning: {path}: damaged or not a checkpoint", file=sys.stderr)
+        return False
+
+
+def is_locked(run_dir):
+    """Whether a process writes to this run now: it holds a lock on the folder (`held` in runs.py)."""
+    folder = os.open(run_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        pass
+    finally:
+        os.close(folder)
+    return False

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model import ModelConfig, Transformer, load_model
-from runtime import checkpoint
+from runtime import checkpoint, runs
 from runtime.files import InputError
 from tokenizer import FORMAT, SPECIALS
 
@@ -169,6 +169,32 @@ def test_the_checkpoint_to_decode_with_is_found(tmp_path, monkeypatch):
     assert str(checkpoint.find(settings(ckpt="out/old/last.pt"))) == "out/old/last.pt"
     with pytest.raises(InputError, match="out/none/best.pt: no such checkpoint"):
         checkpoint.find(settings(out_dir="out/none", config_name="none"))
+
+
+def test_of_all_runs_the_newest_of_train_py_is_found_and_named(tmp_path, monkeypatch, capsys):
+    """Not the SCST run that started from it, nor a damaged file, nor a run that is still training where another one has ended."""
+    monkeypatch.chdir(tmp_path)
+    names = ["one/scst", "busy", "damaged", "one", "two"]
+    for age, name in enumerate(names):
+        path = tmp_path / "out" / name / "best.pt"
+        checkpoint.save(path, state() | ({"start": {}} if "scst" in name else {}))
+        if name == "damaged":
+            damage(path, "half")
+        os.utime(path, (1e9 - age, 1e9 - age))
+    with runs.held("out/busy"):
+        assert str(checkpoint.find(settings())) == "out/one/best.pt"
+        said = capsys.readouterr().err
+        assert "out/one/best.pt: the newest run of train.py in out; out/busy/best.pt is of a run that is still training" in said
+        assert "warning: out/damaged/best.pt: damaged" in said and "scst" not in said
+        for name in ("one", "two"):
+            (tmp_path / "out" / name / "best.pt").unlink()
+        assert str(checkpoint.find(settings())) == "out/busy/best.pt"
+        assert "out/busy/best.pt is of a run that is still training" in capsys.readouterr().err
+    assert str(checkpoint.find(settings())) == "out/busy/best.pt"
+    assert "still training" not in capsys.readouterr().err
+    (tmp_path / "out/busy/best.pt").unlink()
+    with pytest.raises(InputError, match="out/default/best.pt: no such checkpoint"):
+        checkpoint.find(settings())
 
 
 def test_the_model_comes_from_the_checkpoint_alone(tmp_path):

@@ -89,8 +89,20 @@ def test_cached_decoding_is_uncached_decoding_on_real_rows(marty, file):
     path = marty / f"{file}.csv.gz"
     tokens = Tokenizer(build_vocabulary(path))
     torch.manual_seed(1)
-    model = Transformer(ModelConfig(src_vocab=len(tokens.vocabulary["src"]), tgt_vocab=len(tokens.vocabulary["tgt"]), src_max_len=512, tgt_max_len=512,
-                                    d_model=32, heads=2, encoder_layers=2, decoder_layers=2, d_ff=64, dropout=0.0)).eval()
+    model = Transformer(
+        ModelConfig(
+            src_vocab=len(tokens.vocabulary["src"]),
+            tgt_vocab=len(tokens.vocabulary["tgt"]),
+            src_max_len=512,
+            tgt_max_len=512,
+            d_model=32,
+            heads=2,
+            encoder_layers=2,
+            decoder_layers=2,
+            d_ff=64,
+            dropout=0.0,
+        )
+    ).eval()
     with gzip.open(path, "rt") as lines:
         amps = [row["amp"] for row in csv.DictReader(lines)][::15]
     sources = [tokens.encode_amp(amp)[0] for amp in amps]
@@ -157,7 +169,12 @@ def hypothesis(p, finished=True):
 def candidates(run):
     """An amplitude with four candidates: wrong, right, right in another spelling, no formula."""
     amp, sqamp = run[1][0]["amp"], run[1][0]["sqamp"]
-    return amp, {sqamp.replace("2*e^4", "3*e^4"): hypothesis(0.4), sqamp: hypothesis(0.3), f"{sqamp}*7/7": hypothesis(0.2), "e^": hypothesis(0.1)}
+    return amp, {
+        sqamp.replace("2*e^4", "3*e^4"): hypothesis(0.4),
+        sqamp: hypothesis(0.3),
+        f"{sqamp}*7/7": hypothesis(0.2),
+        "e^": hypothesis(0.1),
+    }
 
 
 def test_the_first_right_candidate_is_the_answer(run, candidates):
@@ -186,7 +203,12 @@ def test_unchecked_the_most_probable_candidate_is_the_answer(candidates):
 
 def test_where_no_candidate_is_right_the_best_guess_says_why(candidates):
     amp, texts = candidates
-    answer = choose(amp, {text: hypothesis for k, (text, hypothesis) in enumerate(texts.items()) if k in (0, 3)}, check=True, agree=False)
+    answer = choose(
+        amp,
+        {text: hypothesis for k, (text, hypothesis) in enumerate(texts.items()) if k in (0, 3)},
+        check=True,
+        agree=False,
+    )
     assert (answer.status, answer.rank) == ("unverified", 1) and "the amplitude gives" in answer.reason
 
 
@@ -195,8 +217,36 @@ def test_spellings_of_one_polynomial_agree(candidates):
     answer = choose(amp, texts, check=True, agree=True)
     assert answer.agreement == pytest.approx((0.3 + 0.2) / (0.4 + 0.3 + 0.2 + 0.1))
     assert choose(amp, texts, check=False, agree=True).agreement == pytest.approx(0.4)
-    same = {text: texts[text] for text in list(texts)[1:3]} | {f"{list(texts)[1]}*m_t/m_t": hypothesis(0.1)}      # one more symbol
+    same = {text: texts[text] for text in list(texts)[1:3]}
+    same[f"{list(texts)[1]}*m_t/m_t"] = hypothesis(0.1)  # one more symbol
     assert choose(amp, same, check=True, agree=True).agreement == pytest.approx(1)
+
+
+def test_spellings_with_different_symbols_are_compared_at_the_same_points(candidates):
+    """All are wrong as squares, so only their own values say that they are equal. Another symbol means other points."""
+    amp, texts = candidates
+    wrong = next(iter(texts))
+    spellings = {
+        wrong: hypothesis(0.4),
+        f"{wrong}*m_t/m_t": hypothesis(0.3),
+        f"{wrong}*m_tt/m_t": hypothesis(0.2),
+        f"{wrong}*(1 + 1/10^12)": hypothesis(0.1),
+    }
+    for check in (False, True):
+        assert choose(amp, spellings, check=check, agree=True).agreement == pytest.approx(0.7)
+    assert choose(amp, {"e^": hypothesis(0.4)} | texts, check=False, agree=True).agreement == 0  # nobody can read it
+
+
+def test_the_agreement_of_very_improbable_candidates(candidates):
+    amp, texts = candidates
+    texts = {text: hypothesis._replace(logprob=hypothesis.logprob - 2000) for text, hypothesis in texts.items()}
+    assert choose(amp, texts, check=True, agree=True).agreement == pytest.approx((0.3 + 0.2) / (0.4 + 0.3 + 0.2 + 0.1))
+
+
+def test_what_the_proof_refuses_is_not_verified_and_says_so(candidates):
+    amp, texts = candidates
+    answer = choose(amp, {f"{list(texts)[1]}*2^(1/3)*2^(-1/3)": hypothesis(0.9)}, check=True, agree=False)
+    assert answer.status == "unverified" and answer.reason.startswith("no proof: ")
 
 
 def test_an_unfinished_candidate_is_never_checked_and_a_right_one_behind_it_is_found(run):
@@ -246,7 +296,11 @@ def test_samples_depend_on_seed_and_amplitude_only(run, loaded):
 def test_a_learned_row_survives_rounding(run, dtype, noise):
     plain = load_model(run[0] / "run" / "best.pt", torch.device("cpu"))
     rounded = load(run[0] / "run" / "best.pt", "cpu", dtype)
-    for row, one, other in zip(run[1], decode(script.Loaded(*plain), [row["amp"] for row in run[1]]), decode(rounded, [row["amp"] for row in run[1]])):
+    for row, one, other in zip(
+        run[1],
+        decode(script.Loaded(*plain), [row["amp"] for row in run[1]]),
+        decode(rounded, [row["amp"] for row in run[1]]),
+    ):
         assert one.prediction == other.prediction == row["sqamp"]
         assert other.logprob == pytest.approx(one.logprob, abs=noise)
 
@@ -271,7 +325,13 @@ def test_a_bad_row_does_not_stop_the_others(run, tmp_path, capsys):
     path = write_csv(tmp_path / "in.csv", [{"note": "x", "amp": amp} for amp in rows])
     call(run, f"--input={path}", f"--output={tmp_path / 'out.csv'}")
     answers = decoded(tmp_path / "out.csv")
-    assert [answer["status"] for answer in answers] == ["unchecked", "unreadable", "unreadable", "unreadable", "unchecked"]
+    assert [answer["status"] for answer in answers] == [
+        "unchecked",
+        "unreadable",
+        "unreadable",
+        "unreadable",
+        "unchecked",
+    ]
     assert list(answers[0]) == COLUMNS and answers[1]["prediction"] == answers[1]["logprob"] == ""
     said = capsys.readouterr()
     column = len(amps[1]) + 2
@@ -285,8 +345,16 @@ def test_candidates_and_certainty_are_in_the_file(run, tmp_path):
     call(run, f"--output={tmp_path / 'out.csv'}", "--beam", "--beam_size=3", "--verify", "--agree", "--n_best")
     for answer, row in zip(decoded(tmp_path / "out.csv"), run[1], strict=True):
         candidates = json.loads(answer["candidates"])
-        assert len(candidates) == 3 and candidates[0][0] == answer["prediction"] == row["sqamp"] and candidates[0][2] == "verified"
-        assert 0 < float(answer["token_min"]) < float(answer["token_mean"]) < 1 and float(answer["margin"]) > 0 and float(answer["agreement"]) > 0.5
+        assert (
+            len(candidates) == 3
+            and candidates[0][0] == answer["prediction"] == row["sqamp"]
+            and candidates[0][2] == "verified"
+        )
+        assert (
+            0 < float(answer["token_min"]) < float(answer["token_mean"]) < 1
+            and float(answer["margin"]) > 0
+            and float(answer["agreement"]) > 0.5
+        )
 
 
 @pytest.fixture(scope="module")
@@ -294,8 +362,16 @@ def many(run, tmp_path_factory):
     """Enough rows for many windows of the smallest batches, and what one undisturbed process answers."""
     folder = tmp_path_factory.mktemp("many")
     path = write_csv(folder / "in.csv", [{"amp": row["amp"], "sqamp": row["sqamp"]} for row in run[1]] * 20)
-    command = [sys.executable, script.__file__, f"--ckpt={run[0] / 'run' / 'best.pt'}", f"--input={path}", "--device=cpu", "--batch_rows=1",
-               "--beam", "--beam_size=2"]
+    command = [
+        sys.executable,
+        script.__file__,
+        f"--ckpt={run[0] / 'run' / 'best.pt'}",
+        f"--input={path}",
+        "--device=cpu",
+        "--batch_rows=1",
+        "--beam",
+        "--beam_size=2",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([*command, f"--output={folder / 'whole.csv'}"], env=environment, check=True, timeout=100)
     return folder, command, environment
@@ -313,8 +389,10 @@ def test_a_killed_run_goes_on_to_the_same_bytes(many):
         process.wait()
         kept.append(part.stat().st_size)
     with open(part, "ab") as file:
-        file.write(b'{"row": 99')                                                            # a line that a full disk cut off
-    said = subprocess.run([*command, f"--output={output}"], env=environment, check=True, timeout=100, capture_output=True, text=True)
+        file.write(b'{"row": 99')  # a line that a full disk cut off
+    said = subprocess.run(
+        [*command, f"--output={output}"], env=environment, check=True, timeout=100, capture_output=True, text=True
+    )
     assert output.read_bytes() == (folder / "whole.csv").read_bytes() and not part.exists()
     assert "160 rows" in said.stdout
 
@@ -322,7 +400,12 @@ def test_a_killed_run_goes_on_to_the_same_bytes(many):
 def test_half_a_run_is_cut_to_whole_windows_and_to_nothing_with_other_settings(tmp_path):
     part = tmp_path / "part"
     rows = [f'{{"row": {k}}}\n' for k in range(1, 9)]
-    for fingerprint, written, kept in (("mine", rows, 6), ("mine", rows[:6] + ['{"row": 7}'], 6), ("mine", rows[:2], 0), ("another", rows, 0)):
+    for fingerprint, written, kept in (
+        ("mine", rows, 6),
+        ("mine", rows[:6] + ['{"row": 7}'], 6),
+        ("mine", rows[:2], 0),
+        ("another", rows, 0),
+    ):
         part.write_text("".join([fingerprint + "\n", *written]))
         with script.hold(part) as file:
             assert script.cut_part(file, "mine", window=3) == kept
@@ -332,7 +415,10 @@ def test_half_a_run_is_cut_to_whole_windows_and_to_nothing_with_other_settings(t
 
 
 def test_two_runs_with_one_output_do_not_meet(run, tmp_path):
-    with script.hold(tmp_path / "out.csv.part-0-of-1"), pytest.raises(InputError, match="another decode.py writes there"):
+    with (
+        script.hold(tmp_path / "out.csv.part-0-of-1"),
+        pytest.raises(InputError, match="another decode.py writes there"),
+    ):
         call(run, f"--output={tmp_path / 'out.csv'}")
 
 
@@ -346,8 +432,20 @@ def test_predictions_are_named_like_their_input(run, tmp_path, name, own):
 
 def test_two_processes_of_torchrun_share_the_rows(many):
     folder, command, environment = many
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *command[1:], f"--output={folder / 'two.csv'}"],
-                   env=environment, check=True, timeout=200)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node=2",
+            *command[1:],
+            f"--output={folder / 'two.csv'}",
+        ],
+        env=environment,
+        check=True,
+        timeout=200,
+    )
     assert (folder / "two.csv").read_bytes() == (folder / "whole.csv").read_bytes()
     assert not list(folder.glob("two.csv.part*"))
 
@@ -417,12 +515,84 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(run, tmp_path):
         main([f"--ckpt={tmp_path / 'other.pt'}"])
 
 
-@pytest.mark.parametrize("flag, message", [("--batch_rows=0", "batch_rows: got 0, wanted at least 1"), ("--output=/", "output: / is a folder"),
-                                           ("--temperature=0", "temperature: got 0.0"), ("--top_p=0", "top_p: got 0.0"), ("--beam_size=0", "beam_size: got 0"), ("--samples=100000", "samples: got 100000, wanted at most 1000"), ("--amp=", "no amplitude"),
-                                           ("--fallback", "fallback: needs --verify"), ("--dtype=int4", "dtype: got 'int4'"), ("--dtype=fp16", "dtype: fp16 needs a GPU")])
+@pytest.mark.parametrize(
+    "flag, message",
+    [
+        ("--batch_rows=0", "batch_rows: got 0, wanted at least 1"),
+        ("--output=/", "output: / is a folder"),
+        ("--temperature=0", "temperature: got 0.0"),
+        ("--top_p=0", "top_p: got 0.0"),
+        ("--beam_size=0", "beam_size: got 0"),
+        ("--samples=100000", "samples: got 100000, wanted at most 1000"),
+        ("--amp=", "no amplitude"),
+        ("--fallback", "fallback: needs --verify"),
+        ("--length_penalty=114", "length_penalty: got 114.0, wanted at most 10"),
+        ("--dtype=int4", "dtype: got 'int4'"),
+        ("--dtype=fp16", "dtype: fp16 needs a GPU"),
+    ],
+)
 def test_settings_that_cannot_work(run, flag, message):
     with pytest.raises(InputError, match=message):
         call(run, flag)
+
+
+@pytest.mark.parametrize("name", ["beam_size", "samples"])
+@pytest.mark.parametrize("limit", ["memory", "time"])
+def test_more_candidates_than_fit_are_refused_with_a_number_that_works(run, tmp_path, monkeypatch, name, limit):
+    if limit == "memory":
+        monkeypatch.setattr(script, "memory_of", lambda device: 2e8)
+    else:
+        monkeypatch.setattr(script, "SPEED", {"cpu": 1e7})
+    flags = ["--beam" if name == "beam_size" else "--batch_rows=64", f"--output={tmp_path / 'out.csv'}", "--max_rows=2"]
+    with pytest.raises(
+        InputError, match=rf"{name}: got 900, wanted at most .* s a row .* GB for 2 rows together"
+    ) as error:
+        call(run, *flags, f"--{name}=900")
+    assert not list(tmp_path.iterdir())
+    works = int(re.search(rf"--{name}=(\d+) works", str(error.value))[1])
+    assert 10 <= works < 200
+    call(run, *flags, f"--{name}={works}")
+    assert len(decoded(tmp_path / "out.csv")) == 2
+    with pytest.raises(InputError, match="wanted at most"):
+        call(run, *flags, f"--{name}={works + 1}")
+
+
+def test_the_largest_length_penalty_is_no_overflow(run, tmp_path):
+    call(run, "--beam", "--length_penalty=10", f"--output={tmp_path / 'out.csv'}")  # prefers the longest answers
+    assert all(math.isfinite(float(row["logprob"])) and row["prediction"] for row in decoded(tmp_path / "out.csv"))
+
+
+def test_the_code_that_makes_answers_is_in_the_fingerprint(run, loaded, tmp_path, monkeypatch, capsys):
+    """An edit of one file of it: half a run of the version before is not continued, which stderr says."""
+    def copy(root, changed=None):
+        for path in [path for pattern in script.CODE for path in script.ROOT.glob(pattern)]:
+            (root / path.relative_to(script.ROOT)).parent.mkdir(parents=True, exist_ok=True)
+            (root / path.relative_to(script.ROOT)).write_bytes(path.read_bytes() + b" " * (path.name == changed))
+        return script.code_version(root)
+
+    assert copy(tmp_path / "same") == script.code_version()
+    versions = {
+        copy(tmp_path / name, name)
+        for name in ("tokenizer.py", "generate.py", "generate_terms.py", "model.py", "exact.py", "train.py")
+    }
+    assert len(versions) == 6 and script.code_version() in versions                         # training makes no answers
+    settings = script.load_settings("", script.KEYS, [])
+    path = write_csv(tmp_path / "in.csv", run[1])
+    mine = script.fingerprint_of(loaded, path, path, settings)
+    monkeypatch.setattr(script, "code_version", lambda: "older")
+    older = script.fingerprint_of(loaded, path, path, settings)
+    (tmp_path / "part").write_text(older + '\n{"row": 1}\n')
+    capsys.readouterr()
+    with script.hold(tmp_path / "part") as file:
+        assert script.cut_part(file, mine, window=1) == 0
+    assert "part: made with other settings, data or code; starting again" in capsys.readouterr().err
+
+
+def test_a_file_name_may_stand_in_quotes(run, tmp_path):
+    path = write_csv(tmp_path / "my file.csv", run[1][:1])
+    for name in (f"'{path}'", f'"{path}"', path):
+        call(run, f"--input={name}", f"--output={tmp_path / 'out.csv'}")
+        assert len(decoded(tmp_path / "out.csv")) == 1
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -432,7 +602,9 @@ def test_one_amplitude_is_answered_with_its_verdict(run, capsys):
     call(run, f"--amp={run[1][2]['amp']}")
     formula, certainty, verdict = capsys.readouterr().out.splitlines()
     assert formula == run[1][2]["sqamp"]
-    assert re.fullmatch(r"log-probability -0\.\d+ \(probability 9\d\.\d\d%\), least certain token 9\d\.\d\d%", certainty)
+    assert re.fullmatch(
+        r"log-probability -0\.\d+ \(probability 9\d\.\d\d%\), least certain token 9\d\.\d\d%", certainty
+    )
     assert verdict.startswith("verified")
 
 
@@ -455,7 +627,9 @@ def test_one_amplitude_that_the_model_does_not_know_is_computed(run, capsys):
     assert verdict.startswith("computed") and "e^8" in formula
 
 
-@pytest.mark.parametrize("amp, message", [("e^2*(", "--amp: column 6: found the end"), ("x_{i,%a}(p_1)_u", "--amp: the token 'x_{'")])
+@pytest.mark.parametrize(
+    "amp, message", [("e^2*(", "--amp: column 6: found the end"), ("x_{i,%a}(p_1)_u", "--amp: the token 'x_{'")]
+)
 def test_one_amplitude_that_cannot_be_read(run, amp, message):
     with pytest.raises(InputError, match=re.escape(message)):
         call(run, f"--amp={amp}")

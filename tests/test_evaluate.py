@@ -1,14 +1,33 @@
 """Every figure of the report is computed by hand here for a small set of predictions."""
+import collections
 import csv
 import json
 import math
+import shutil
 
+import numpy as np
 import pytest
 from tiny import make_run, qed_rows, write_csv
 
 import evaluate as script
-from decode import CERTAINTY
-from evaluate import ceiling, certainty, examples, main, readable_tokens, report_of, shorten, token_accuracy, verdict_of
+from decode import CERTAINTY, choose
+from evaluate import (
+    accuracies,
+    by_process_and_length,
+    ceiling,
+    certainty,
+    examples,
+    main,
+    never_learned,
+    readable_tokens,
+    report_of,
+    sample_rows,
+    shorten,
+    table,
+    token_accuracy,
+    verdict_of,
+)
+from generate import Hypothesis
 from physics.processes import process_kind
 from runtime.files import InputError
 from tokenizer import sqamp_tokens
@@ -16,12 +35,16 @@ from tokenizer import sqamp_tokens
 
 @pytest.fixture(scope="module")
 def truth():
-    """Rows of QED: e mu -> e mu, e mu~ -> e mu~, e e~ -> mu mu~, e t -> e t, mu t -> mu t, t e -> t e, e e -> e e twice."""
+    """Rows of QED: the processes of tiny.py, e e -> e e twice."""
     return qed_rows()
 
 
 def answered(row, prediction=None, status="unchecked", logprob=-0.5):
-    return row | {"prediction": row["sqamp"] if prediction is None else prediction, "status": status, "logprob": logprob}
+    return row | {
+        "prediction": row["sqamp"] if prediction is None else prediction,
+        "status": status,
+        "logprob": logprob,
+    }
 
 
 def judged(*rows):
@@ -39,22 +62,52 @@ def reordered(sqamp):
 def predictions(truth):
     """One answer of each kind: right, spelled otherwise, wrong, right text but unfinished, unreadable."""
     wrong = truth[2]["sqamp"].replace("s_13", "s_14")
-    return judged(answered(truth[0]), answered(truth[1], reordered(truth[1]["sqamp"]), logprob=-1.5), answered(truth[2], wrong, logprob=-3),
-                  answered(truth[3], status="unfinished", logprob=-5), answered(truth[4], "", status="unreadable", logprob=math.nan))
+    return judged(
+        answered(truth[0]),
+        answered(truth[1], reordered(truth[1]["sqamp"]), logprob=-1.5),
+        answered(truth[2], wrong, logprob=-3),
+        answered(truth[3], status="unfinished", logprob=-5),
+        answered(truth[4], "", status="unreadable", logprob=math.nan),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Figures
 
 def test_verdicts(predictions):
-    assert [row["verdict"] for row in predictions] == ["right", "right but spelled otherwise", "wrong", "unfinished", "unreadable"]
+    assert [row["verdict"] for row in predictions] == [
+        "right",
+        "right but spelled otherwise",
+        "wrong",
+        "unfinished",
+        "unreadable",
+    ]
 
 
 def test_a_status_that_decode_found_is_not_found_again(truth, monkeypatch):
-    monkeypatch.setattr(script, "verify", None)
+    monkeypatch.setattr(script, "doubt_of", None)
     other = reordered(truth[0]["sqamp"])
     assert verdict_of(answered(truth[0], other, "verified")) == "right but spelled otherwise"
     assert verdict_of(answered(truth[0], other, "unverified")) == "wrong"
+
+
+def test_right_physics_is_proven_whoever_asks(truth):
+    """By evaluate.py as by --verify. An answer that is right in floating point alone is wrong; without a proof, too."""
+    nearly, exotic = f"{truth[0]['sqamp']}*(1 + 1/10^12)", f"{truth[1]['sqamp']}*2^(1/3)*2^(-1/3)"
+    rows = judged(
+        answered(truth[0], nearly), answered(truth[1], exotic), answered(truth[2], reordered(truth[2]["sqamp"]))
+    )
+    assert [row["verdict"] for row in rows] == ["wrong", "wrong", "right but spelled otherwise"]
+    report = report_of(rows, [], [])
+    assert report["right_physics"] == 1 / 3 and report["rows_unproven"] == 1
+    assert "1 answers counted as wrong are equal to the square in floating point, but have no proof" in table(report)
+    checked = [
+        choose(row["amp"], {row["prediction"]: Hypothesis([5, 2], -1.0, -1.0)}, check=True, agree=False) for row in rows
+    ]
+    again = judged(*(row | answer._asdict() for row, answer in zip(rows, checked)))
+    assert [row["verdict"] for row in again] == [row["verdict"] for row in rows] and report_of(again, [], [])[
+        "rows_unproven"
+    ] == 1
 
 
 def test_shares_counts_and_logprobs(predictions):
@@ -62,18 +115,34 @@ def test_shares_counts_and_logprobs(predictions):
     assert report["rows"] == 5
     assert report["sequence_accuracy"] == 1 / 5
     assert report["right_physics"] == 2 / 5
-    assert report["verdicts"] == {"right": 1, "right but spelled otherwise": 1, "wrong": 1, "unfinished": 1, "unreadable": 1}
+    assert report["verdicts"] == {
+        "right": 1,
+        "right but spelled otherwise": 1,
+        "wrong": 1,
+        "unfinished": 1,
+        "unreadable": 1,
+    }
     assert report["mean_logprob"] == {"right": -1.0, "wrong": -4.0}
     assert report["lookup_accuracy"] == 0 and report["rows_in_training_set"] == 0 and report["ceiling"] == 1
-    assert list(report)[:6] == ["rows", "sequence_accuracy", "right_physics", "token_accuracy", "lookup_accuracy", "ceiling"]
+    assert list(report)[:6] == [
+        "rows",
+        "sequence_accuracy",
+        "right_physics",
+        "token_accuracy",
+        "lookup_accuracy",
+        "ceiling",
+    ]
     json.dumps(report, allow_nan=False)
 
 
 def test_certainty_is_the_accuracy_of_the_most_certain_rows():
-    rows = [{"logprob": -k, "margin": k % 4, "token_min": math.nan, "verdict": "right" if k < 6 else "wrong"} for k in range(10)]
+    rows = [
+        {"logprob": -k, "margin": k % 4, "token_min": math.nan, "verdict": "right" if k < 6 else "wrong"}
+        for k in range(10)
+    ]
     rows[9]["margin"] = math.nan                                              # no candidate besides: least certain
     table = certainty(rows)
-    assert list(table) == ["logprob", "margin"]                               # the better one first, nothing of what is not known
+    assert list(table) == ["logprob", "margin"]  # the better one first, nothing of what is not known
     assert table["logprob"] == {"50%": 1, "80%": 6 / 8, "90%": 6 / 9, "95%": 6 / 10}
     assert table["margin"] == {"50%": 3 / 5, "80%": 6 / 8, "90%": 6 / 9, "95%": 6 / 10}
 
@@ -97,10 +166,12 @@ def test_readable_tokens_of_broken_answers():
 
 
 def test_lookup_counts_rows_known_up_to_names(truth):
-    """e mu -> e mu is in the table; e t -> e t, mu t -> mu t and t e -> t e are the same up to particle names; e e~ -> mu mu~ is not there."""
+    """e mu -> e mu is in the table; three others are the same up to particle names; e e~ -> mu mu~ is not there."""
     rows = judged(answered(truth[0]), answered(truth[3]), answered(truth[4]), answered(truth[5]), answered(truth[2]))
     report = report_of(rows, truth[:1], [])
-    assert (report["lookup"]["exact"], report["lookup"]["renamed"]) == (1 / 5, 4 / 5) and report["lookup_accuracy"] == 4 / 5
+    assert (report["lookup"]["exact"], report["lookup"]["renamed"]) == (1 / 5, 4 / 5) and report[
+        "lookup_accuracy"
+    ] == 4 / 5
     assert report["rows_in_training_set"] == 1
 
 
@@ -143,6 +214,38 @@ def test_process_kind(legs, process):
     assert process_kind(f"i*e*({legs} + 2*{legs})") == process
 
 
+def kinds_of(rows):
+    return collections.Counter(process_kind(row["amp"]) for row in rows)
+
+
+def test_the_sample_of_training_rows_has_some_of_every_kind(truth):
+    """94 rows of one kind, 4 of another and 2 of a third."""
+    photon = "i*(e_{i,%a}(p_1)_u*A_{j,+%m}(p_2)*e_{k,%b}(p_3)_u^(*)*A_{l,+%n}(p_4)^(*))"
+    rows = [truth[0]] * 47 + [{"amp": photon, "sqamp": "1"}] * 2 + [truth[0]] * 47 + [truth[2]] * 4
+    rows = [row | {"number": number} for number, row in enumerate(rows)]
+    assert kinds_of(sample_rows(rows, 20, 7)) == {"f f -> f f": 14, "f f~ -> f f~": 4, "f A -> f A": 2}
+    assert kinds_of(sample_rows(rows, 3, 7)) == {
+        "f f -> f f": 1,
+        "f f~ -> f f~": 1,
+        "f A -> f A": 1,
+    }  # as far as it goes
+    assert sample_rows(rows, 1000, 7) == rows
+    numbers = [row["number"] for row in sample_rows(rows, 20, 7)]
+    assert numbers == sorted(numbers) == [row["number"] for row in sample_rows(rows, 20, 7)]
+    assert numbers != [row["number"] for row in sample_rows(rows, 20, 8)]
+
+
+@pytest.mark.parametrize("right, wrong, named", [(45, 5, True), (45, 6, False), (0, 5, False)])
+def test_a_kind_that_training_never_learned_is_named(truth, predictions, right, wrong, named):
+    """If at least five rows of it were looked at, and of the others at least 90% are right."""
+    rows = judged(*[answered(truth[0])] * right, *[answered(truth[1], "1")] * 5, *[answered(truth[3], "1")] * wrong)
+    report = report_of(predictions, [], []) | {"train": accuracies(rows) | by_process_and_length(rows)}
+    assert never_learned(report["train"]) == (["f f~ -> f f~"] if named else [])
+    lines = [line for line in table(report).splitlines() if line.startswith(("training", "warning"))]
+    assert len(lines) == 1 + named and f"{right / len(rows):.2%}" in lines[0]
+    assert not named or lines[1].startswith("warning: f f~ -> f f~ was not learned: none of its 5 training rows")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What is shown
 
@@ -172,27 +275,107 @@ def run(tmp_path_factory):
     return folder, make_run(folder)
 
 
-def test_a_model_that_knows_its_test_rows_by_heart(run, capsys):
+def test_a_model_that_knows_its_test_rows_by_heart(run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")  # examples are cut to the width of the terminal
     folder, rows = run
     (folder / "data" / "manifest.json").write_text('{"settings": {"split": "template"}}')
     main([f"--ckpt={folder / 'run' / 'best.pt'}", "--device=cpu"])
     report = json.loads((folder / "run" / "report.json").read_text())
     assert report["rows"] == len(rows) and report["rows_in_training_set"] == len(rows)
-    assert report["sequence_accuracy"] == report["right_physics"] == report["token_accuracy"] == report["lookup_accuracy"] == report["ceiling"] == 1
-    assert (report["split"], report["step"], report["seed"], report["device"]) == ("template", 150, 0, "cpu") and report["seconds_per_row"] > 0
+    assert (
+        report["sequence_accuracy"]
+        == report["right_physics"]
+        == report["token_accuracy"]
+        == report["lookup_accuracy"]
+        == report["ceiling"]
+        == 1
+    )
+    assert (report["split"], report["step"], report["seed"], report["device"]) == (
+        "template",
+        150,
+        0,
+        "cpu",
+    ) and report["seconds_per_row"] > 0
     out = capsys.readouterr().out
     assert "sequence accuracy  100.00%" in out and "right: f f -> f f" in out and rows[0]["sqamp"] in out
     with open(folder / "run" / "predictions.csv", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["unchecked"] * len(rows)
     main([f"--ckpt={folder / 'run' / 'best.pt'}", "--device=cpu", "--beam", "--verify", "--agree"])
     report = json.loads((folder / "run" / "report.json").read_text())
-    assert report["coverage"] == 1 and set(report["certainty"]) == set(CERTAINTY) and "by agreement" in capsys.readouterr().out
+    assert report["train"] == accuracies_of_all(rows)
+    assert (
+        report["coverage"] == 1
+        and set(report["certainty"]) == set(CERTAINTY)
+        and "by agreement" in capsys.readouterr().out
+    )
     with open(folder / "run" / "predictions.csv", newline="") as file:
         assert [(row["status"], row["rank"]) for row in csv.DictReader(file)] == [("verified", "1")] * len(rows)
 
 
+def accuracies_of_all(rows):
+    rows = judged(*map(answered, rows))
+    return accuracies(rows) | by_process_and_length(rows)
+
+
+def test_training_rows_are_decoded_too_unless_none_are_wanted(run, tmp_path):
+    flags = [f"--ckpt={run[0] / 'run' / 'best.pt'}", "--device=cpu", "--max_rows=1", f"--output={tmp_path / 'r.json'}"]
+    for count in (3, 0):
+        main([*flags, f"--train_rows={count}"])
+        report = json.loads((tmp_path / "r.json").read_text())
+        assert (
+            report["rows"] == 1
+            and ("train" in report) == (count > 0)
+            and report.get("train", {"rows": 0})["rows"] == count
+        )
+    with pytest.raises(InputError, match="train_rows: got -1, wanted at least 0"):
+        main([*flags, "--train_rows=-1"])
+
+
+def test_an_unreadable_row_is_named_and_counted_and_stops_no_other(run, tmp_path, capsys):
+    """Of the file, and of the training split; the numbers of the others stay those of the file."""
+    folder, rows = run
+    bad = [rows[0] | {"amp": "m_e*"}, *rows[:2], rows[2] | {"sqamp": "2*&"}, *[rows[0] | {"amp": "e*"}] * 9]
+    bad.insert(4, {"amp": rows[3]["amp"].replace("i*e^2", "e^2*e^2", 1), "sqamp": "7"})
+    shutil.copytree(folder / "data", tmp_path / "data")
+    write_csv(tmp_path / "data" / "train.csv", bad)
+    path = write_csv(tmp_path / "my file.csv", bad)
+    main(
+        [
+            f"--ckpt={folder / 'run' / 'best.pt'}",
+            f"--input='{path}'",
+            f"--data_dir={tmp_path / 'data'}",
+            f"--output={tmp_path / 'r.json'}",
+        ]
+    )
+    report, said = json.loads((tmp_path / "r.json").read_text()), capsys.readouterr()
+    assert (report["rows"], report["rows_unreadable"], report["sequence_accuracy"], report["train"]["rows"]) == (
+        3,
+        11,
+        2 / 3,
+        3,
+    )
+    assert f"{path}:2: amp: column 5" in said.err and f"{path}:5: sqamp: column 3: found '&'" in said.err
+    assert f"{path}: 6 more rows cannot be read" in said.err and "11 more rows cannot be read" in said.out
+    assert np.load(tmp_path / "r.inc_idx.npy").tolist() == [4]
+    with open(tmp_path / "predictions.csv", newline="") as file:
+        statuses = [(row["row"], row["status"]) for row in csv.DictReader(file)]
+    assert statuses == [(str(k), "unchecked" if k in (2, 3, 5) else "unreadable") for k in range(1, 15)]
+    main(
+        [
+            f"--input={tmp_path / 'predictions.csv'}",
+            f"--data_dir={tmp_path / 'data'}",
+            f"--output={tmp_path / 'again.json'}",
+        ]
+    )
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert all(again[name] == report[name] for name in ("rows", "rows_unreadable", "sequence_accuracy", "verdicts"))
+
+
 def test_a_file_of_predictions_is_judged_without_a_model(run, tmp_path, predictions, capsys):
-    path = write_csv(tmp_path / "answers.csv", [{name: row[name] for name in ("amp", "sqamp", "prediction", "status")} for row in predictions])
+    path = write_csv(
+        tmp_path / "answers.csv",
+        [{name: row[name] for name in ("amp", "sqamp", "prediction", "status")} for row in predictions],
+    )
     main([f"--input={path}", f"--data_dir={run[0] / 'data'}", f"--output={tmp_path / 'sub' / 'r.json'}"])
     report = json.loads((tmp_path / "sub" / "r.json").read_text())
     assert report["sequence_accuracy"] == 1 / 5 and report["right_physics"] == 2 / 5 and report["lookup_accuracy"] == 1
@@ -208,7 +391,19 @@ def test_decode_and_evaluate_agree(run, tmp_path):
     main([f"--input={tmp_path / 'p.csv'}", f"--data_dir={run[0] / 'data'}", f"--output={tmp_path / 'a.json'}"])
     main(flags + [f"--output={tmp_path / 'b.json'}"])
     a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
-    for name in ("mean_logprob", "input", "input_sha256", "checkpoint", "step", "seed", "device", "search", "seconds", "seconds_per_row"):
+    for name in (
+        "train",
+        "mean_logprob",
+        "input",
+        "input_sha256",
+        "checkpoint",
+        "step",
+        "seed",
+        "device",
+        "search",
+        "seconds",
+        "seconds_per_row",
+    ):
         a.pop(name, None), b.pop(name, None)
     assert a == b
 
@@ -218,14 +413,21 @@ def test_decode_and_evaluate_agree(run, tmp_path):
     (b"amp,sqamp\n", "in.csv:2: no rows"),
     (b"amp,answer\n1,2\n", "no column 'sqamp'"),
     (b"amp,sqamp\nm_e,2*&\n", "in.csv:2: sqamp: column 3: found '&'"),
-    (b"amp,sqamp,prediction\nm_e,2,3\nm_e*,2,3\n", "in.csv:3: amp: column 5"),
+    (b"amp,sqamp,prediction\nm_e*,2,3\nm_e,&,3\n", "in.csv:2: amp: column 5"),
     (b"amp,sqamp,prediction,logprob\nm_e,2,3,x\n", "in.csv:2: logprob"),
 ])
 def test_a_bad_file_is_one_line_and_overwrites_nothing(run, tmp_path, text, message):
     (tmp_path / "in.csv").write_bytes(text)
     (tmp_path / "r.json").write_text('{\n  "rows": "kept"')
     with pytest.raises(InputError) as error:
-        main([f"--ckpt={run[0] / 'run' / 'best.pt'}", f"--input={tmp_path / 'in.csv'}", f"--data_dir={run[0] / 'data'}", f"--output={tmp_path / 'r.json'}"])
+        main(
+            [
+                f"--ckpt={run[0] / 'run' / 'best.pt'}",
+                f"--input={tmp_path / 'in.csv'}",
+                f"--data_dir={run[0] / 'data'}",
+                f"--output={tmp_path / 'r.json'}",
+            ]
+        )
     assert message in str(error.value) and "\n" not in str(error.value)
     assert (tmp_path / "r.json").read_text().endswith("kept\"") and len(list(tmp_path.iterdir())) == 2
 

@@ -4,7 +4,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from physics.expression import Field, Function, Negative, Number, Power, Product, Sum, Symbol, Tensor, expand, legs_of, parse, respelled, to_text
+from physics.expression import (
+    Field,
+    Function,
+    Negative,
+    Number,
+    Power,
+    Product,
+    Sum,
+    Symbol,
+    Tensor,
+    expand,
+    legs_of,
+    parse,
+    respelled,
+    to_text,
+)
 from physics.numeric import verify
 from runtime.files import InputError, read_rows
 from tokenizer import amp_text, amp_tokens

@@ -1,4 +1,5 @@
-"""A square split into terms and put together again is the square; models that write terms answer, and are searched, as those that write squares."""
+"""A square split into terms and joined again is the square; termwise models answer as those that write squares."""
+
 import csv
 import gzip
 import itertools
@@ -36,8 +37,13 @@ from tokenizer import BOS, EOS, MORE, PAD, Tokenizer, build_vocabulary
 from train import validate
 
 OURS = "2*e^4*(2*m_e^2*m_t^2 + -m_t^2*s_12 + (-8)*s_14*s_23)*(m_e^2 + s_12 + 1/2*reg_prop)^(-2)"
-NESTED = "1/16*i*g^2*(i*g^2*s_14*(s_12 + 2)/(m_u^2 + s_12) + -32/9*i*g^2*(s_13 + s_24)/(m_u^2 + s_12))/(s_12 + -reg_prop)"
-AMP = r"-1/2*i*e^2*gamma_{+%\s_1,%a,%b}*gamma_{%\s_1,%c,%d}*e_{i_3,%b}(p_1)_u*e_{k_3,%d}(p_2)_u*e_{l_3,%a}(p_3)_u^(*)*e_{i_5,%c}(p_4)_u^(*)/s_13"
+NESTED = (
+    "1/16*i*g^2*(i*g^2*s_14*(s_12 + 2)/(m_u^2 + s_12) + -32/9*i*g^2*(s_13 + s_24)/(m_u^2 + s_12))/(s_12 + -reg_prop)"
+)
+AMP = (
+    r"-1/2*i*e^2*gamma_{+%\s_1,%a,%b}*gamma_{%\s_1,%c,%d}*e_{i_3,%b}(p_1)_u*e_{k_3,%d}(p_2)_u"
+    r"*e_{l_3,%a}(p_3)_u^(*)*e_{i_5,%c}(p_4)_u^(*)/s_13"
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -74,14 +80,14 @@ def test_our_squares_are_split_at_the_terms_of_the_polynomial():
     ("0", ["0"]),
     ("-8*s_14", ["-8*s_14"]),
     ("a + -b*c + (-2)*d", ["a", "-b*c", "(-2)*d"]),
-    ("(-8)*(a + b)", ["(-8)*(a)", "(-8)*(b)"]),                                             # a number is no factor to cut
+    ("(-8)*(a + b)", ["(-8)*(a)", "(-8)*(b)"]),  # a number is no factor to cut
     ("-(a + b)/(c + d)", ["-(a)/(c + d)", "-(b)/(c + d)"]),
     ("x/(c + d)*(a + b)", ["x/(c + d)*(a)", "x/(c + d)*(b)"]),                              # nor is a denominator
     ("(c + d)^2*(a + b)", ["(c + d)^2*(a)", "(c + d)^2*(b)"]),                              # nor a power
     ("cos(a + b)*(c + d)", ["cos(a + b)*(c)", "cos(a + b)*(d)"]),                           # nor what a function is of
     ("e*(a + b)*c + e*(a + b)*d", ["e*(a)*c", "e*(b)*c", "e*(a)*d", "e*(b)*d"]),
-    ("e*(a + b) + e*(c + d) + f", ["e*(a + b) + e*(c + d)", "f"]),                          # in pieces it would be e*(a + b + c + d)
-    ("e*(-8 + a)", ["e*(-8 + a)"]),                                                         # e*(-8) would be a number times e
+    ("e*(a + b) + e*(c + d) + f", ["e*(a + b) + e*(c + d)", "f"]),  # in pieces it would be e*(a + b + c + d)
+    ("e*(-8 + a)", ["e*(-8 + a)"]),  # e*(-8) would be a number times e
     ("a - b + c", ["a - b", "c"]),
     ("e*(a - b + c) - d", ["e*(a - b + c) - d"])])
 def test_what_is_split_where(text, terms):
@@ -94,7 +100,9 @@ def test_nested_squares_of_marty_are_split_at_their_outer_sums():
                                              f"{head}-32/9*i*g^2*(s_13 + s_24)/(m_u^2 + s_12){tail}"]
 
 
-@pytest.mark.parametrize("file, most, mean", [("qed-2to2-offshell", 10, 5.29), ("qed-2to2", 5, 4.26), ("qcd-2to2", 31, 9.17)])
+@pytest.mark.parametrize(
+    "file, most, mean", [("qed-2to2-offshell", 10, 5.29), ("qed-2to2", 5, 4.26), ("qcd-2to2", 31, 9.17)]
+)
 def test_every_square_of_marty_is_the_sum_of_its_terms(marty, file, most, mean):
     with gzip.open(marty / f"{file}.csv.gz", "rt") as lines:
         squares = [row["sqamp"] for row in csv.DictReader(lines)]
@@ -108,15 +116,26 @@ def test_every_square_of_marty_is_the_sum_of_its_terms(marty, file, most, mean):
     assert max(counts) == most and np.mean(counts) == pytest.approx(mean, abs=0.05)
 
 
-@pytest.mark.parametrize("theory, process", [("qed", "e mu -> e mu"), ("qcd", "u d -> u d"), ("qcd", "u G -> u G"), ("ew", "e nu_e~ -> mu nu_mu~"),
-                                             ("ew", "e e~ -> u u~"), ("qed", "e e~ -> mu mu~ A")])
+@pytest.mark.parametrize(
+    "theory, process",
+    [
+        ("qed", "e mu -> e mu"),
+        ("qcd", "u d -> u d"),
+        ("qcd", "u G -> u G"),
+        ("ew", "e nu_e~ -> mu nu_mu~"),
+        ("ew", "e e~ -> u u~"),
+        ("qed", "e e~ -> mu mu~ A"),
+    ],
+)
 def test_our_squares_have_a_term_for_each_of_the_polynomials(theory, process):
     theory = THEORIES[theory]
     for square in square_many(list(amplitudes(parse_process(process, theory), theory))):
         terms = split(square)
         assert join(terms) == square and sum(map(value, terms)) == value(square)
         square = re.sub(r"\((-\d+|theta_W)\)", r"\1", square)
-        assert len(terms) == 1 + re.sub(r"\([^()]*\)\^-\d+", "", square).count(" + ")           # what is left without the propagators
+        assert len(terms) == 1 + re.sub(r"\([^()]*\)\^-\d+", "", square).count(
+            " + "
+        )  # what is left without the propagators
 
 
 NAMES = st.sampled_from(["i", "e", "m_e", "s_12", "reg_prop"])
@@ -132,7 +151,9 @@ def _grow(children):
         st.builds(Function, st.just("cos"), children))
 
 
-TEXTS = st.recursive(st.one_of(st.builds(Number, st.integers(0, 9)), st.builds(Symbol, NAMES)), _grow, max_leaves=12).map(to_text)
+TEXTS = st.recursive(
+    st.one_of(st.builds(Number, st.integers(0, 9)), st.builds(Symbol, NAMES)), _grow, max_leaves=12
+).map(to_text)
 
 
 @given(TEXTS)
@@ -185,9 +206,16 @@ def test_a_term_says_whether_another_follows(tokens):
 
 def test_the_vocabulary_has_the_terms_of_the_longest_row(tokens, rows, tmp_path):
     plain = build_vocabulary(tmp_path / "train.csv")
-    assert tokens.vocabulary == plain | {"termwise": True, "tgt": plain["tgt"] + [MORE, "<term 0>", "<term 1>", "<term 2>", "<term 3>"]}
+    assert tokens.vocabulary == plain | {
+        "termwise": True,
+        "tgt": plain["tgt"] + [MORE, "<term 0>", "<term 1>", "<term 2>", "<term 3>"],
+    }
     whole = Tokenizer(plain)
-    assert whole.more is None and whole.first == [BOS] and whole.decode_sqamp([whole.tgt_ids["s_12"], EOS, PAD, EOS]) == "s_12"
+    assert (
+        whole.more is None
+        and whole.first == [BOS]
+        and whole.decode_sqamp([whole.tgt_ids["s_12"], EOS, PAD, EOS]) == "s_12"
+    )
     assert [tokens.vocabulary["tgt"][id] for id in tokens.first] == [f"<term {k}>" for k in range(4)]
 
 
@@ -234,21 +262,27 @@ def test_a_row_is_packed_as_one_source_and_a_sample_for_each_term(tokens, rows, 
     batches = mixed_batches(packed, 100, 0)
     assert len(batches) > 1 and sorted(np.concatenate(batches)) == list(everything)
     chosen = samples_of(packed, choose_rows(packed, 2, 0)[0])
-    assert len(set(packed.row[chosen])) == 2 and sorted(chosen) == sorted(everything[np.isin(packed.row, packed.row[chosen])])
+    assert len(set(packed.row[chosen])) == 2 and sorted(chosen) == sorted(
+        everything[np.isin(packed.row, packed.row[chosen])]
+    )
 
 
 def test_the_limit_is_that_of_a_term(tokens, tmp_path):
     whole = Tokenizer(build_vocabulary(tmp_path / "train.csv"))
     longest = int(np.diff(load_split(tmp_path, "train", tokens, 64, 64).tgt_start).max()) + 1
     load_split(tmp_path, "train", tokens, 64, longest)
-    for tokenizer, limit, message in ((tokens, longest - 1, rf"train.csv:\d+: sqamp: {longest} tokens in a term, tgt_max_len is {longest - 1}"),
-                                      (whole, longest, "sqamp: .* tokens, tgt_max_len")):
+    for tokenizer, limit, message in (
+        (tokens, longest - 1, rf"train.csv:\d+: sqamp: {longest} tokens in a term, tgt_max_len is {longest - 1}"),
+        (whole, longest, "sqamp: .* tokens, tgt_max_len"),
+    ):
         with pytest.raises(InputError, match=message):
             load_split(tmp_path, "train", tokenizer, 64, limit)
 
 
 @pytest.mark.parametrize("name", ["row", "first"])
-@pytest.mark.parametrize("damage", [lambda x: x[:-1], lambda x: x * 0 + 60_000, lambda x: x * 0.5, lambda x: x[::-1] - 1])
+@pytest.mark.parametrize(
+    "damage", [lambda x: x[:-1], lambda x: x * 0 + 60_000, lambda x: x * 0.5, lambda x: x[::-1] - 1]
+)
 def test_a_damaged_cache_of_samples_is_made_anew(tokens, tmp_path, name, damage):
     good = [values.tolist() for values in load_split(tmp_path, "train", tokens, 64, 64)]
     (path,) = tmp_path.glob(f".cache/*.{name}.npy")
@@ -268,7 +302,12 @@ def ending_model(seed):
     with torch.no_grad():
         model.head.weight[EOS] = torch.randn(32, generator=torch.Generator().manual_seed(seed)) * 0.4
     src = ragged(LENGTHS, seed)
-    ends = [answer.ids[-2] for first in TERMS for answer in greedy(model, src, 30, torch.full((len(src),), first)) if answer.finished and len(answer.ids) > 1]
+    ends = [
+        answer.ids[-2]
+        for first in TERMS
+        for answer in greedy(model, src, 30, torch.full((len(src),), first))
+        if answer.finished and len(answer.ids) > 1
+    ]
     return model, src, max(ends, key=ends.count, default=3)
 
 
@@ -300,10 +339,14 @@ def test_terms_written_side_by_side_are_those_written_alone_without_a_cache(monk
                 if term[0][-2:] != [more, EOS]:
                     break
             else:
-                ids = ids[:-1]                                                              # it would go on: not finished
+                ids = ids[:-1]  # it would go on: not finished
             counts.add((ids.count(EOS), square.finished))
-            assert square.ids == ids and square.logprob == pytest.approx(sum(logprobs)) and square.lowest == pytest.approx(min(logprobs))
-    assert {(1, True), (2, True), (3, True), (0, False), (3, False)} <= counts                         # all of this has happened
+            assert (
+                square.ids == ids
+                and square.logprob == pytest.approx(sum(logprobs))
+                and square.lowest == pytest.approx(min(logprobs))
+            )
+    assert {(1, True), (2, True), (3, True), (0, False), (3, False)} <= counts  # all of this has happened
 
 
 def test_terms_after_the_last_are_given_up(monkeypatch):
@@ -317,7 +360,7 @@ def test_terms_after_the_last_are_given_up(monkeypatch):
             following[:, 0, EOS] = 1
         return following
 
-    monkeypatch.setattr(generate, "step", step)
+    monkeypatch.setattr(generate, "decode_step", step)
     squares = greedy_terms(random_model(), ragged([3, 5]), 30, TERMS, 4)
     assert [square.ids for square in squares] == [[5, EOS]] * 2 and next(positions) == 2
 
@@ -327,9 +370,17 @@ def test_a_beam_that_holds_all_terms_finds_the_best_squares():
     model = random_model(5, tgt_vocab=7, d_model=16, heads=2, encoder_layers=1, decoder_layers=2)
     more, first, src, max_len = 3, [5, 6], ragged([5, 3]), 3
     for row, length, squares in zip(src, [5, 3], beam_terms(model, src, max_len, 60, 0.0, first, more)):
-        one, two = ([Hypothesis(ids, p, 0) for p, ids in every_answer(model, row[:length], max_len, token)] for token in first)
+        one, two = (
+            [Hypothesis(ids, p, 0) for p, ids in every_answer(model, row[:length], max_len, token)] for token in first
+        )
         exhaustive = [(square.logprob, square.ids) for square in one if square.ids[-2:] != [more, EOS]]
-        exhaustive += [(a.logprob + b.logprob, a.ids + b.ids) for a in one if a.ids[-2:] == [more, EOS] for b in two if b.ids[-2:] != [more, EOS]]
+        exhaustive += [
+            (a.logprob + b.logprob, a.ids + b.ids)
+            for a in one
+            if a.ids[-2:] == [more, EOS]
+            for b in two
+            if b.ids[-2:] != [more, EOS]
+        ]
         exhaustive.sort(reverse=True)
         finished = [square for square in squares if square.finished]
         assert len(finished) > 10 and len({square.ids.count(EOS) for square in finished}) == 2
@@ -337,17 +388,26 @@ def test_a_beam_that_holds_all_terms_finds_the_best_squares():
             assert square.ids == ids and square.logprob == pytest.approx(logprob, abs=1e-10)
 
 
-TERM = st.tuples(st.floats(-9, -1e-3), st.sampled_from([[4, EOS], [5, EOS], [3, EOS], [4, 3, EOS], [5, 3, EOS], [4, 4, 4]]))
+TERM = st.tuples(
+    st.floats(-9, -1e-3), st.sampled_from([[4, EOS], [5, EOS], [3, EOS], [4, 3, EOS], [5, 3, EOS], [4, 4, 4]])
+)
 
 
-@given(st.lists(st.lists(TERM, min_size=1, max_size=4, unique_by=lambda term: (term[0], tuple(term[1]))), min_size=1, max_size=4), st.integers(1, 5))
+@given(
+    st.lists(
+        st.lists(TERM, min_size=1, max_size=4, unique_by=lambda term: (term[0], tuple(term[1]))), min_size=1, max_size=4
+    ),
+    st.integers(1, 5),
+)
 @settings(max_examples=300, deadline=None)
 def test_best_squares_are_the_best_of_all_squares(written, count):
     written = [[Hypothesis(ids, p, p) for p, ids in sorted(terms, reverse=True)] for terms in written]
     more, every = 3, []
     for number in range(1, len(written) + 1):
         for chosen in itertools.product(*written[:number]):
-            if all(term.ids[-2:] == [more, EOS] for term in chosen[:-1]) and (number == len(written) or chosen[-1].ids[-2:] != [more, EOS]):
+            if all(term.ids[-2:] == [more, EOS] for term in chosen[:-1]) and (
+                number == len(written) or chosen[-1].ids[-2:] != [more, EOS]
+            ):
                 every.append(sum(term.logprob for term in chosen))
     squares, unsettled = best_squares(written, count, more)
     assert [square.logprob for square in squares] == pytest.approx(sorted(every, reverse=True)[:count])
@@ -364,7 +424,9 @@ def test_a_row_has_the_same_squares_alone_and_among_others(monkeypatch, together
     for seed in range(4):
         model, src, more = ending_model(seed)
         def searches(src, rows):
-            drawn = sample_terms(model, src, 12, lambda row, number: numbers[rows[row], number], 1.0, 0, 1.0, TERMS, more)
+            drawn = sample_terms(
+                model, src, 12, lambda row, number: numbers[rows[row], number], 1.0, 0, 1.0, TERMS, more
+            )
             return zip(drawn, beam_terms(model, src, 12, 3, 0.0, TERMS, more))
         for row, kinds in enumerate(searches(src, list(range(8)))):
             (alone,) = searches(src[row:row + 1, :LENGTHS[row]], [row])
@@ -382,7 +444,9 @@ def test_a_sampled_square_is_made_of_the_terms_sampled_with_its_numbers():
         for row, k in itertools.product(range(8), range(3)):
             ids = []
             for number, first in enumerate(TERMS):
-                ((term,),) = sample(model, src[row:row + 1], 12, numbers[row, number, k][None, None], first=torch.tensor([[first]]))
+                ((term,),) = sample(
+                    model, src[row : row + 1], 12, numbers[row, number, k][None, None], first=torch.tensor([[first]])
+                )
                 ids += term.ids
                 if term.ids[-2:] != [more, EOS]:
                     break
@@ -421,14 +485,21 @@ def test_what_does_not_end_is_unfinished(learned):
     loaded = load(folder / "run" / "best.pt", "cpu")
     short = loaded._replace(state=loaded.state | {"model_config": loaded.state["model_config"] | {"tgt_max_len": 5}})
     for beam_size in (1, 3):
-        assert {answer.status for answer in decode.decode(short, [row["amp"] for row in rows], beam_size=beam_size)} == {"unfinished"}
+        assert {
+            answer.status for answer in decode.decode(short, [row["amp"] for row in rows], beam_size=beam_size)
+        } == {"unfinished"}
 
 
 def test_evaluation_scores_whole_squares(learned, tmp_path, capsys):
     folder, rows = learned
-    evaluate.main([f"--ckpt={folder / 'run' / 'best.pt'}", f"--output={tmp_path / 'report.json'}", "--device=cpu", "--beam"])
+    evaluate.main(
+        [f"--ckpt={folder / 'run' / 'best.pt'}", f"--output={tmp_path / 'report.json'}", "--device=cpu", "--beam"]
+    )
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["rows"] == len(rows) and report["sequence_accuracy"] == report["right_physics"] == report["token_accuracy"] == 1
+    assert (
+        report["rows"] == len(rows)
+        and report["sequence_accuracy"] == report["right_physics"] == report["token_accuracy"] == 1
+    )
     with open(tmp_path / "predictions.csv", newline="") as file:
         assert [row["prediction"] for row in csv.DictReader(file)] == [row["sqamp"] for row in rows]
 
@@ -442,7 +513,11 @@ def trained(data, tmp_path_factory):
 
 def test_a_termwise_run_is_trained_and_says_so_in_its_vocabulary(trained):
     state = checkpoint.load(trained / "best.pt")
-    assert state["vocabulary"]["termwise"] is True and state["vocabulary"]["tgt"][-3:] == ["<term 0>", "<term 1>", "<term 2>"]
+    assert state["vocabulary"]["termwise"] is True and state["vocabulary"]["tgt"][-3:] == [
+        "<term 0>",
+        "<term 1>",
+        "<term 2>",
+    ]
     log = log_of(trained)
     assert all(MORE not in sample[side] for line in log for sample in line.get("samples", []) for side in sample)
 
@@ -458,9 +533,13 @@ def test_validation_counts_rows_of_which_every_term_is_right(data, trained):
     packed = load_split(data, "valid", tokenizer, 64, 64)
     src, tgt = padded_batch(packed, np.arange(len(packed.row)))
     answers = [answer.ids for answer in greedy(model, src, 20, tgt[:, 0])]
-    wrong = {int(np.flatnonzero(packed.row == row)[-1]) for row in set(packed.row) if row % 3}     # the last term of two rows out of three
+    wrong = {
+        int(np.flatnonzero(packed.row == row)[-1]) for row in set(packed.row) if row % 3
+    }  # the last term of two rows out of three
     answers = [[3, 2] if sample in wrong else answer for sample, answer in enumerate(answers)]
-    taught = packed._replace(tgt=np.concatenate(answers).astype(np.uint16), tgt_start=np.cumsum([0, *map(len, answers)]))
+    taught = packed._replace(
+        tgt=np.concatenate(answers).astype(np.uint16), tgt_start=np.cumsum([0, *map(len, answers)])
+    )
     rows = len(packed.src_start) - 1
     figures, _ = validate(model, taught, *choose_rows(taught, 0, 0), 300, World(0, 1, torch.device("cpu")))
     assert figures["exact"] == len(range(0, rows, 3)) / rows < 1
