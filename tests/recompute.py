@@ -10,8 +10,9 @@ import sys
 
 from exact import equal
 
-from physics.expression import expand, legs_of, parse
-from physics.numeric import mass_of
+from physics.expression import parse
+from physics.matrices import read_amplitude
+from physics.particles import roles_of
 from physics.square import square_many
 from runtime.files import InputError, main_guard, read_rows
 
@@ -23,7 +24,8 @@ def main():
         if isinstance(square, InputError):
             counts["unreadable"] += 1
             continue
-        masses = [mass_of(leg.name) for leg in legs_of(expand(parse(row["amp"])))]
+        _, fields, names = read_amplitude(row["amp"])
+        masses = roles_of(fields, names).masses
         for text, _, status in json.loads(row["candidates"]):
             if status in ("verified", "unverified"):
                 try:

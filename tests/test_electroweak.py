@@ -5,7 +5,7 @@ import math
 import points
 import pytest
 
-from physics import numeric as judge
+from physics import matrices
 from physics.amplitude import amplitudes, parse_process
 from physics.expression import parse
 from physics.numeric import evaluate, verify
@@ -72,15 +72,15 @@ def averaged(text, energy, angle=1.0):
 
 @pytest.mark.parametrize("process", ["nu_e e~ -> W A", "u d~ -> W A", "W A -> W A"])
 def test_photon_ward_identity_fixes_the_sign_of_the_photons_coupling_to_w(process, monkeypatch):
-    leg_matrix = judge.leg_matrix
+    leg_matrix = matrices.leg_matrix
 
-    def momentum_for_polarisation(leg, field, momentum, values, gauge):
-        if (leg.name, leg.number) not in (("A", 4), ("A", 2)) or (leg.name, leg.number) == ("A", 2) and process != "W A -> W A":
-            return leg_matrix(leg, field, momentum, values, gauge)
-        lower = momentum * judge.METRIC.diagonal()
+    def momentum_for_polarisation(field, mass, momentum, *rest):
+        if (field.name, field.leg) not in (("A", 4), ("A", 2)) or (field.name, field.leg) == ("A", 2) and process != "W A -> W A":
+            return leg_matrix(field, mass, momentum, *rest)
+        lower = momentum * matrices.METRIC.diagonal()
         return lower[:, :, None] * lower[:, None, :]
 
-    monkeypatch.setattr(judge, "leg_matrix", momentum_for_polarisation)
+    monkeypatch.setattr(matrices, "leg_matrix", momentum_for_polarisation)
     diagrams = process_amplitudes(process)
     single = max(abs(averaged(amp, energy=4.0)) for amp in diagrams)
     assert single > 1e-4 and abs(averaged(" + ".join(diagrams), energy=4.0)) < 1e-11 * single

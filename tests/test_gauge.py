@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 
 import physics.amplitude as generator
+from physics import matrices
 from physics import numeric as judge
 from physics.amplitude import amplitudes, external_legs, parse_process
-from physics.expression import expand, legs_of, names_in, parse
+from physics.expression import names_in, parse
+from physics.matrices import read_amplitude
 from physics.numeric import evaluate, verify
+from physics.particles import roles_of
 from physics.square import square
 from physics.theory import THEORIES
 
@@ -20,11 +23,10 @@ def texts(theory, process):
 
 def at_points(text, points=4, seed=3, extra=()):
     """(averaged |M|^2 at random physical points, values of the symbols there)."""
-    tree = parse(text)
-    terms = expand(tree)
-    legs = legs_of(terms)
-    values, momenta = judge.random_point(legs, names_in(tree) | set(extra), np.random.default_rng(seed), points)
-    return judge.averaged_square(terms, legs, values, momenta)[0], values
+    terms, fields, names = read_amplitude(text)
+    roles = roles_of(fields, names)
+    values, momenta = judge.random_point(fields, roles, names | set(extra), np.random.default_rng(seed), points)
+    return judge.averaged_square(terms, fields, roles, values, momenta)[0], values
 
 
 # -- Ward identity: with one photon's polarisation replaced by its momentum the sum of all diagrams vanishes, single ones do not
@@ -35,15 +37,15 @@ def at_points(text, points=4, seed=3, extra=()):
 def test_photons_couple_to_a_conserved_current(theory, process, monkeypatch):
     legs = parse_process(process, THEORIES[theory])
     photon = [*legs[0], *legs[1]].index("A") + 1
-    sum_over_states = judge.leg_matrix
+    sum_over_states = matrices.leg_matrix
 
-    def momentum_for_polarisation(leg, field, momentum, values, gauge):
-        if leg.number != photon:
-            return sum_over_states(leg, field, momentum, values, gauge)
-        lower = momentum * judge.METRIC.diagonal()
+    def momentum_for_polarisation(field, mass, momentum, *rest):
+        if field.leg != photon:
+            return sum_over_states(field, mass, momentum, *rest)
+        lower = momentum * matrices.METRIC.diagonal()
         return lower[:, :, None] * lower[:, None, :]
 
-    monkeypatch.setattr(judge, "leg_matrix", momentum_for_polarisation)
+    monkeypatch.setattr(matrices, "leg_matrix", momentum_for_polarisation)
     amps = texts(THEORIES[theory], process)
     single = max(np.abs(at_points(amp, extra=names_in(parse(" + ".join(amps))))[0]).max() for amp in amps)
     assert single > 1e-6

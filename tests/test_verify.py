@@ -8,10 +8,13 @@ import pytest
 from conftest import ROOT
 from exact import equal
 
+from physics import matrices
 from physics import numeric as judge
 from physics.amplitude import amplitudes, parse_process
 from physics.expression import expand, legs_of, parse
+from physics.matrices import read_amplitude
 from physics.numeric import verify
+from physics.particles import roles_of
 from physics.square import square
 from physics.theory import THEORIES
 from runtime.files import read_rows
@@ -27,14 +30,14 @@ SQUARE = ("1/4*e^4*(16*m_e^2*m_mu^2 + 8*m_mu^2*s_12 + 8*s_14*s_23 + 8*s_13*s_24 
 def test_dirac_matrices_obey_their_algebra():
     for mu in range(4):
         for nu in range(4):
-            anticommutator = judge.GAMMA_UP[mu] @ judge.GAMMA_UP[nu] + judge.GAMMA_UP[nu] @ judge.GAMMA_UP[mu]
-            assert np.allclose(anticommutator, 2 * judge.METRIC[mu, nu] * np.eye(4))
-    assert np.allclose(judge.GAMMA_5 @ judge.GAMMA_5, np.eye(4))
-    assert np.allclose(judge.CHIRAL["P_L"] @ judge.CHIRAL["P_R"], 0)
+            anticommutator = matrices.GAMMA_UP[mu] @ matrices.GAMMA_UP[nu] + matrices.GAMMA_UP[nu] @ matrices.GAMMA_UP[mu]
+            assert np.allclose(anticommutator, 2 * matrices.METRIC[mu, nu] * np.eye(4))
+    assert np.allclose(matrices.GAMMA_5 @ matrices.GAMMA_5, np.eye(4))
+    assert np.allclose(matrices.CHIRAL["P_L"] @ matrices.CHIRAL["P_R"], 0)
 
 
 def test_colour_matrices_generate_su3():
-    t = judge.COLOUR
+    t = matrices.COLOUR
     assert np.allclose(np.einsum("aij,bji->ab", t, t), np.eye(8) / 2)                       # tr TaTb = 1/2
     assert np.allclose(np.einsum("aij,ajk->ik", t, t), 4 / 3 * np.eye(3))                   # C_F
     assert np.allclose(np.einsum("aij,bjk,akl,bli->", t, t, t, t), -2 / 3)
@@ -44,20 +47,20 @@ def test_colour_matrices_generate_su3():
 @pytest.mark.parametrize("process", ["e e~ -> mu mu~", "A mu -> A mu", "e e~ -> mu mu~ A", "e e -> e e A"])
 def test_random_momenta_are_physical(process):
     names = process.split()
-    legs = legs_of(expand(parse(amplitudes(parse_process(process, THEORIES["qed"]), THEORIES["qed"])[0])))
-    values, momenta = judge.random_point(legs, {"e"}, np.random.default_rng(5), 50)
+    fields = read_amplitude(amplitudes(parse_process(process, THEORIES["qed"]), THEORIES["qed"])[0]).fields
+    values, momenta = judge.random_point(fields, roles_of(fields, {"e"}), {"e"}, np.random.default_rng(5), 50)
     n_in = names.index("->")
     assert np.allclose(momenta[:n_in].sum(0), momenta[n_in:].sum(0))
     assert (momenta[..., 0] > 0).all()
-    for leg, momentum in zip(legs, momenta):
-        mass = 0 if leg.name == "A" else values["m_" + leg.name]
-        assert np.allclose(momentum**2 @ judge.METRIC.diagonal(), mass**2)
+    for field, momentum in zip(fields, momenta):
+        mass = 0 if field.name == "A" else values["m_" + field.name]
+        assert np.allclose(momentum**2 @ matrices.METRIC.diagonal(), mass**2)
 
 
 def test_momenta_leave_the_mass_shell_where_the_text_says_so():
-    legs = legs_of(expand(parse(ELECTRON_MUON)))
-    values, momenta = judge.random_point(legs, {"s_33"}, np.random.default_rng(5), 50)
-    squares = momenta**2 @ judge.METRIC.diagonal()
+    fields = read_amplitude(ELECTRON_MUON).fields
+    values, momenta = judge.random_point(fields, roles_of(fields, {"s_33"}), {"s_33"}, np.random.default_rng(5), 50)
+    squares = momenta**2 @ matrices.METRIC.diagonal()
     assert np.allclose(squares[[0, 1, 3]], [values["m_e"]**2, values["m_e"]**2, values["m_mu"]**2])
     assert np.allclose(squares[2], values["s_33"]) and not np.isclose(squares[2], values["m_mu"]**2).any()
 
@@ -98,22 +101,22 @@ def test_nothing_true_of_nan_or_infinity_passes():
 
 def test_photon_current_is_conserved_only_in_the_sum_of_all_diagrams(monkeypatch):
     """Ward identity: with a photon's polarisation replaced by its momentum the whole Compton amplitude vanishes."""
-    sum_over_states = judge.leg_matrix
+    sum_over_states = matrices.leg_matrix
 
-    def momentum_for_polarisation(leg, field, momentum, values, gauge):
-        if (leg.name, leg.number) != ("A", 2):
-            return sum_over_states(leg, field, momentum, values, gauge)
-        lower = momentum * judge.METRIC.diagonal()
+    def momentum_for_polarisation(field, mass, momentum, *rest):
+        if (field.name, field.leg) != ("A", 2):
+            return sum_over_states(field, mass, momentum, *rest)
+        lower = momentum * matrices.METRIC.diagonal()
         return lower[:, :, None] * lower[:, None, :]
 
-    monkeypatch.setattr(judge, "leg_matrix", momentum_for_polarisation)
+    monkeypatch.setattr(matrices, "leg_matrix", momentum_for_polarisation)
     diagrams = amplitudes(parse_process("e A -> e A", THEORIES["qed"]), THEORIES["qed"])
 
     def size(text):
-        terms = expand(parse(text.replace("reg_prop", "0")))
-        legs = legs_of(terms)
-        values, momenta = judge.random_point(legs, {"e", "m_e"}, np.random.default_rng(1), 3)
-        return np.abs(judge.averaged_square(terms, legs, values, momenta)[0])
+        terms, fields, _ = read_amplitude(text.replace("reg_prop", "0"))
+        roles = roles_of(fields, {"e", "m_e"})
+        values, momenta = judge.random_point(fields, roles, {"e", "m_e"}, np.random.default_rng(1), 3)
+        return np.abs(judge.averaged_square(terms, fields, roles, values, momenta)[0])
 
     assert (size(diagrams[0]) > 1e-3).all() and (size(diagrams[1]) > 1e-3).all()
     assert (size(" + ".join(diagrams)) < 1e-12).all()
