@@ -94,7 +94,7 @@ def read_roles(amp, square_names, facts=NO_FACTS):
     """Roles of the legs of an amplitude's text, see particles.py. square_names: the other symbols of its row. Raises InputError."""
     amplitude = read_amplitude(amp)
     roles = roles_of(amplitude.fields, amplitude.names | square_names, facts)
-    check_symbols(amplitude.names, square_names, roles.masses)
+    check_symbols(amplitude.names | square_names)
     for name in sorted(amplitude.names | square_names):
         if re.fullmatch(r"s_\d+", name) and not (len(name) == 4 and 1 <= int(min(name[2:])) and int(max(name[2:])) <= len(amplitude.fields)):
             raise InputError(f"{name} names a momentum that no leg carries")

@@ -8,7 +8,6 @@ import collections
 import itertools
 import math
 import re
-from fractions import Fraction
 from typing import NamedTuple
 
 from physics.theory import THEORIES
@@ -78,18 +77,25 @@ def mass_of(field, names, facts=NO_FACTS):
                      f"say it with --masses=\"{field.name}=m\", or \"{field.name}=0\" if it is massless")
 
 
-def check_symbols(amp_names, square_names=(), masses=()):
-    """InputError if a symbol cannot be what it looks like, or stands in the square for no reason.
-
-    A square holds numbers, the symbols of its amplitude, masses of the legs and products of their momenta.
-    """
-    for name in sorted({*amp_names, *square_names} & NO_SYMBOLS.keys()):
+def check_symbols(names):
+    """InputError if one of the symbols cannot be what it looks like, such as `I` or `nan`."""
+    for name in sorted(NO_SYMBOLS.keys() & names):
         raise InputError(f"{name} is no symbol: {NO_SYMBOLS[name]}")
+
+
+def unexplained(fields, masses, amp_names, square_names):
+    """What to say of a symbol for which a square has no reason, '' if there is none.
+
+    A square holds numbers, the symbols of its amplitude, the legs' masses and products of the legs' momenta.
+    """
     known = {*amp_names, *CONSTANTS, *masses}
     for name in sorted(square_names):
         if name not in known and name.removesuffix("^(*)") not in known and not re.fullmatch(r"s_\d+|eps\(.*\)", name):
-            raise InputError(f"{name} stands in sqamp, but is neither a symbol of amp nor the mass of a leg; "
-                             f"if it is a leg's mass, say whose: --masses=\"e={name}\"")
+            unused = {field.name for field, mass in zip(fields, masses) if mass and mass not in amp_names | square_names}
+            said = " or ".join(f'--masses="{particle}={name}"' for particle in sorted(unused or {fields[0].name}))
+            return (f"{name} stands in sqamp, but is neither a symbol of amp nor the mass of a leg; "
+                    f"if it is a leg's mass, say whose, such as {said}")
+    return ""
 
 
 def cannot_decay(mass, products):
@@ -101,6 +107,15 @@ def cannot_decay(mass, products):
 # ---------------------------------------------------------------------------------------------------------------------
 # Incoming and outgoing, particle and antiparticle
 
+class _Leg(NamedTuple):
+    """A leg as the rules below see it."""
+    name: str                   # of the particle; that of Wm is W
+    kind: str                   # 'spinor', 'vector' or 'scalar'
+    comes_in: bool              # unless `unsure`
+    unsure: bool                # a boson with a star that is not its own antiparticle, as far as is known
+    sign: int                   # 1 for a particle, -1 for an antiparticle, 0 where they are the same; of an unsure leg that comes in
+
+
 def roles_of(fields, names, facts=NO_FACTS):
     """Roles of the legs, given as Fields in the order of their momenta. names: all symbols of the row. Raises InputError.
 
@@ -110,68 +125,73 @@ def roles_of(fields, names, facts=NO_FACTS):
     In our own texts W is the W+ and Wm the W-: there a star is an outgoing leg.
     """
     masses = tuple(mass_of(field, names, facts) for field in fields)
-    plain = tuple((field.kind == "v") == field.starred for field in fields)
     ours = any(field.name == "Wm" for field in fields)
-    unsure = [k for k, field in enumerate(fields) if field.starred and not field.kind and identity(field) not in REAL
-              and not (ours and field.name in ("W", "Wm"))]
-    if not unsure:
-        outgoing = collections.Counter((field.name, field.kind) for field, comes_in in zip(fields, plain) if not comes_in)
-        return Roles(masses, plain, math.prod(math.factorial(n) for n in outgoing.values()))
-    readings = _readings_of_process(fields, plain, unsure, facts.process) if facts.process else set()
-    readings = readings or _readings(fields, plain, unsure)
+    legs = [_leg(field, mass, ours) for field, mass in zip(fields, masses)]
+    if not any(leg.unsure for leg in legs):
+        outgoing = collections.Counter((leg.name, leg.kind, leg.sign) for leg in legs if not leg.comes_in)
+        return Roles(masses, tuple(leg.comes_in for leg in legs), _permutations(outgoing.values()))
+    readings = _readings_of_process(legs, facts.process) or _readings(legs)
     if len({incoming for incoming, _ in readings}) > 1:      # a lone leg that cannot decay is not alone
         possible = {(incoming, n) for incoming, n in readings if sum(incoming) > 1 or not cannot_decay(
             masses[incoming.index(True)], [mass for mass, comes_in in zip(masses, incoming) if not comes_in])}
         readings = possible or readings
     if len(readings) != 1:
-        who = " and ".join(f"{fields[k].name}(p_{fields[k].leg})" for k in unsure)
-        what = "come in or go out" if len({incoming for incoming, _ in readings}) > 1 else "are particles or antiparticles"
+        who = " and ".join(f"{field.name}(p_{field.leg})" for field, leg in zip(fields, legs) if leg.unsure)
+        what = "are particles or antiparticles" if len({incoming for incoming, _ in readings}) == 1 else "come in or go out"
         raise InputError(f"whether {who} {what} is not known: a column `process` such as `e e~ -> W W~` says it")
     (incoming, identical), = readings
     return Roles(masses, incoming, identical)
 
 
-def _readings(fields, plain, unsure):
+def _leg(field, mass, ours):
+    name, kind, coloured = identity(field)
+    if kind == "spinor":
+        return _Leg(name, kind, (field.kind == "v") == field.starred, False, 1 if field.kind == "u" else -1)
+    # a vector that the user says is massless is a photon or a gluon
+    if (name, kind, coloured) in REAL or kind == "vector" and not mass:
+        return _Leg(name, kind, not field.starred, False, 0)
+    if ours and name in ("W", "Wm"):
+        return _Leg("W", kind, not field.starred, False, -1 if name == "Wm" else 1)
+    return _Leg(name, kind, not field.starred, field.starred, -1 if field.starred else 1)
+
+
+def _permutations(counts):
+    return math.prod(math.factorial(count) for count in counts)
+
+
+def _readings(legs):
     """All {(incoming, identical)} that the order of the legs and the conservation of charge allow."""
-    numbers = range(1, len(fields))
-    first = [tuple(k < n for k in range(len(fields))) for n in numbers]      # the first n legs come in
-    first = [incoming for incoming in first if all(a == b for k, (a, b) in enumerate(zip(incoming, plain)) if k not in unsure)]
-    few = [incoming for incoming in first if sum(incoming) <= (1 if len(fields) == 3 else 2)]
+    orders = [tuple(k < n for k in range(len(legs))) for n in range(1, len(legs))]           # the first n legs come in
+    orders = [incoming for incoming in orders if all(leg.unsure or leg.comes_in == comes_in for leg, comes_in in zip(legs, incoming))]
+    few = [incoming for incoming in orders if sum(incoming) <= (1 if len(legs) == 3 else 2)]
     allowed, conserving = set(), set()
-    for incoming in few or first[:1] or [plain]:
-        for identical, conserved in _charged_readings(fields, incoming, unsure):
+    for incoming in few or orders[:1] or [tuple(leg.comes_in for leg in legs)]:
+        for identical, conserved in _charged_readings(legs, incoming):
             allowed.add((incoming, identical))
             if conserved:
                 conserving.add((incoming, identical))
     return conserving or allowed
 
 
-def _charged_readings(fields, incoming, unsure):
+def _charged_readings(legs, incoming):
     """Pairs (identical, whether charge is conserved) for every choice of which unsure outgoing legs are antiparticles."""
-    flow, certain = collections.Counter(), collections.Counter()
-    choices = collections.Counter()                          # of each unsure boson the number of outgoing ones
-    for k, (field, comes_in) in enumerate(zip(fields, incoming)):
-        key = identity(field)
-        if k in unsure and not comes_in:
-            choices[key] += 1
+    flow, certain, unsure = collections.Counter(), collections.Counter(), collections.Counter()
+    for leg, comes_in in zip(legs, incoming):
+        key = leg.name, leg.kind
+        if leg.unsure and not comes_in:
+            unsure[key] += 1
             continue
+        flow[key] += leg.sign if comes_in else -leg.sign
         if not comes_in:
-            certain[field.name, field.kind] += 1
-        sign = 0 if key in REAL else -1 if field.kind == "v" or field.name == "Wm" or (not field.kind and field.starred and comes_in) else 1
-        flow["W" if field.name == "Wm" else field.name, key[1]] += sign if comes_in else -sign
-    factor = math.prod(math.factorial(n) for n in certain.values())
-    # (particles, antiparticles) that go out; None: the boson is its own antiparticle
-    options = [[(n - k, k) for k in range(n + 1)] + [None] * (key[:2] not in CHARGES) for key, n in choices.items()]
+            certain[leg.name, leg.kind, leg.sign] += 1
+    # (particles, antiparticles) that go out; None: the boson is its own antiparticle, as one that is not in the table may be
+    options = [[(n - k, k) for k in range(n + 1)] + ([] if key in CHARGES else [None]) for key, n in unsure.items()]
     for option in itertools.product(*options):
-        total, identical = collections.Counter(flow), factor
-        for (key, n), split in zip(choices.items(), option):
-            if split:
-                total[key[:2]] -= split[0] - split[1]
-                identical *= math.factorial(split[0]) * math.factorial(split[1])
-            else:
-                total[key[:2]] = 0
-                identical *= math.factorial(n)
-        yield identical, _conserved(total)
+        total, counts = collections.Counter(flow), list(certain.values())
+        for (key, n), split in zip(unsure.items(), option):
+            total[key] = total[key] - split[0] + split[1] if split else 0
+            counts += split or [n]
+        yield _permutations(counts), _conserved(total)
 
 
 def _conserved(flow):
@@ -179,34 +199,34 @@ def _conserved(flow):
     flow = {key: number for key, number in flow.items() if number}
     if any(key not in CHARGES for key in flow):
         return True                                          # a particle of unknown charge may make up for the rest
-    return any(sum(charge * number for charge, number in zip(charges, flow.values())) == Fraction(0)
+    return any(sum(charge * number for charge, number in zip(charges, flow.values())) == 0
                for charges in itertools.product(*(CHARGES[key] for key in flow)))
 
 
-def _readings_of_process(fields, plain, unsure, process):
-    """{(incoming, identical)} of the legs in a process' text; empty if it is not the process of these legs."""
+def _readings_of_process(legs, process):
+    """{(incoming, identical)} of the legs in a process's text, at most one; empty if it is not a process of these legs."""
     sides = re.split(r"\bto\b|->", process.removeprefix("Interaction:").partition(" : ")[0])
     if len(sides) != 2:
         return set()
-    known = sorted({"W" if field.name == "Wm" else field.name for field in fields}, key=len, reverse=True)
-    counts = []
-    for side in sides:
-        particles = []
-        for prefix, token in PARTICLE.findall(side):
-            bare = token.rstrip("~+-")
-            name = next((name for name in known if bare == name or bare.startswith(name + "_")), None)
-            particles.append((name, "AntiPart" in prefix or token.endswith(("~", "-"))))
-        counts.append(particles)
-    names = ["W" if field.name == "Wm" else field.name for field in fields]
-    wanted = [collections.Counter(name for name, _ in side) for side in counts]
-    choices = {tuple(comes_in or k in chosen for k, comes_in in enumerate(plain))
-               for n in range(len(unsure) + 1) for chosen in itertools.combinations(unsure, n)}
-    fitting = [incoming for incoming in choices if wanted == [
-        collections.Counter(name for name, comes_in in zip(names, incoming) if comes_in == side) for side in (True, False)]]
-    fitting = [max(fitting)] if fitting else []              # where the same boson comes in and goes out the lower momenta come in
-    own = {name for name, kind, coloured in map(identity, fields) if (name, kind, coloured) in REAL}
-    kinds = {field.name: bool(field.kind) for field in fields}
-    bosons = collections.Counter((name, anti and name not in own) for name, anti in counts[1] if not kinds.get(name))
-    fermions = [collections.Counter((field.name, field.kind) for field, comes_in in zip(fields, incoming) if field.kind and not comes_in)
-                for incoming in fitting]
-    return {(incoming, math.prod(math.factorial(n) for n in [*bosons.values(), *spinors.values()])) for incoming, spinors in zip(fitting, fermions)}
+    names = sorted({leg.name for leg in legs}, key=len, reverse=True)
+    sides = [[_named(prefix, token, names) for prefix, token in PARTICLE.findall(side)] for side in sides]
+    wanted = [collections.Counter(name for name, _ in side) for side in sides]
+
+    def fits(incoming):
+        return wanted == [collections.Counter(leg.name for leg, comes_in in zip(legs, incoming) if comes_in == side) for side in (True, False)]
+
+    choices = itertools.product(*((True, False) if leg.unsure else (leg.comes_in,) for leg in legs))
+    incoming = next(filter(fits, choices), None)             # the first choice: of legs of one name the lower momenta come in
+    if incoming is None:
+        return set()
+    unsure = {leg.name for leg in legs if leg.unsure}
+    outgoing = collections.Counter((leg.name, leg.kind, leg.sign) for leg, comes_in in zip(legs, incoming) if not comes_in and leg.name not in unsure)
+    said = collections.Counter(particle for particle in sides[1] if particle[0] in unsure)
+    return {(incoming, _permutations([*outgoing.values(), *said.values()]))}
+
+
+def _named(prefix, token, names):
+    """(name, whether an antiparticle) of a particle in a process: `W~`, `W-`, or MARTY's `AntiPart` and `W_\\mu_3`, with an index."""
+    bare = token.rstrip("~+-")
+    name = next((name for name in names if bare == name or bare.startswith(name + "_")), None)
+    return name, "AntiPart" in prefix or token.endswith(("~", "-"))
