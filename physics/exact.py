@@ -1,18 +1,22 @@
 r"""Proof that `sqamp` is the square of `amp`: both sides in exact arithmetic, at random points of prime fields.
 
-numeric.py compares floating-point numbers, so a candidate may differ from the square by something small: a term like `+ e^900`, or
-the tenth digit of a coefficient. Here momenta, masses and couplings are integers modulo a prime p, where nothing is small. The primes are
-1 modulo 24, so that -1, 2 and 3 have square roots modulo p, which give i, sqrt(2) and the Gell-Mann matrices. Momenta are put on their mass
-shells by square roots of their own. Each of the POINTS points has a prime of its own, and stands twice in every array: with i and with -i for
-the imaginary unit, so that complex conjugation swaps the two.
+numeric.py compares floating-point numbers, so a candidate may differ from the square by something small: a term like
+`+ e^900`, or the tenth digit of a coefficient. Here momenta, masses and couplings are integers modulo a prime p, where
+nothing is small. The primes are 1 modulo 24, so that -1, 2 and 3 have square roots modulo p: these give i, sqrt(2) and
+the Gell-Mann matrices. Momenta are put on their mass shells by square roots of their own. Each of the POINTS points has
+a prime of its own, and stands twice in every array, with i and with -i for the imaginary unit: complex conjugation
+swaps the two.
 
-How sure is a proof? The primes are drawn for each amplitude and seed from the N = 123,271 primes between 2^24 and 2^25 that are 1 modulo 24.
-Let the difference of the two sides be a fraction, not zero, whose numerator has the degree d and integers of b bits.
- - The numerator is zero modulo p for its coefficients alone, as 2^25 - 295 is for one prime, for at most b/24 of the N primes.
+How sure is a proof? The primes are drawn for each amplitude and seed from the N = 123,271 primes between 2^24 and 2^25
+that are 1 modulo 24. Let the difference of the two sides be a fraction, not zero, whose numerator has the degree d and
+integers of b bits.
+ - The numerator is zero modulo p for its coefficients alone, as 2^25 - 295 is for one prime, for at most b/24 primes.
  - Else it is zero at one random point with probability d/p at most (Schwartz 1980, Zippel 1979).
-So a wrong square is proven with probability (b/24N + d/2^24)^POINTS at most: 3e-18 for d = b = 100, 3e-14 for 1,000; and 1e-21 or 1e-17 where
-the coefficients have no such prime factors. What a text can make of d and b is bounded: `size` refuses more than LARGEST.
+So a wrong square is proven with probability (b/24N + d/2^24)^POINTS at most: 3e-18 for d = b = 100, 3e-14 for 1,000,
+and 1e-21 or 1e-17 where the coefficients have no such prime factors. `size` bounds d and b of a candidate's text, and
+refuses more than LARGEST.
 """
+
 import functools
 import math
 import zlib
@@ -42,14 +46,18 @@ from physics.matrices import (
 from physics.particles import NO_FACTS
 from runtime.files import InputError
 
-LOW, HIGH = 2**24, 2**25     # between which primes are drawn: products of two numbers fit into int64, with room for sums of 4,096 of them
-POINTS = 4                   # of a proof, each modulo a prime of its own
-LARGEST = 2**16              # degree and bits of a candidate
-KEPT = 4096                  # amplitudes whose values are kept
+LOW, HIGH = (
+    2**24,
+    2**25,
+)  # between which primes are drawn: products of two numbers fit into int64, with room for sums of 4,096 of them
+POINTS = 4  # of a proof, each modulo a prime of its own
+LARGEST = 2**16  # degree and bits of a candidate
+KEPT = 4096  # amplitudes whose values are kept
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Arithmetic modulo a prime
+
 
 def is_prime(n):
     """Miller (1976) and Rabin (1980); with these four bases exact below 3.2e9 (Pomerance, Selfridge, Wagstaff 1980)."""
@@ -58,7 +66,9 @@ def is_prime(n):
     odd, twos = n - 1, 0
     while odd % 2 == 0:
         odd, twos = odd // 2, twos + 1
-    return all(pow(base, odd, n) == 1 or any(pow(base, odd << k, n) == n - 1 for k in range(twos)) for base in (2, 3, 5, 7))
+    return all(
+        pow(base, odd, n) == 1 or any(pow(base, odd << k, n) == n - 1 for k in range(twos)) for base in (2, 3, 5, 7)
+    )
 
 
 def draw_prime(rng):
@@ -97,18 +107,22 @@ def _doubled(array):
 
 GAMMAS = {"up": _doubled(GAMMA_UP), "down": _doubled(GAMMA_DOWN)}
 DIRAC = {name: _doubled(matrix) for name, matrix in (CHIRAL | {"gamma_5": GAMMA_5, "unit": np.eye(4)}).items()}
-# T^8 = diag(1, 1, -2) sqrt(3) / 6, and f^abc is 1, 1/2 or sqrt(3) / 2: the rational entries, and what stands beside sqrt(3) / 6 and sqrt(3)
+# T^8 = diag(1, 1, -2) sqrt(3) / 6, and f^abc is 1, 1/2 or sqrt(3) / 2: the rational entries, and the factors of
+# sqrt(3) / 6 in T and of sqrt(3) in f
 _rooted = np.abs(np.abs(STRUCTURE) - 3**0.5 / 2) < 0.1
 RATIONAL = {"T": _doubled(np.where(np.arange(8) < 7, COLOUR.T, 0).T), "f": _doubled(np.where(_rooted, 0, STRUCTURE))}
-ROOTED = {"T": _doubled(np.where(np.arange(8) == 7, COLOUR.T, 0).T * 6 / 3**0.5), "f": _doubled(np.where(_rooted, STRUCTURE, 0) / 3**0.5)}
+ROOTED = {
+    "T": _doubled(np.where(np.arange(8) == 7, COLOUR.T, 0).T * 6 / 3**0.5),
+    "f": _doubled(np.where(_rooted, STRUCTURE, 0) / 3**0.5),
+}
 
 
 def prime_fields(primes):
-    """The integers modulo a prime at each point, as Numbers: arrays have one entry, (2 POINTS, ...), for each prime with i, then with -i."""
+    """Integers modulo a prime for each point, as Numbers. Arrays are (2 POINTS, ...): all with i, then with -i."""
     i, roots = np.array([root(-1, p) for p in primes]), {n: np.array([root(n, p) for p in primes] * 2) for n in (2, 3)}
     i, primes = np.concatenate([i, primes - i]), np.array([*primes] * 2)
 
-    def along(vector, array):                                # (2 POINTS,) -> (2 POINTS, 1, ..., 1), with as many axes as the array
+    def along(vector, array):  # (2 POINTS,) -> (2 POINTS, 1, ..., 1), with as many axes as the array
         return vector.reshape(-1, *[1] * (np.ndim(array) - 1))
 
     def reduce(x):
@@ -116,7 +130,9 @@ def prime_fields(primes):
 
     def inverse(x):
         flat = np.broadcast_to(x, np.shape(x) or primes.shape)
-        return np.array([pow(int(value), -1, int(p)) for value, p in zip(flat.ravel(), primes, strict=True)]).reshape(flat.shape)
+        return np.array([pow(int(value), -1, int(p)) for value, p in zip(flat.ravel(), primes, strict=True)]).reshape(
+            flat.shape
+        )
 
     def power(x, n):
         result, x = along(primes, x) ** 0, inverse(x) if n < 0 else x
@@ -138,18 +154,31 @@ def prime_fields(primes):
     def inner(left, right):
         return np.stack([reduce(left * right[:, d, None]).sum(axis=2) for d in range(right.shape[1])], axis=2)
 
-    def lift(twice):                                         # a matrix, given as real and imaginary part of its double
+    def lift(twice):  # a matrix, given as real and imaginary part of its double
         real, imaginary = twice
         return reduce((real + imaginary * along(i, real[None])) * along((primes + 1) // 2, real[None]))
 
     sixth = inverse(np.int64(6))
-    colour = {name: reduce(lift(rational) + reduce(lift(rooted) * along(roots[3] * scale % primes, rational[0][None])))
-              for (name, rational), rooted, scale in zip(RATIONAL.items(), ROOTED.values(), (sixth, 1))}
+    colour = {
+        name: reduce(lift(rational) + reduce(lift(rooted) * along(roots[3] * scale % primes, rational[0][None])))
+        for (name, rational), rooted, scale in zip(RATIONAL.items(), ROOTED.values(), (sixth, 1))
+    }
     return Numbers(
-        reduce, divide=lambda x, y: reduce(x * inverse(y)), number=_small, power=value_of_power, function=_angle,
-        conjugate=lambda array: np.roll(array, POINTS, axis=0), inner=inner, size=lambda array: 0,
-        axes=("point",), metric=METRIC.astype(np.int64), gamma_up=lift(GAMMAS["up"]), gamma_down=lift(GAMMAS["down"]),
-        dirac={name: lift(DIRAC[name]) for name in DIRAC}, colour=colour)
+        reduce,
+        divide=lambda x, y: reduce(x * inverse(y)),
+        number=_small,
+        power=value_of_power,
+        function=_angle,
+        conjugate=lambda array: np.roll(array, POINTS, axis=0),
+        inner=inner,
+        size=lambda array: 0,
+        axes=("point",),
+        metric=METRIC.astype(np.int64),
+        gamma_up=lift(GAMMAS["up"]),
+        gamma_down=lift(GAMMAS["down"]),
+        dirac={name: lift(DIRAC[name]) for name in DIRAC},
+        colour=colour,
+    )
 
 
 def _small(value):
@@ -191,7 +220,7 @@ def _rational_node(node, arguments):
 
 
 def size(tree):
-    """An upper bound of degree + bits of the numerator and the denominator of a scalar expression, as a pair. InputError above LARGEST."""
+    """Upper bounds of degree + bits of the numerator and the denominator of an expression. InputError above LARGEST."""
     return fold(tree, _size_node)
 
 
@@ -202,18 +231,18 @@ def _size_node(node, arguments):
     elif kind is Symbol:
         above, below = (2 if node.name.startswith("s_") else 4 if node.name.startswith("eps(") else 1), 0
     elif kind is Function:
-        above, below = 2, 2                                  # rational functions of tan(theta_W / 2)
+        above, below = 2, 2  # rational functions of tan(theta_W / 2)
     elif kind is Negative:
         above, below = arguments[0]
     elif kind is Product:
         turned = [pair[::-1] if inverse else pair for pair, inverse in zip(arguments, node.inverse)]
         above, below = (sum(side) for side in zip(*turned))
-    elif kind is Sum:                                        # over the product of all denominators
+    elif kind is Sum:  # over the product of all denominators
         below = sum(pair[1] for pair in arguments)
         above = max(top + below - bottom for top, bottom in arguments) + len(arguments).bit_length()
     elif kind is Power:
         exponent = exponent_of(node)
-        above, below = (math.ceil(abs(exponent) * part) for part in arguments[0][::1 if exponent >= 0 else -1])
+        above, below = (math.ceil(abs(exponent) * part) for part in arguments[0][:: 1 if exponent >= 0 else -1])
     else:
         raise InputError("no proof: an index or a field stands where a number is expected")
     if max(above, below) > LARGEST:
@@ -224,17 +253,21 @@ def _size_node(node, arguments):
 # ---------------------------------------------------------------------------------------------------------------------
 # A random point
 
+
 def random_point(fields, roles, names, rng, p):
-    """({name: (value with i, value with -i)} of all symbols, momenta (legs, 4)): p_k^2 = m_k^2, incoming momenta add up to outgoing ones."""
+    """({name: (value with i, value with -i)}, momenta (legs, 4)) with p_k^2 = m_k^2 and momentum conservation."""
+
     def draw():
         return int(rng.integers(1, p))
 
     values = {name: draw() for name in sorted((set(roles.masses) - {None}) | names) if name[:4] != "eps("} | {None: 0}
-    shell = [draw() if field.mark == "off" or f"s_{field.leg}{field.leg}" in names else values[mass] ** 2
-             for field, mass in zip(fields, roles.masses)]
+    shell = [
+        draw() if field.mark == "off" or f"s_{field.leg}{field.leg}" in names else values[mass] ** 2
+        for field, mass in zip(fields, roles.masses)
+    ]
     signs = [1 if comes_in else -1 for comes_in in roles.incoming]
     momenta = [light_cone(draw(), draw(), draw(), square, p) for square in shell[:-2]]
-    rest = -np.array(signs[:-2]) @ np.array(momenta)         # what the last two legs' signed momenta add up to
+    rest = -np.array(signs[:-2]) @ np.array(momenta)  # what the last two legs' signed momenta add up to
     last = split(rest, shell[-2], shell[-1], draw, p)
     momenta = np.array([*momenta, signs[-2] * last, signs[-1] * (rest - last)]) % p
     for a, left in enumerate(momenta, 1):
@@ -243,7 +276,7 @@ def random_point(fields, roles, names, rng, p):
     for name in names:
         if name.startswith("eps("):
             values[name] = determinant([[int(x) for x in momenta[k]] for k in epsilon_legs(name, len(fields))]) % p
-    tangent = draw()                                         # of half the angle
+    tangent = draw()  # of half the angle
     scale = pow(1 + tangent * tangent, -1, p)
     sine, cosine = 2 * tangent * scale % p, (1 - tangent * tangent) * scale % p
     values |= {"sin": sine, "cos": cosine, "tan": sine * pow(cosine, -1, p) % p}
@@ -251,7 +284,7 @@ def random_point(fields, roles, names, rng, p):
     for name in sorted(names):
         if is_complex(name, names):
             plain = name.removesuffix("^(*)")
-            pairs[plain] = values[name], draw()              # x + i y and x - i y are any two numbers
+            pairs[plain] = values[name], draw()  # x + i y and x - i y are any two numbers
             pairs[plain + "^(*)"] = pairs[plain][::-1]
     i = root(-1, p)
     return pairs | {"i": (i, p - i)}, momenta
@@ -265,7 +298,9 @@ def determinant(rows):
     """Determinant of a square matrix of integers, by expansion along the first row."""
     if len(rows) == 1:
         return rows[0][0]
-    return sum((-1) ** k * entry * determinant([row[:k] + row[k + 1:] for row in rows[1:]]) for k, entry in enumerate(rows[0]))
+    return sum(
+        (-1) ** k * entry * determinant([row[:k] + row[k + 1 :] for row in rows[1:]]) for k, entry in enumerate(rows[0])
+    )
 
 
 def light_cone(plus, x, y, square, p):
@@ -293,6 +328,7 @@ def split(total, first, second, draw, p):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Proofs
+
 
 @functools.lru_cache(maxsize=KEPT)
 def _points_at(amp, square_names, seed, facts):
@@ -324,7 +360,7 @@ def _value_at(tree, amp, square_names, seed, facts):
 
 
 def prove(amp, sqamp, seed=0, facts=NO_FACTS):
-    """Whether sqamp is the square of amp. InputError where there is no proof, such as for other roots than those of 2 and 3."""
+    """Whether sqamp is the square of amp. InputError where there is no proof, as for other roots than of 2 and 3."""
     tree = parse(sqamp)
     size(tree)
     names = names_beside(amp, tree)
@@ -341,10 +377,10 @@ def equal(amp, sqamp, other, seed=0, facts=NO_FACTS):
 
 
 def _agree(seed, sides):
-    for attempt in range(5):                                 # a denominator is zero at a random point about once in 1e7
+    for attempt in range(5):  # a denominator is zero at a random point about once in 1e7
         try:
             left, right = sides(seed + attempt)
             return bool(np.all(left == right))
-        except (ZeroDivisionError, ValueError):              # ValueError: pow() of no invertible number
+        except (ZeroDivisionError, ValueError):  # ValueError: pow() of no invertible number
             pass
     raise InputError("no proof: division by zero")

@@ -1,10 +1,12 @@
 """The square of an amplitude by explicit matrices, over any field of numbers.
 
-An amplitude is evaluated at points: each term becomes a product of Dirac matrices, momenta and colour matrices with one open axis a leg;
-the square is summed over the spins, polarisations and colours of all legs and averaged over those of the incoming ones.
-The numbers are complex ones in floating point (numeric.py), or integers modulo a prime (exact.py): a Numbers object holds what differs.
-Nothing of the code that generates or squares amplitudes is used, only the reader of the grammar and the table of the particles.
+An amplitude is evaluated at points: each term becomes a product of Dirac matrices, momenta and colour matrices with one
+open axis for each leg. The square is summed over the spins, polarisations and colours of all legs and averaged over
+those of the incoming ones. The numbers are complex ones in floating point (numeric.py), or integers modulo a prime
+(exact.py); a Numbers object holds what differs. Nothing of the code that generates or squares amplitudes is used, only
+the reader of the grammar and the table of the particles.
 """
+
 import collections
 import dataclasses
 import functools
@@ -39,64 +41,71 @@ from runtime.files import InputError
 
 _PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 METRIC = np.diag([1.0, -1.0, -1.0, -1.0])
-GAMMA_UP = np.zeros((4, 4, 4), complex)                                      # (mu, a, b), index mu up
+GAMMA_UP = np.zeros((4, 4, 4), complex)  # (mu, a, b), index mu up
 GAMMA_UP[0] = np.diag([1, 1, -1, -1])
 GAMMA_UP[1:, :2, 2:], GAMMA_UP[1:, 2:, :2] = _PAULI, -_PAULI
 GAMMA_DOWN = np.einsum("mn,nab->mab", METRIC, GAMMA_UP)
 GAMMA_5 = 1j * GAMMA_UP[0] @ GAMMA_UP[1] @ GAMMA_UP[2] @ GAMMA_UP[3]
 CHIRAL = {"P_L": (np.eye(4) - GAMMA_5) / 2, "P_R": (np.eye(4) + GAMMA_5) / 2}
-COLOUR = np.zeros((8, 3, 3), complex)                                        # T^a = lambda^a / 2: (a, i, j)
+COLOUR = np.zeros((8, 3, 3), complex)  # T^a = lambda^a / 2: (a, i, j)
 for _a, _pair in zip((0, 3, 5), ((0, 1), (0, 2), (1, 2))):
     COLOUR[_a][np.ix_(_pair, _pair)] = _PAULI[0] / 2
     COLOUR[_a + 1][np.ix_(_pair, _pair)] = _PAULI[1] / 2
 COLOUR[2] = np.diag([1, -1, 0]) / 2
 COLOUR[7] = np.diag([1, 1, -2]) / math.sqrt(12)
-STRUCTURE = np.einsum("aij,bjk,cki->abc", COLOUR, COLOUR, COLOUR)            # f^abc = -2i tr([Ta, Tb] Tc)
+STRUCTURE = np.einsum("aij,bjk,cki->abc", COLOUR, COLOUR, COLOUR)  # f^abc = -2i tr([Ta, Tb] Tc)
 STRUCTURE = -2j * (STRUCTURE - STRUCTURE.swapaxes(0, 1))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)                # eq=False: compared and hashed as the object that it is
+MOST_SPINS = 10  # legs with spin: an amplitude has 4^10 components at each point
+MOST_COLOURS = 2**20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # eq=False: compared and hashed as the object that it is
 class Numbers:
     """A field of numbers: the operations and constant arrays in which the complex numbers and a prime field differ."""
-    reduce: Callable            # after every product and sum: the representative of a residue class
-    divide: Callable            # (x, y), elementwise; ZeroDivisionError where y is zero and the field is exact
-    number: Callable            # of a Python integer
-    power: Callable             # (node, base, exponent): value of a Power node
-    function: Callable          # (node, argument, values): value of a Function node
-    conjugate: Callable         # complex conjugate of an array (P, ...) of values at the points
-    inner: Callable             # (P, C, X), (P, D, X) -> (P, C, D): sums over the last axis
-    size: Callable              # (P, ...) -> (P,): the largest absolute value at each point, 0 where numbers have no size
-    axes: tuple                 # leading axes of the matrices below: ("point",) where they depend on the point, else ()
-    metric: np.ndarray          # (4, 4), always without these
-    gamma_up: np.ndarray        # (..., mu, a, b)
+
+    reduce: Callable  # after every product and sum: the representative of a residue class
+    divide: Callable  # (x, y), elementwise; ZeroDivisionError where y is zero and the field is exact
+    number: Callable  # of a Python integer
+    power: Callable  # (node, base, exponent): value of a Power node
+    function: Callable  # (node, argument, values): value of a Function node
+    conjugate: Callable  # complex conjugate of an array (P, ...) of values at the points
+    inner: Callable  # (P, C, X), (P, D, X) -> (P, C, D): sums over the last axis
+    size: Callable  # (P, ...) -> (P,): the largest absolute value at each point, 0 where numbers have no size
+    axes: tuple  # leading axes of the matrices below: ("point",) where they depend on the point, else ()
+    metric: np.ndarray  # (4, 4), always without these
+    gamma_up: np.ndarray  # (..., mu, a, b)
     gamma_down: np.ndarray
-    dirac: dict                 # name -> (..., a, b): P_L, P_R, gamma_5, unit
-    colour: dict                # T -> (..., a, i, j) and f -> (..., a, b, c)
+    dirac: dict  # name -> (..., a, b): P_L, P_R, gamma_5, unit
+    colour: dict  # T -> (..., a, i, j) and f -> (..., a, b, c)
 
 
 class Amplitude(NamedTuple):
-    terms: list                 # of expression.Term
-    fields: tuple               # the legs' Fields in the order of their momenta
-    names: frozenset            # of all symbols
+    terms: list  # of expression.Term
+    fields: tuple  # the legs' Fields in the order of their momenta
+    names: frozenset  # of all symbols
 
 
-@functools.lru_cache(maxsize=1)                              # a tree may be large, and is wanted for a moment only
+@functools.lru_cache(maxsize=1)  # a tree may be large, and is wanted for a moment only
 def read_amplitude(amp):
     """The Amplitude of a text. Raises InputError."""
     tree = parse(amp)
     terms = expand(tree)
-    legs_of(terms)                                           # every term has each leg exactly once
+    legs_of(terms)  # every term has each leg exactly once
     fields = sorted((tensor for tensor in terms[0].tensors if type(tensor) is Field), key=lambda field: field.leg)
     return Amplitude(terms, tuple(fields), frozenset(names_in(tree)))
 
 
 def read_roles(amp, square_names, facts=NO_FACTS):
-    """Roles of the legs of an amplitude's text, see particles.py. square_names: the other symbols of its row. Raises InputError."""
+    """Roles of the legs of a text, see particles.py. square_names: the other symbols of its row. Raises InputError."""
     amplitude = read_amplitude(amp)
     roles = roles_of(amplitude.fields, amplitude.names | square_names, facts)
     check_symbols(amplitude.names | square_names)
     for name in sorted(amplitude.names | square_names):
-        if re.fullmatch(r"s_\d+", name) and not (len(name) == 4 and 1 <= int(min(name[2:])) and int(max(name[2:])) <= len(amplitude.fields)):
+        if re.fullmatch(r"s_\d+", name) and not (
+            len(name) == 4 and 1 <= int(min(name[2:])) and int(max(name[2:])) <= len(amplitude.fields)
+        ):
             raise InputError(f"{name} names a momentum that no leg carries")
     return roles
 
@@ -109,17 +118,21 @@ def _names_at_points(amp):
 
 
 def names_beside(amp, *square_trees):
-    """The other symbols of squares: what random points depend on, so that the candidates of an amplitude are mostly judged at the same."""
+    """The symbols of squares that have no value yet. Random points depend on them alone, so that most candidates of an
+    amplitude are judged at the same points."""
     return frozenset().union(*map(names_in, square_trees)) - _names_at_points(amp)
 
 
 def is_complex(name, names):
-    """Whether a symbol of a row has a complex value: V_ub, or any whose conjugate X^(*) stands among the names of the row."""
+    """Whether a symbol is complex: V_ub, or any X whose conjugate X^(*) is among the names of the row."""
     return name.startswith("V_") or name.endswith("^(*)") or name + "^(*)" in names
 
 
 def epsilon_legs(name, count):
-    """Positions, from 0, of the momenta in a symbol eps(p_1,p_2,p_3,p_4): the determinant of their contravariant components, one row each."""
+    """Positions, from 0, of the momenta in a symbol eps(p_1,p_2,p_3,p_4).
+
+    It is the determinant of the matrix whose rows are their contravariant components (E, x, y, z): eps_0123 = +1.
+    """
     numbers = [int(number) for number in re.findall(r"p_(\d+)", name)]
     if len(numbers) != 4 or max(numbers) > count:
         raise InputError(f"{name}: expected the momenta of four of the {count} legs")
@@ -128,6 +141,7 @@ def epsilon_legs(name, count):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Scalars
+
 
 def evaluate(tree, values, numbers):
     """Value of a scalar expression at all points. values: {name: (P,) array}"""
@@ -162,15 +176,19 @@ def _evaluate_node(node, arguments, values, numbers):
 # ---------------------------------------------------------------------------------------------------------------------
 # Tensors: each term of the amplitude becomes an array with one open axis a leg
 
-def contract(operands, order, reduce=None):
-    """Sum over repeated labels, two operands at a time. operands: (array, tuple of labels); order: labels of the result.
 
+def contract(operands, order, reduce=None):
+    """Sum over repeated labels, two operands at a time.
+
+    operands: (array, tuple of labels); order: labels of the result.
     reduce: of numbers modulo a prime, after each sum.
     """
     array, labels = operands[0]
     rest = list(operands[1:])
     while rest:
-        k = next((k for k, (_, other) in enumerate(rest) if set(other) & set(labels)), 0)    # a connected one: small results
+        k = next(
+            (k for k, (_, other) in enumerate(rest) if set(other) & set(labels)), 0
+        )  # a connected one: small results
         other, other_labels = rest.pop(k)
         wanted = set(order).union(*(more for _, more in rest))
         keep = tuple(dict.fromkeys(label for label in labels + other_labels if label in wanted))
@@ -192,16 +210,16 @@ def split_term(term, momenta, numbers):
     """
     spin, colour, lorentz, ends = [], [], set(), {}
     tensors = _without_deltas(term.tensors)
-    for tensor, indices in tensors:                          # where each index name occurs
+    for tensor, indices in tensors:  # where each index name occurs
         for position, index in enumerate(indices):
             ends.setdefault(index, []).append((tensor, position))
-    names = {}                                               # index name -> label of its axis
+    names = {}  # index name -> label of its axis
     for index, where in ends.items():
         if len(where) != 2:
             raise InputError(f"index {index} occurs {len(where)} times in a term, expected 2")
         fields = [_open_axis(tensor, position) for tensor, position in where if type(tensor) is Field]
         names[index] = fields[0] if fields else index
-        if len(fields) == 2:                                 # two legs joined directly: metric, spinor or colour delta
+        if len(fields) == 2:  # two legs joined directly: metric, spinor or colour delta
             if fields[0][0] == "colour":
                 colour.append(("delta", tuple(fields)))
             elif "\\" in index:
@@ -226,7 +244,7 @@ def split_term(term, momenta, numbers):
             lorentz.add(labels[0])
             spin.append((array, ("point",) + labels))
         elif re.fullmatch(r"T_C_\d+", tensor.name) and len(labels) == 3:
-            colour.append(("T", labels))                     # MARTY numbers its generators; all are those of the quarks
+            colour.append(("T", labels))  # MARTY numbers its generators; all are those of the quarks
         elif tensor.name == "f_SU3" and len(labels) == 3:
             colour.append(("f", labels))
         else:
@@ -235,21 +253,31 @@ def split_term(term, momenta, numbers):
 
 
 def _without_deltas(tensors):
-    """(tensor, names of its summed indices) of a term's tensors, with metrics and deltas carried out by renaming an index.
+    """(tensor, names of its summed indices) of a term's tensors; metrics and deltas are carried out by renaming.
 
     The first index of a field only labels its polarisation; a `+` marks an index's position and is no part of its name.
     """
-    named = [(tensor, [index.lstrip("+") for index in (tensor.indices[1:] if type(tensor) is Field else tensor.indices)]) for tensor in tensors]
+    named = [
+        (tensor, [index.lstrip("+") for index in (tensor.indices[1:] if type(tensor) is Field else tensor.indices)])
+        for tensor in tensors
+    ]
     for tensor, indices in named:
         if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2:
             continue
         old, new = indices
         if ("\\" in old) != ("\\" in new) or tensor.name == "g" and "\\" not in old or old == new:
-            raise InputError(f"{tensor.name}_{{{','.join(tensor.indices)}}}: expected two different indices of one kind, for a metric Lorentz indices")
+            raise InputError(
+                f"{tensor.name}_{{{','.join(tensor.indices)}}}: expected two different indices of one kind, "
+                "for a metric Lorentz indices"
+            )
         for other, names in named:
             if other is not tensor:
                 names[:] = [new if name == old else name for name in names]
-    return [(tensor, indices) for tensor, indices in named if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2]
+    return [
+        (tensor, indices)
+        for tensor, indices in named
+        if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2
+    ]
 
 
 def _open_axis(field, position):
@@ -266,7 +294,9 @@ def colour_sum(left, right, axes, numbers):
 
     left, right: tuples of (name, labels); axes: ((label, dimension), ...) of the legs' colours.
     """
-    product = numbers.reduce(_colour_array(left, axes, numbers) * numbers.conjugate(_colour_array(right, axes, numbers)))
+    product = numbers.reduce(
+        _colour_array(left, axes, numbers) * numbers.conjugate(_colour_array(right, axes, numbers))
+    )
     return numbers.reduce(product.sum(axis=1))
 
 
@@ -274,8 +304,12 @@ def colour_sum(left, right, axes, numbers):
 def _colour_array(structure, axes, numbers):
     """Values of a structure for all colours of the legs, (P or 1, number of colours)."""
     labels = tuple(label for label, _ in axes)
-    operands = [(np.eye(dict(axes)[ends[0]], dtype=numbers.metric.dtype), ends) if name == "delta" else (numbers.colour[name], numbers.axes + ends)
-                for name, ends in structure]
+    operands = [
+        (np.eye(dict(axes)[ends[0]], dtype=numbers.metric.dtype), ends)
+        if name == "delta"
+        else (numbers.colour[name], numbers.axes + ends)
+        for name, ends in structure
+    ]
     ones = np.ones(len(numbers.gamma_up) if numbers.axes else 1, numbers.gamma_up.dtype)
     return contract([(ones, ("point",)), *operands], ("point",) + labels, numbers.reduce).reshape(len(ones), -1)
 
@@ -283,13 +317,17 @@ def _colour_array(structure, axes, numbers):
 def rename_dummies(structure):
     """Colour structure with its summed labels numbered by first appearance, so that equal structures compare equal."""
     known = {}
-    return tuple((name, tuple(label if type(label) is tuple else known.setdefault(label, len(known)) for label in labels))
-                 for name, labels in structure)
+    return tuple(
+        (name, tuple(label if type(label) is tuple else known.setdefault(label, len(known)) for label in labels))
+        for name, labels in structure
+    )
 
 
 def amplitude_at(terms, fields, values, momenta, numbers):
     """({colour structure: (P, 4, 4, ...) array with one axis a leg with spin}, (P,) sum of the terms' sizes)."""
     spin_axes = [("spin", field.leg) for field in fields if len(field.indices) > 1]
+    if len(spin_axes) > MOST_SPINS or math.prod(dimension for _, dimension in colour_axes(fields)) > MOST_COLOURS:
+        raise InputError(f"more than {MOST_SPINS} legs with spin, or more than {MOST_COLOURS:,} colours of all legs")
     points = momenta.shape[1]
     by_colour, scale = collections.defaultdict(int), 0
     for term in terms:
@@ -308,24 +346,29 @@ def amplitude_at(terms, fields, values, momenta, numbers):
 # ---------------------------------------------------------------------------------------------------------------------
 # The square
 
-def leg_matrix(field, mass, momentum, values, gauge, numbers):
-    """Sum over a leg's states of (state) (state)^dagger, (P, 4, 4), with the amplitude's open axis first; None for a scalar.
 
-    Fermions: sum u ubar = pslash + m, sum v vbar = pslash - m (Peskin & Schroeder (3.66), (3.67)), also off the mass shell.
+def leg_matrix(field, mass, momentum, values, gauge, numbers):
+    """Sum over a leg's states of (state) (state)^dagger, (P, 4, 4), the amplitude's axis first; None for a scalar.
+
+    Fermions: sum u ubar = pslash + m, sum v vbar = pslash - m (Peskin & Schroeder (3.66), (3.67)), off the shell too.
     Vectors: -g, or -g + p p / m^2 for massive ones; for those marked `_T` the axial gauge of any vector n,
     -g + (p n + n p) / p.n - n^2 p p / (p.n)^2, which is the sum over transverse polarisations for n = (1, 0, 0, 0).
     mass: symbol or None; gauge: n, (P, 4).
     """
     reduce, divide, metric = numbers.reduce, numbers.divide, numbers.metric
     if field.kind:
-        slash = contract([(momentum, ("point", "mu")), (numbers.gamma_down, numbers.axes + ("mu", "a", "b"))], ("point", "a", "b"), reduce)
+        slash = contract(
+            [(momentum, ("point", "mu")), (numbers.gamma_down, numbers.axes + ("mu", "a", "b"))],
+            ("point", "a", "b"),
+            reduce,
+        )
         gamma_0 = numbers.gamma_up[..., 0, :, :]
         m = values[mass][:, None, None] * numbers.dirac["unit"]
         outer = reduce(reduce(slash + m if field.kind == "u" else slash - m) @ gamma_0)
         return reduce(gamma_0 @ reduce(numbers.conjugate(outer) @ gamma_0)) if field.starred else outer
     if len(field.indices) < 2:
         return None
-    lower = reduce(momentum * metric.diagonal())             # (P, 4), index down
+    lower = reduce(momentum * metric.diagonal())  # (P, 4), index down
     pp = reduce(lower[:, :, None] * lower[:, None, :])
     if field.mark == "T":
         if mass:
@@ -349,16 +392,20 @@ def states(field, mass):
 def square_at(by_colour, fields, roles, values, momenta, gauge, numbers):
     """Averaged |amplitude|^2 at each point, (P,), from what amplitude_at returns. gauge: see leg_matrix."""
     points = momenta.shape[1]
-    plain = np.stack(list(by_colour.values()), axis=1)       # (P, C, 4, 4, ...)
+    plain = np.stack(list(by_colour.values()), axis=1)  # (P, C, 4, 4, ...)
     plain = summed = plain.reshape(points, len(by_colour), -1)
     width = plain.shape[-1]
     for field, mass, momentum in zip(fields, roles.masses, momenta):
         matrix = leg_matrix(field, mass, momentum, values, gauge, numbers)
-        if matrix is not None:                               # multiply the first axis, then make it the last: a full turn in the end
+        if matrix is not None:  # multiply the first axis, then make it the last: a full turn in the end
             axes = summed.reshape(points, len(by_colour), 4, width // 4).swapaxes(2, 3)
             summed = numbers.reduce(axes @ matrix[:, None]).reshape(plain.shape)
-    colours = np.array([[colour_sum(left, right, colour_axes(fields), numbers) for right in by_colour] for left in by_colour])
-    colours = np.moveaxis(colours, 2, 0)                     # (P or 1, C, C)
-    pairs = numbers.reduce(numbers.inner(summed, numbers.conjugate(plain)) * colours)    # (P, C, C)
-    average = roles.identical * math.prod(states(field, mass) for field, mass, comes_in in zip(fields, roles.masses, roles.incoming) if comes_in)
+    colours = np.array(
+        [[colour_sum(left, right, colour_axes(fields), numbers) for right in by_colour] for left in by_colour]
+    )
+    colours = np.moveaxis(colours, 2, 0)  # (P or 1, C, C)
+    pairs = numbers.reduce(numbers.inner(summed, numbers.conjugate(plain)) * colours)  # (P, C, C)
+    average = roles.identical * math.prod(
+        states(field, mass) for field, mass, comes_in in zip(fields, roles.masses, roles.incoming) if comes_in
+    )
     return numbers.divide(numbers.reduce(pairs.sum(axis=(1, 2))), average)

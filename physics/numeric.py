@@ -1,9 +1,11 @@
 r"""The judge in floating point: is `sqamp` the square of `amp`?
 
-Each row's amplitude is evaluated with explicit matrices (matrices.py) at random momenta, masses and couplings, squared, and compared with
-the value of the text of `sqamp`. Where rounding could decide, the exact proof (exact.py) does.
-A verdict rests on what stands in the row, in the table of the particles, or in `facts`; where something is missing the row is unreadable.
+Each row's amplitude is evaluated with explicit matrices (matrices.py) at random momenta, masses and couplings, squared,
+and compared with the value of the text of `sqamp`. Where rounding could decide, the exact proof (exact.py) does.
+A verdict rests on what stands in the row, in the table of the particles, or in `facts`. Where something is missing the
+row is unreadable.
 """
+
 import functools
 import itertools
 import math
@@ -36,22 +38,24 @@ from physics.matrices import evaluate as evaluate_in
 from physics.particles import NO_FACTS, cannot_decay, unexplained
 from runtime.files import InputError
 
-POINTS = 2                   # random points a row; the values of a wrong row differ at every one of them
-TOLERANCE = 1e-9             # relative; rounding of right rows stays below 1e-11
-ROUNDING = 1e-26             # of |sum of the terms' sizes|^2: what is left of an amplitude that vanishes
-NEAR = 1e-3                  # a square that is wrong by less, relatively, is left to the exact proof
-SMALLEST = 1e-100            # such a size, or one above its inverse, is no amplitude but an attempt to over- or underflow
-KEPT = 4096                  # amplitudes whose values are kept, some 5 kB each: candidates of one are looked at again and again
-AT_REST = (1.0, 0.0, 0.0, 0.0)                               # gauge vectors n, see matrices.leg_matrix
+POINTS = 2  # random points a row; the values of a wrong row differ at every one of them
+TOLERANCE = 1e-9  # relative; rounding of right rows stays below 1e-11
+ROUNDING = 1e-26  # of |sum of the terms' sizes|^2: what is left of an amplitude that vanishes
+NEAR = 1e-3  # a square that is wrong by less, relatively, is left to the exact proof
+SMALLEST = 1e-100  # such a size, or one above its inverse, is no amplitude but an attempt to over- or underflow
+KEPT = 4096  # amplitudes whose values are kept, some 5 kB each: candidates of one are looked at again and again
+AT_REST = (1.0, 0.0, 0.0, 0.0)  # gauge vectors n, see matrices.leg_matrix
 BOOSTED = (1.0, 0.18, 0.24, 0.4)
 
 
 class Verdict(NamedTuple):
-    status: str              # 'right', 'wrong' or 'unreadable'
-    reason: str              # '' when right
-    amplitude: complex       # averaged |amp|^2 at the first point that decides; where `crossed`, its continuation, of either sign
-    square: complex          # value of sqamp there
-    crossed: bool = False    # no real momenta allow the process: judged at its continuation, see random_point
+    status: str  # 'right', 'wrong' or 'unreadable'
+    reason: str  # '' when right
+    amplitude: (
+        complex  # averaged |amp|^2 at the first point that decides; where `crossed`, its continuation, of either sign
+    )
+    square: complex  # value of sqamp there
+    crossed: bool = False  # no real momenta allow the process: judged at its continuation, see random_point
 
     def __bool__(self):
         return self.status == "right"
@@ -64,17 +68,29 @@ class NoMomenta(InputError):
 # ---------------------------------------------------------------------------------------------------------------------
 # Complex numbers
 
+
 def _power(node, base, exponent):
     if np.any(np.abs(exponent) > 1000):
         raise InputError("an exponent above 1000")
-    return float(base) ** exponent if type(base) is int and type(exponent) is int else base ** exponent
+    return float(base) ** exponent if type(base) is int and type(exponent) is int else base**exponent
 
 
 COMPLEX = Numbers(
-    reduce=lambda x: x, divide=operator.truediv, number=int, power=_power, function=lambda node, argument, values: getattr(np, node.name)(argument),
-    conjugate=np.conj, inner=lambda left, right: left @ right.swapaxes(1, 2), size=lambda array: np.abs(array).reshape(len(array), -1).max(axis=1),
-    axes=(), metric=METRIC, gamma_up=GAMMA_UP, gamma_down=GAMMA_DOWN, dirac=CHIRAL | {"gamma_5": GAMMA_5, "unit": np.eye(4)},
-    colour={"T": COLOUR, "f": STRUCTURE})
+    reduce=lambda x: x,
+    divide=operator.truediv,
+    number=int,
+    power=_power,
+    function=lambda node, argument, values: getattr(np, node.name)(argument),
+    conjugate=np.conj,
+    inner=lambda left, right: left @ right.swapaxes(1, 2),
+    size=lambda array: np.abs(array).reshape(len(array), -1).max(axis=1),
+    axes=(),
+    metric=METRIC,
+    gamma_up=GAMMA_UP,
+    gamma_down=GAMMA_DOWN,
+    dirac=CHIRAL | {"gamma_5": GAMMA_5, "unit": np.eye(4)},
+    colour={"T": COLOUR, "f": STRUCTURE},
+)
 
 
 def evaluate(tree, values):
@@ -85,20 +101,28 @@ def evaluate(tree, values):
 # ---------------------------------------------------------------------------------------------------------------------
 # Random points: masses, couplings, momenta
 
+
 def random_point(fields, roles, names, rng, points, continued=False):
     """Values of all symbols and physical momenta, as ({name: (P,) array}, (legs, P, 4) array).
 
-    A leg k is off its mass shell where it is marked `_off` or the symbol s_kk occurs. Phase space is not sampled uniformly; every open region
-    is reached, which is all that a polynomial identity needs. Where no real decay is possible, as in e -> e mu mu~, one of its products comes
-    in with reversed momentum, of negative energy. With three legs that does not help (NoMomenta); `continued` takes the lone leg off its shell.
+    A leg k is off its mass shell where it is marked `_off` or the symbol s_kk occurs. Phase space is not sampled
+    uniformly. Every open region is reached, which is all that a polynomial identity needs. Where no real decay is
+    possible, as in e -> e mu mu~, one of its products comes in with reversed momentum, of negative energy. With three
+    legs that does not help (NoMomenta): `continued` then takes the lone leg off its mass shell.
     """
     numbers = [field.leg for field in fields]
     masses = set(roles.masses) | {name for name in names if name.startswith("m_")}
     values = {name: rng.uniform(0.5, 2, points) for name in sorted(masses - {None})}
     values[None] = np.zeros(points)
-    symbols = [f"s_{k}{k}" if field.mark == "off" or f"s_{k}{k}" in names else mass for k, field, mass in zip(numbers, fields, roles.masses)]
+    symbols = [
+        f"s_{k}{k}" if field.mark == "off" or f"s_{k}{k}" in names else mass
+        for k, field, mass in zip(numbers, fields, roles.masses)
+    ]
     shell = [values[symbol] if symbol in values else rng.uniform(0.5, 2, points) for symbol in symbols]
-    sides = [k for k, comes_in in enumerate(roles.incoming) if comes_in], [k for k, comes_in in enumerate(roles.incoming) if not comes_in]
+    sides = (
+        [k for k, comes_in in enumerate(roles.incoming) if comes_in],
+        [k for k, comes_in in enumerate(roles.incoming) if not comes_in],
+    )
     if not all(sides):
         raise InputError("all legs come in or all go out; at least one of each is expected")
     crossed = []
@@ -109,22 +133,24 @@ def random_point(fields, roles, names, rng, points, continued=False):
                     raise NoMomenta("on their mass shells a massless particle cannot decay, nor one into itself")
                 shell[one[0]] = sum(shell[k] for k in many) + rng.uniform(0.5, 2, points)
                 continue
-            crossed = [many[-1]]                             # the same polynomial identity holds with this leg on the other side
+            crossed = [many[-1]]  # the same polynomial identity holds with this leg on the other side
             one.append(many.pop())
     energy = np.maximum(*(sum(shell[k] for k in side) for side in sides)) + rng.uniform(0.5, 3, points)
     for one, many in (sides, sides[::-1]):
-        if len(one) == 1:                                    # a decay: the lone leg's mass is the energy of all the others
+        if len(one) == 1:  # a decay: the lone leg's mass is the energy of all the others
             energy, least = shell[one[0]], sum(shell[k] for k in many)
             if np.any(energy <= least):
-                energy[:] = least * rng.uniform(1.2, 2, points)              # in place: changes the mass itself
+                energy[:] = least * rng.uniform(1.2, 2, points)  # in place: changes the mass itself
     momenta = np.empty((len(fields), points, 4))
     for side in sides:
         momenta[side] = _phase_space(energy, [shell[k] for k in side], rng)
     momenta[crossed] *= -1
     for i, j in itertools.combinations_with_replacement(range(len(fields)), 2):
-        values[f"s_{i + 1}{j + 1}"] = values[f"s_{j + 1}{i + 1}"] = np.einsum("pm,m,pm->p", momenta[i], METRIC.diagonal(), momenta[j])
+        values[f"s_{i + 1}{j + 1}"] = values[f"s_{j + 1}{i + 1}"] = np.einsum(
+            "pm,m,pm->p", momenta[i], METRIC.diagonal(), momenta[j]
+        )
     values["i"] = 1j
-    for name in sorted(names - values.keys()):               # couplings, angles, reg_prop
+    for name in sorted(names - values.keys()):  # couplings, angles, reg_prop
         if name.startswith("eps("):
             values[name] = np.linalg.det(momenta[epsilon_legs(name, len(fields))].swapaxes(0, 1))
         elif name not in values:
@@ -137,14 +163,14 @@ def random_point(fields, roles, names, rng, points, continued=False):
 
 
 def _phase_space(energy, masses, rng):
-    """Momenta (n, P, 4) of n particles with the given masses (P,) and total momentum (energy, 0, 0, 0): a chain of two-body decays."""
+    """Momenta (n, P, 4) of n particles by a chain of two-body decays. masses: (P,) each; energy: total, at rest."""
     momenta, total = [], np.zeros((len(energy), 4))
     total[:, 0] = energy
-    rest = energy                                            # invariant mass of what is still to be split
+    rest = energy  # invariant mass of what is still to be split
     for k, mass in enumerate(masses[:-1]):
-        floor = sum(masses[k + 1:])
+        floor = sum(masses[k + 1 :])
         below = floor + (rest - mass - floor) * rng.uniform(0.2, 0.8, len(energy)) if k + 2 < len(masses) else floor
-        size = np.sqrt(np.maximum((rest**2 - (mass + below)**2) * (rest**2 - (mass - below)**2), 0)) / (2 * rest)
+        size = np.sqrt(np.maximum((rest**2 - (mass + below) ** 2) * (rest**2 - (mass - below) ** 2), 0)) / (2 * rest)
         direction = rng.normal(size=(len(energy), 3))
         space = size[:, None] * direction / np.linalg.norm(direction, axis=1, keepdims=True)
         at_rest = np.concatenate([np.sqrt(mass**2 + size**2)[:, None], space], axis=1)
@@ -162,22 +188,30 @@ def _boost(momentum, frame, mass):
 
 
 def averaged_square(terms, fields, roles, values, momenta):
-    """|amplitude|^2 at each point (P,), summed over final and averaged over initial states; and its scale, the square of the sum of the
-    terms' sizes, beside which rounding errors are to be seen."""
+    """(|amplitude|^2, scale), (P,) each: summed over final and averaged over initial states.
+
+    The scale is the square of the sum of the terms' sizes: rounding errors are small beside it.
+    """
     by_colour, scale = amplitude_at(terms, fields, values, momenta, COMPLEX)
 
     def in_gauge(n):
         return square_at(by_colour, fields, roles, values, momenta, np.broadcast_to(n, momenta.shape[1:]), COMPLEX)
 
     result = in_gauge(AT_REST)
-    if any(field.mark == "T" for field in fields) and np.any(np.abs(in_gauge(BOOSTED) - result) > TOLERANCE * (np.abs(result) + scale**2)):
-        raise InputError("the amplitude is not gauge invariant, so its square with transverse polarisations (_T) depends on their choice; "
-                         "expected the sum of all diagrams of a process, without reg_prop")
+    if any(field.mark == "T" for field in fields) and np.any(
+        np.abs(in_gauge(BOOSTED) - result) > TOLERANCE * (np.abs(result) + scale**2)
+    ):
+        raise InputError(
+            "the amplitude is not gauge invariant, so its square with transverse polarisations (_T) depends on "
+            "their choice; "
+            "expected the sum of all diagrams of a process, without reg_prop"
+        )
     return result, scale**2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Verdicts
+
 
 def verify(amp, sqamp, seed=0, points=POINTS, facts=NO_FACTS):
     """Verdict on one row of text. Deterministic for a seed. facts: see particles.Facts.
@@ -204,32 +238,55 @@ def verify(amp, sqamp, seed=0, points=POINTS, facts=NO_FACTS):
             if vanishes or _rounding_may_decide(tree, values, found, expected):
                 if exact.prove(amp, sqamp, seed, facts):
                     return Verdict("right", "", expected[k], found[k], crossed)
-    except (InputError, ArithmeticError, ValueError, TypeError, RecursionError) as error:      # the text may come from anywhere
+    except (
+        InputError,
+        ArithmeticError,
+        ValueError,
+        TypeError,
+        RecursionError,
+    ) as error:  # the text may come from anywhere
         return Verdict("unreadable", str(error), math.nan, math.nan)
     if hint := _other_reading(amp, sqamp, names, seed, points, facts):
         return Verdict("unreadable", hint, expected[k], found[k], crossed)
     value = found[k] if abs(found[k].imag) > TOLERANCE * abs(found[k]) else found[k].real
-    return Verdict("wrong", f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}", expected[k], found[k], crossed)
+    return Verdict(
+        "wrong",
+        f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}",
+        expected[k],
+        found[k],
+        crossed,
+    )
 
 
 def agree(found, expected, scale):
-    """Where two values are the same but for rounding, as a boolean array; scale: the largest number that they were computed from."""
+    """Whether two values are the same but for rounding, (P,). scale: of the numbers that they were computed from."""
     difference = np.abs(found - expected)
-    return np.isfinite(difference) & (difference <= TOLERANCE * np.maximum(np.abs(expected), np.abs(found)) + ROUNDING * scale)
+    return np.isfinite(difference) & (
+        difference <= TOLERANCE * np.maximum(np.abs(expected), np.abs(found)) + ROUNDING * scale
+    )
 
 
 def _rounding_may_decide(tree, values, found, expected):
-    """Whether a wrong value may be rounding: at some point it is nearly right, no number, or another one with longer floating-point numbers."""
+    """Whether a wrong value may be due to rounding.
+
+    At some point it is nearly right, or no number, or longer floating-point numbers give another value.
+    """
     if not np.isfinite(found).all():
         return True
-    longer = {name: np.asarray(value, np.clongdouble if np.iscomplexobj(value) else np.longdouble) for name, value in values.items()}
+    longer = {
+        name: np.asarray(value, np.clongdouble if np.iscomplexobj(value) else np.longdouble)
+        for name, value in values.items()
+    }
     difference = np.abs(found - expected)
     rounding = np.abs(evaluate(tree, longer) - found)
     return bool(np.any((difference <= NEAR * np.abs(expected)) | (rounding > NEAR * difference)))
 
 
 def _verify_continued(amp, tree, names, seed, points, facts, error):
-    """Verdict where no real momenta exist: what holds with the lone leg off its mass shell holds on it too; of anything else nothing is known."""
+    """Verdict where no real momenta exist.
+
+    An identity that holds with the lone leg off its mass shell holds on it too. Of anything else nothing is known.
+    """
     values, _, expected, scale = _amplitude_at(amp, names, seed, points, facts, continued=True)
     found = evaluate(tree, values) * np.ones(points, complex)
     if agree(found, expected, scale).all():
@@ -240,7 +297,8 @@ def _verify_continued(amp, tree, names, seed, points, facts, error):
 def _other_reading(amp, sqamp, names, seed, points, facts):
     """Why a row that is not right may not be wrong, '' if it is wrong.
 
-    A symbol of the square has no meaning, or the row is right once particles whose masses do not occur in it are massless, as at high energy.
+    Either a symbol of the square has no meaning, or the row is right if particles whose masses do not occur in it are
+    massless, as at high energy.
     """
     _, fields, amp_names = read_amplitude(amp)
     masses = read_roles(amp, names, facts).masses
@@ -251,12 +309,14 @@ def _other_reading(amp, sqamp, names, seed, points, facts):
     massless = facts._replace(masses=(*facts.masses, *((name, None) for name in absent)))
     if absent and verify(amp, sqamp, seed, points, massless):
         said = " ".join(f"{name}=0" for name in absent)
-        return f"right if {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} massless: --masses=\"{said}\" says so"
+        return (
+            f'right if {" and ".join(absent)} {"is" if len(absent) == 1 else "are"} massless: --masses="{said}" says so'
+        )
     return ""
 
 
 def same(amp, sqamp, other, seed=0, points=POINTS, facts=NO_FACTS):
-    """Whether two squares agree at the random points of an amplitude, whatever its own square is. Raises what cannot be read or computed."""
+    """Whether two squares agree at the random points of an amplitude. Raises what cannot be read or computed."""
     trees = parse(sqamp), parse(other)
     names = names_beside(amp, *trees)
     with np.errstate(all="ignore"):
@@ -269,7 +329,7 @@ def same(amp, sqamp, other, seed=0, points=POINTS, facts=NO_FACTS):
 
 @functools.lru_cache(maxsize=KEPT)
 def _amplitude_at(amp, square_names, seed, points, facts, continued=False):
-    """Random points, as values of all symbols, whether a leg is crossed there, and the averaged |amp|^2 and its scale, (points,) each."""
+    """(values of all symbols, whether a leg is crossed, averaged |amp|^2, its scale) at random points."""
     roles = read_roles(amp, square_names, facts)
     terms, fields, names = read_amplitude(amp)
     rng = np.random.default_rng((seed, zlib.crc32(amp.encode())))
