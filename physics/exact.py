@@ -7,8 +7,8 @@ the Gell-Mann matrices. Momenta are put on their mass shells by square roots of 
 a prime of its own, and stands twice in every array, with i and with -i for the imaginary unit: complex conjugation
 swaps the two.
 
-How sure is a proof? The primes are drawn for each amplitude and seed from the N = 123,271 primes between 2^24 and 2^25
-that are 1 modulo 24. Let the difference of the two sides be a fraction, not zero, whose numerator has the degree d and
+How sure is a proof? The primes are drawn by the seed from the N = 123,271 primes between 2^24 and 2^25 that are 1 modulo
+24, in SETS sets: an amplitude's checksum chooses its set, and draws its points. Let the difference of the two sides be a fraction, not zero, whose numerator has the degree d and
 integers of b bits.
  - The numerator is zero modulo p for its coefficients alone, as 2^25 - 295 is for one prime, for at most b/24 primes.
  - Else it is zero at one random point with probability d/p at most (Schwartz 1980, Zippel 1979).
@@ -52,6 +52,7 @@ LOW, HIGH = (
 )  # between which primes are drawn: products of two numbers fit into int64, with room for sums of 4,096 of them
 POINTS = 4  # of a proof, each modulo a prime of its own
 LARGEST = 2**16  # degree and bits of a candidate
+SETS = 16  # of primes for each seed, so that what is computed of them is kept
 KEPT = 4096  # amplitudes whose values are kept
 
 
@@ -330,18 +331,27 @@ def split(total, first, second, draw, p):
 # Proofs
 
 
+@functools.lru_cache(maxsize=4 * SETS)
+def _primes_of_set(seed, number):
+    """POINTS primes, and their Numbers."""
+    rng = np.random.default_rng((seed, number))
+    primes = [draw_prime(rng) for _ in range(POINTS)]
+    return primes, prime_fields(primes)
+
+
 @functools.lru_cache(maxsize=KEPT)
 def _points_at(amp, square_names, seed, facts):
     """Numbers, Roles, and at random points {name: (2 POINTS,)}, momenta (legs, 2 POINTS, 4), gauge (2 POINTS, 4)."""
     roles = read_roles(amp, square_names, facts)
     _, fields, names = read_amplitude(amp)
-    rng = np.random.default_rng((seed, zlib.crc32(amp.encode())))
-    primes = [draw_prime(rng) for _ in range(POINTS)]
+    checksum = zlib.crc32(amp.encode())
+    primes, numbers = _primes_of_set(seed, checksum % SETS)
+    rng = np.random.default_rng((seed, checksum))
     points = [random_point(fields, roles, (names | square_names) - {"i"}, rng, p) for p in primes]
     values = {name: np.array([values[name][k] for k in (0, 1) for values, _ in points]) for name in points[0][0]}
     momenta = np.stack([momenta for _ in (0, 1) for _, momenta in points], axis=1)
     gauge = np.tile(rng.integers(1, LOW, (POINTS, 4)), (2, 1))
-    return prime_fields(primes), roles, values, momenta, gauge
+    return numbers, roles, values, momenta, gauge
 
 
 @functools.lru_cache(maxsize=KEPT)

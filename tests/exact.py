@@ -81,6 +81,6 @@ def value(tree, values):
 
 
 def equal(left, right, masses, seed=0):
-    """Whether two trees are the same function on the mass shell, at a random rational point (wrong once in 1e5 or so)."""
+    """Whether two trees are the same function on the mass shell, at a random rational point (wrong once in 1e5)."""
     values = kinematics(masses, names_in(left) | names_in(right), seed)
     return value(left, values) == value(right, values)

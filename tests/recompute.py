@@ -1,5 +1,5 @@
-"""Was anything marked `verified` wrongly? Each candidate of predictions of QED 2->2 is compared with FORM's square of its
-amplitude by exact rational arithmetic. Neither is used where answers are verified.
+"""Was anything marked `verified` wrongly? Each candidate of predictions of QED 2->2 is compared with FORM's square of
+its amplitude by exact rational arithmetic. Neither is used where answers are verified.
 
     python decode.py --beam --beam_size=10 --verify --n_best --input=ROWS.csv --output=predictions.csv
     PYTHONPATH=. python tests/recompute.py predictions.csv
