@@ -7,9 +7,9 @@ the Gell-Mann matrices. Momenta are put on their mass shells by square roots of 
 a prime of its own, and stands twice in every array, with i and with -i for the imaginary unit: complex conjugation
 swaps the two.
 
-How sure is a proof? The primes are drawn by the seed from the N = 123,271 primes between 2^24 and 2^25 that are 1 modulo
-24, in SETS sets: an amplitude's checksum chooses its set, and draws its points. Let the difference of the two sides be a fraction, not zero, whose numerator has the degree d and
-integers of b bits.
+How sure is a proof? The primes are drawn by the seed from the N = 123,271 primes between 2^24 and 2^25 that are 1
+modulo 24, in SETS sets. An amplitude's checksum chooses its set and draws its points. Let the difference of the two
+sides be a fraction, not zero, whose numerator has the degree d and integers of b bits.
  - The numerator is zero modulo p for its coefficients alone, as 2^25 - 295 is for one prime, for at most b/24 primes.
  - Else it is zero at one random point with probability d/p at most (Schwartz 1980, Zippel 1979).
 So a wrong square is proven with probability (b/24N + d/2^24)^POINTS at most: 3e-18 for d = b = 100, 3e-14 for 1,000,

@@ -76,6 +76,11 @@ def mass_of(field, names, facts=NO_FACTS):
     if field.name in said:
         return said[field.name]
     key = identity(field)
+    if key in MASSES and not MASSES[key] and f"m_{field.name}" in names:
+        raise InputError(
+            f"{field.name}(p_{field.leg}) is massless as far as is known, but m_{field.name} stands in the row; "
+            f'say which with --masses="{field.name}=m_{field.name}" or "{field.name}=0"'
+        )
     if key in MASSES:
         return MASSES[key]
     if f"m_{field.name}" in names:

@@ -62,7 +62,7 @@ def rows_of(name):
 )
 def test_a_mass_follows_from_name_and_kind(field, mass):
     (field,) = fields_of(f"{field}*nobody(p_2)^(*)")[:1]
-    known = exact_table(field)
+    known = in_table(field)
     if mass and not known:
         with pytest.raises(InputError, match=rf'--masses="{field.name}=m"'):
             mass_of(field, {"m_other"})
@@ -71,7 +71,16 @@ def test_a_mass_follows_from_name_and_kind(field, mass):
     assert mass_of(field, set(), Facts(masses=((field.name, None),))) is None
 
 
-def exact_table(field):
+def test_a_massless_particle_whose_mass_stands_in_the_row_is_unreadable_until_said():
+    for text in (r"nu_mu_{i_1,%a}(p_1)_u", r"A_{i_1,%\mu}(p_1)", r"G_{i_1,%g,%\mu}(p_1)"):
+        field = fields_of(f"{text}*nobody(p_2)^(*)")[0]
+        with pytest.raises(InputError, match=f'"{field.name}=0"'):
+            mass_of(field, {f"m_{field.name}"})
+        for mass in (f"m_{field.name}", None):
+            assert mass_of(field, {f"m_{field.name}"}, Facts(masses=((field.name, mass),))) == mass
+
+
+def in_table(field):
     """Whether the particle needs no symbol in the row."""
     try:
         mass_of(field, set())
