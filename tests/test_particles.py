@@ -163,7 +163,7 @@ def test_a_symbol_that_cancels_needs_no_reason():
 
 def roles(text, process="", names=()):
     fields = fields_of(text)
-    return roles_of(fields, {f"m_{field.name}" for field in fields} | set(names), Facts(process))
+    return roles_of(fields, {f"m_{field.name}" for field in fields if not in_table(field)} | set(names), Facts(process))
 
 
 def test_w_plus_and_w_minus_are_not_identical():
