@@ -1,10 +1,12 @@
 r"""Is each `sqamp` the square of its `amp`?
 
-    python verify.py FILE.csv[.gz] ... [--workers=2] [--seed=1337]
+    python verify.py FILE.csv[.gz] ... [--workers=2] [--seed=1337] [--masses="e=m mu=M A_em=0"]
 
-For our files, MARTY's or anybody's; physics/numeric.py says how a row is judged.
+For our files, MARTY's or anybody's; physics/numeric.py says how a row is judged. A column `process` is used where there
+is one. --masses says the masses of particles that the files do not say (0: massless).
 Exit code 0 if every row is right, 1 if any is wrong or unreadable.
 """
+
 import collections
 import itertools
 import sys
@@ -13,26 +15,36 @@ from tqdm import tqdm
 
 from configurator import load_settings
 from physics.numeric import verify
+from physics.particles import Facts, parse_masses
 from runtime.files import InputError, count_lines, main_guard, read_rows
 from runtime.workers import parallel_map
 
-CHUNK = 64                   # rows that a worker process gets at a time
-SHOWN = 10                   # failing rows shown at the end
+CHUNK = 64  # rows that a worker process gets at a time
+SHOWN = 10  # failing rows shown at the end
 
 
 def _verify_rows(task):
-    rows, seed = task
-    return [(path, line, verify(amp, sqamp, seed)) for path, line, amp, sqamp in rows]
+    rows, seed, masses = task
+    return [
+        (path, line, verify(amp, sqamp, seed, facts=Facts(process, masses))) for path, line, amp, sqamp, process in rows
+    ]
 
 
 def main():
     paths = [argument for argument in sys.argv[1:] if not argument.startswith("-") and not argument.endswith(".py")]
-    settings = load_settings(__doc__, ["workers", "seed"], [argument for argument in sys.argv[1:] if argument not in paths])
+    settings = load_settings(
+        __doc__, ["workers", "seed", "masses"], [argument for argument in sys.argv[1:] if argument not in paths]
+    )
     if not paths:
         raise InputError("no file to verify; usage: python verify.py FILE.csv[.gz] ...")
     lines = [count_lines(path) for path in paths]
-    rows = ((path, line, row["amp"], row["sqamp"]) for path in paths for line, row in read_rows(path))
-    tasks = ((chunk, settings.seed) for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []))
+    masses = parse_masses(settings.masses)
+    rows = (
+        (path, line, row["amp"], row["sqamp"], row.get("process", ""))
+        for path in paths
+        for line, row in read_rows(path)
+    )
+    tasks = ((chunk, settings.seed, masses) for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []))
     counts, failures = collections.Counter(), []
     with tqdm(total=None if None in lines else sum(lines) - len(lines), unit=" rows", disable=None) as progress:
         for verdicts in parallel_map(_verify_rows, tasks, settings.workers):

@@ -1,195 +1,207 @@
-r"""Proof that `sqamp` is the square of `amp`: both sides in exact arithmetic, at random points of a prime field.
+r"""Proof that `sqamp` is the square of `amp`: both sides in exact arithmetic, at random points of prime fields.
 
-verify.py compares floating-point numbers, so a candidate may differ from the square by something small: a term like `+ e^900`, or
-the tenth digit of a coefficient. Here momenta, masses and couplings are integers modulo the prime P, where nothing is small. In that field -1, 2 and 3
-have square roots, which gives i, the Gell-Mann matrices and sqrt(2); momenta are put on their mass shells by square roots of their
-own; complex conjugation is to compute once more with -i. Two different rational functions of degree d agree at a random point with probability of
-about d / P (Schwartz 1980, Zippel 1979), at all POINTS points with its power: 1e-22 for the degree 100, 1e-18 for 1,000. What is zero modulo P for
-its coefficients alone is not seen: numbers from P on, and such exponents, are refused; sums and products that amount to them, such as 2^25 - 295 or
-(x^8)^4194267, only floating-point numbers turn away, which is why nobody takes this proof without verify.py's.
+numeric.py compares floating-point numbers, so a candidate may differ from the square by something small: a term like
+`+ e^900`, or the tenth digit of a coefficient. Here momenta, masses and couplings are integers modulo a prime p, where
+nothing is small. The primes are 1 modulo 24, so that -1, 2 and 3 have square roots modulo p: these give i, sqrt(2) and
+the Gell-Mann matrices. Momenta are put on their mass shells by square roots of their own. Each of the POINTS points has
+a prime of its own, and stands twice in every array, with i and with -i for the imaginary unit: complex conjugation
+swaps the two.
+
+How sure is a proof? The primes are drawn by the seed from the N = 123,271 primes between 2^24 and 2^25 that are 1
+modulo 24, in SETS sets. An amplitude's checksum chooses its set and draws its points. Let the difference of the two
+sides be a fraction, not zero, whose numerator has the degree d and integers of b bits.
+ - The numerator is zero modulo p for its coefficients alone, as 2^25 - 295 is for one prime, for at most b/24 primes.
+ - Else it is zero at one random point with probability d/p at most (Schwartz 1980, Zippel 1979).
+So a wrong square is proven with probability (b/24N + d/2^24)^POINTS at most: 3e-18 for d = b = 100, 3e-14 for 1,000,
+and 1e-21 or 1e-17 where the coefficients have no such prime factors. `size` bounds d and b of a candidate's text, and
+refuses more than LARGEST.
 """
+
 import functools
-import re
+import math
 import zlib
-from collections import defaultdict
 from fractions import Fraction
 
 import numpy as np
 
-from physics.expression import Field, Function, Negative, Number, Power, Product, Sum, Symbol, fold, parse
-from physics.numeric import (
+from physics.expression import Function, Negative, Number, Power, Product, Sum, Symbol, fold, parse
+from physics.matrices import (
+    CHIRAL,
     COLOUR,
-    COMPLEX,
-    KEPT,
-    Tables,
-    average_of,
-    colour_axes,
-    contract,
-    mass_of,
+    GAMMA_5,
+    GAMMA_DOWN,
+    GAMMA_UP,
+    METRIC,
+    STRUCTURE,
+    Numbers,
+    amplitude_at,
+    epsilon_legs,
+    evaluate,
+    is_complex,
     names_beside,
     read_amplitude,
-    rename_dummies,
-    split_term,
+    read_roles,
+    square_at,
 )
+from physics.particles import NO_FACTS
 from runtime.files import InputError
 
-P = 33554137                                                 # the largest prime below 2**25 that is 1 modulo 24
-POINTS = 4
+LOW, HIGH = (
+    2**24,
+    2**25,
+)  # between which primes are drawn: products of two numbers fit into int64, with room for sums of 4,096 of them
+POINTS = 4  # of a proof, each modulo a prime of its own
+LARGEST = 2**16  # degree and bits of a candidate
+SETS = 16  # of primes for each seed, so that what is computed of them is kept
+KEPT = 4096  # amplitudes whose values are kept
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The field. Its elements are integers 0 <= x < P; products of two fit into int64 with room for sums of 4,096 of them
-
-def power(x, n):
-    """x**n, elementwise; n an integer, negative for the inverse. ZeroDivisionError where x is zero and n negative."""
-    x = np.asarray(x)
-    if n < 0:
-        if not np.all(x):
-            raise ZeroDivisionError
-        n = n % (P - 1)                                      # Fermat: x**(P - 1) = 1
-    result = np.ones_like(x)
-    while n:
-        if n & 1:
-            result = result * x % P
-        x, n = x * x % P, n >> 1
-    return result
+# Arithmetic modulo a prime
 
 
-def root(x):
-    """A square root of the integer x, None where there is none (Tonelli 1891, Shanks 1973)."""
-    x %= P
-    if x == 0 or pow(x, (P - 1) // 2, P) != 1:
-        return 0 if x == 0 else None
-    odd, twos = P - 1, 0
+def is_prime(n):
+    """Miller (1976) and Rabin (1980); with these four bases exact below 3.2e9 (Pomerance, Selfridge, Wagstaff 1980)."""
+    if n < 11 or any(n % small == 0 for small in (2, 3, 5, 7)):
+        return n in (2, 3, 5, 7)
+    odd, twos = n - 1, 0
     while odd % 2 == 0:
         odd, twos = odd // 2, twos + 1
-    nonresidue = next(z for z in range(2, P) if pow(z, (P - 1) // 2, P) != 1)
-    c, t, r = pow(nonresidue, odd, P), pow(x, odd, P), pow(x, (odd + 1) // 2, P)
+    return all(
+        pow(base, odd, n) == 1 or any(pow(base, odd << k, n) == n - 1 for k in range(twos)) for base in (2, 3, 5, 7)
+    )
+
+
+def draw_prime(rng):
+    """A prime between LOW and HIGH that is 1 modulo 24."""
+    while True:
+        p = 24 * int(rng.integers(LOW // 24 + 1, HIGH // 24)) + 1
+        if is_prime(p):
+            return p
+
+
+def root(x, p):
+    """A square root of the integer x modulo p, None where there is none (Tonelli 1891, Shanks 1973)."""
+    x %= p
+    if x == 0 or pow(x, (p - 1) // 2, p) != 1:
+        return 0 if x == 0 else None
+    odd, twos = p - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    nonresidue = next(z for z in range(2, p) if pow(z, (p - 1) // 2, p) != 1)
+    c, t, r = pow(nonresidue, odd, p), pow(x, odd, p), pow(x, (odd + 1) // 2, p)
     while t != 1:
         order, square = 0, t
         while square != 1:
-            square, order = square * square % P, order + 1
-        b = pow(c, 1 << (twos - order - 1), P)
-        twos, c = order, b * b % P
-        t, r = t * c % P, r * b % P
+            square, order = square * square % p, order + 1
+        b = pow(c, 1 << (twos - order - 1), p)
+        twos, c = order, b * b % p
+        t, r = t * c % p, r * b % p
     return r
 
 
-I = root(-1)
+def _doubled(array):
+    """Twice the real and imaginary parts of an array whose entries are integers and halves, as integers."""
+    twice = np.rint(2 * np.asarray(array, complex))
+    return twice.real.astype(np.int64), twice.imag.astype(np.int64)
 
 
-def lift(array, i=I):
-    """A complex array whose entries are integers or halves -> the same in the field."""
-    doubled = np.rint(2 * np.asarray(array, complex))
-    return (doubled.real.astype(np.int64) + doubled.imag.astype(np.int64) * i) * pow(2, -1, P) % P
+GAMMAS = {"up": _doubled(GAMMA_UP), "down": _doubled(GAMMA_DOWN)}
+DIRAC = {name: _doubled(matrix) for name, matrix in (CHIRAL | {"gamma_5": GAMMA_5, "unit": np.eye(4)}).items()}
+# T^8 = diag(1, 1, -2) sqrt(3) / 6, and f^abc is 1, 1/2 or sqrt(3) / 2: the rational entries, and the factors of
+# sqrt(3) / 6 in T and of sqrt(3) in f
+_rooted = np.abs(np.abs(STRUCTURE) - 3**0.5 / 2) < 0.1
+RATIONAL = {"T": _doubled(np.where(np.arange(8) < 7, COLOUR.T, 0).T), "f": _doubled(np.where(_rooted, 0, STRUCTURE))}
+ROOTED = {
+    "T": _doubled(np.where(np.arange(8) == 7, COLOUR.T, 0).T * 6 / 3**0.5),
+    "f": _doubled(np.where(_rooted, STRUCTURE, 0) / 3**0.5),
+}
 
 
-def tables(i):
-    return Tables(COMPLEX.metric.astype(np.int64), lift(COMPLEX.unit), lift(COMPLEX.gamma_up, i), lift(COMPLEX.gamma_down, i),
-                  {name: lift(array, i) for name, array in COMPLEX.projectors.items()})
+def prime_fields(primes):
+    """Integers modulo a prime for each point, as Numbers. Arrays are (2 POINTS, ...): all with i, then with -i."""
+    i, roots = np.array([root(-1, p) for p in primes]), {n: np.array([root(n, p) for p in primes] * 2) for n in (2, 3)}
+    i, primes = np.concatenate([i, primes - i]), np.array([*primes] * 2)
 
+    def along(vector, array):  # (2 POINTS,) -> (2 POINTS, 1, ..., 1), with as many axes as the array
+        return vector.reshape(-1, *[1] * (np.ndim(array) - 1))
 
-def colour_tables(i):
-    generators = lift(COLOUR * (np.arange(8) < 7)[:, None, None], i)
-    generators[7] = np.diag([1, 1, -2]) * pow(2 * root(3), -1, P) % P         # T^8 = diag(1, 1, -2) / sqrt(12)
-    trace = np.einsum("abik,cki->abc", np.einsum("aij,bjk->abik", generators, generators) % P, generators) % P
-    return {"T": generators, "f": (trace - trace.swapaxes(0, 1)) * (-2 * i) % P}
+    def reduce(x):
+        return x % (primes if np.ndim(x) < 2 else along(primes, x))
 
+    def inverse(x):
+        flat = np.broadcast_to(x, np.shape(x) or primes.shape)
+        return np.array([pow(int(value), -1, int(p)) for value, p in zip(flat.ravel(), primes, strict=True)]).reshape(
+            flat.shape
+        )
 
-TABLES = {i: tables(i) for i in (I, P - I)}
-COLOURS = {i: colour_tables(i) for i in (I, P - I)}
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# A random point
-
-def random_point(legs, names, rng):
-    """{name: integer} of all symbols, and the momenta (legs, 4): p_k^2 = m_k^2, incoming momenta equal to outgoing ones."""
-    def draw():
-        return int(rng.integers(1, P))
-
-    values = {name: draw() for name in sorted(({mass_of(leg.name) for leg in legs} - {None}) | names)}
-    values |= {"i": I, None: 0}
-    shell = [draw() if leg.mark == "off" or f"s_{leg.number}{leg.number}" in names else values[mass_of(leg.name)] ** 2 for leg in legs]
-    signs = [1 if leg.incoming else -1 for leg in legs]
-    momenta = [light_cone(draw(), draw(), draw(), square) for square in shell[:-2]]
-    rest = -np.array(signs[:-2]) @ np.array(momenta)         # what the last two legs' signed momenta add up to
-    last = split(rest, shell[-2], shell[-1], draw)
-    momenta = np.array([*momenta, signs[-2] * last, signs[-1] * (rest - last)]) % P
-    for a, p in enumerate(momenta, 1):
-        for b, q in enumerate(momenta, 1):
-            values[f"s_{a}{b}"] = dot(p, q)
-    for name in names:
-        if re.fullmatch(r"s_\d+", name) and not (len(name) == 4 and max(int(name[2]), int(name[3])) <= len(legs)):
-            raise InputError(f"{name} names a momentum that no leg carries")
-    tangent = draw()                                         # of half the angle
-    scale = pow(1 + tangent * tangent, -1, P)
-    sine, cosine = 2 * tangent * scale % P, (1 - tangent * tangent) * scale % P
-    values |= {"sin": sine, "cos": cosine, "tan": sine * pow(cosine, -1, P) % P}
-    return values, momenta
-
-
-def dot(p, q):
-    return int((p[0] * q[0] - p[1:] @ q[1:]) % P)
-
-
-def light_cone(plus, x, y, square):
-    """The momentum with E + z = plus and the given square."""
-    minus = (square + x * x + y * y) * pow(plus, -1, P)
-    half = pow(2, -1, P)
-    return np.array([(plus + minus) * half % P, x, y, (plus - minus) * half % P])
-
-
-def split(total, first, second, draw):
-    """A momentum a with a^2 = first and (total - a)^2 = second, all modulo P."""
-    energy, tx, ty, z = (int(x) for x in total)
-    plus, minus = energy + z, energy - z
-    while True:
-        x, y = draw(), draw()
-        # a^+ minus + a^- plus = d from the second condition, a^+ a^- = f from the first
-        d = energy * energy - tx * tx - ty * ty - z * z + first - second + 2 * (x * tx + y * ty)
-        f = first + x * x + y * y
-        discriminant = root(d * d - 4 * f * plus * minus)
-        if discriminant is not None:
-            solution = (d + discriminant) * pow(2 * minus, -1, P) % P
-            if solution:
-                return light_cone(solution, x, y, first)
-
-
-def evaluate(tree, values):
-    """Value of a scalar expression at all points. values: {name: (POINTS,)}"""
-    return fold(tree, lambda node, arguments: _evaluate_node(node, arguments, values))
-
-
-def _evaluate_node(node, arguments, values):
-    kind = type(node)
-    if kind is Number:
-        if node.value >= P:
-            raise InputError(f"no proof: a number of {len(str(node.value))} digits")
-        return np.int64(node.value)
-    if kind is Symbol:
-        return values[node.name]
-    if kind is Negative:
-        return -arguments[0] % P
-    if kind is Sum:
-        return sum(-term if minus else term for term, minus in zip(arguments, node.minus)) % P
-    if kind is Product:
-        result = 1
-        for factor, inverse in zip(arguments, node.inverse):
-            result = result * (power(factor, -1) if inverse else factor) % P
+    def power(x, n):
+        result, x = along(primes, x) ** 0, inverse(x) if n < 0 else x
+        n = abs(n)
+        while n:
+            if n & 1:
+                result = reduce(result * x)
+            x, n = reduce(x * x), n >> 1
         return result
-    if kind is Power:
-        exponent = fold(node.exponent, _rational_node)
-        if abs(exponent) >= P - 1:                           # x**(P - 1) = 1
-            raise InputError("no proof: a huge exponent")
+
+    def value_of_power(node, base, _):
+        exponent = exponent_of(node)
         if exponent.denominator == 1:
-            return power(arguments[0], exponent.numerator)
+            return power(base, exponent.numerator)
         if node.base not in (Number(2), Number(3)) or exponent.denominator != 2:
             raise InputError("no proof: a root of something else than 2 or 3")
-        return power(np.int64(root(node.base.value)), exponent.numerator)
-    if kind is Function and type(node.argument) is Symbol and node.argument.name == "theta_W":
+        return power(roots[node.base.value], exponent.numerator)
+
+    def inner(left, right):
+        return np.stack([reduce(left * right[:, d, None]).sum(axis=2) for d in range(right.shape[1])], axis=2)
+
+    def lift(twice):  # a matrix, given as real and imaginary part of its double
+        real, imaginary = twice
+        return reduce((real + imaginary * along(i, real[None])) * along((primes + 1) // 2, real[None]))
+
+    sixth = inverse(np.int64(6))
+    colour = {
+        name: reduce(lift(rational) + reduce(lift(rooted) * along(roots[3] * scale % primes, rational[0][None])))
+        for (name, rational), rooted, scale in zip(RATIONAL.items(), ROOTED.values(), (sixth, 1))
+    }
+    return Numbers(
+        reduce,
+        divide=lambda x, y: reduce(x * inverse(y)),
+        number=_small,
+        power=value_of_power,
+        function=_angle,
+        conjugate=lambda array: np.roll(array, POINTS, axis=0),
+        inner=inner,
+        size=lambda array: 0,
+        axes=("point",),
+        metric=METRIC.astype(np.int64),
+        gamma_up=lift(GAMMAS["up"]),
+        gamma_down=lift(GAMMAS["down"]),
+        dirac={name: lift(DIRAC[name]) for name in DIRAC},
+        colour=colour,
+    )
+
+
+def _small(value):
+    """A number as it is modulo every prime."""
+    if value >= LOW:
+        raise InputError(f"no proof: a number of {len(str(value))} digits")
+    return np.int64(value)
+
+
+def _angle(node, _, values):
+    if type(node.argument) is Symbol and node.argument.name == "theta_W":
         return values[node.name]
     raise InputError("no proof: an index, a field or an angle stands where a number is expected")
+
+
+def exponent_of(power):
+    """The exponent of a Power node, an integer or a Fraction. Raises InputError."""
+    tree = power.exponent
+    exponent = tree.value if type(tree) is Number else fold(tree, _rational_node)
+    if abs(exponent) > LARGEST:
+        raise InputError("no proof: a huge exponent")
+    return exponent
 
 
 def _rational_node(node, arguments):
@@ -208,102 +220,177 @@ def _rational_node(node, arguments):
     raise InputError("no proof: an exponent that is no number")
 
 
+def size(tree):
+    """Upper bounds of degree + bits of the numerator and the denominator of an expression. InputError above LARGEST."""
+    return fold(tree, _size_node)
+
+
+def _size_node(node, arguments):
+    kind = type(node)
+    if kind is Number:
+        above, below = node.value.bit_length(), 0
+    elif kind is Symbol:
+        above, below = (2 if node.name.startswith("s_") else 4 if node.name.startswith("eps(") else 1), 0
+    elif kind is Function:
+        above, below = 2, 2  # rational functions of tan(theta_W / 2)
+    elif kind is Negative:
+        above, below = arguments[0]
+    elif kind is Product:
+        turned = [pair[::-1] if inverse else pair for pair, inverse in zip(arguments, node.inverse)]
+        above, below = (sum(side) for side in zip(*turned))
+    elif kind is Sum:  # over the product of all denominators
+        below = sum(pair[1] for pair in arguments)
+        above = max(top + below - bottom for top, bottom in arguments) + len(arguments).bit_length()
+    elif kind is Power:
+        exponent = exponent_of(node)
+        above, below = (math.ceil(abs(exponent) * part) for part in arguments[0][:: 1 if exponent >= 0 else -1])
+    else:
+        raise InputError("no proof: an index or a field stands where a number is expected")
+    if max(above, below) > LARGEST:
+        raise InputError(f"no proof: numbers and powers of more than {LARGEST:,} bits and degrees")
+    return above, below
+
+
 # ---------------------------------------------------------------------------------------------------------------------
-# The square of the amplitude
-
-def leg_matrix(leg, field, momentum, values, i, gauge):
-    """As verify.leg_matrix. momentum, gauge: (POINTS, 4)."""
-    mass = values[mass_of(leg.name)][:, None, None]
-    metric, lower = TABLES[I].metric, momentum * TABLES[I].metric.diagonal() % P
-    if leg.kind:
-        i = P - i if leg.starred else i
-        slash = np.einsum("pm,mab->pab", momentum, TABLES[i].gamma_down)
-        gamma_0 = TABLES[i].gamma_up[0]
-        outer = (slash + (mass if leg.kind == "u" else -mass) * TABLES[i].unit) % P @ gamma_0 % P
-        return gamma_0 @ (outer @ gamma_0 % P) % P if leg.starred else outer
-    if len(field.indices) < 2:
-        return None
-    pp = lower[:, :, None] * lower[:, None, :] % P
-    if leg.mark == "T":                                      # -g + (p n + n p) / p.n - n^2 p p / (p.n)^2 for any n: an axial gauge
-        n = gauge * metric.diagonal() % P
-        inverse = power((momentum * n).sum(1) % P, -1)
-        pn = lower[:, :, None] * n[:, None, :] % P
-        second = (gauge * n).sum(1) % P * (inverse * inverse % P) % P
-        return (-metric + (pn + pn.swapaxes(1, 2)) * inverse[:, None, None] - pp * second[:, None, None]) % P
-    return (-metric + (pp * power(mass, -2) if mass_of(leg.name) else 0 * pp)) % P
+# A random point
 
 
-def colour_sum(left, right, axes):
-    """As verify.colour_sum."""
-    labels = tuple(label for label, _ in axes)
+def random_point(fields, roles, names, rng, p):
+    """({name: (value with i, value with -i)}, momenta (legs, 4)) with p_k^2 = m_k^2 and momentum conservation."""
 
-    def array(structure, i):
-        operands = [(COLOURS[i][name] if name != "delta" else np.eye(dict(axes)[ends[0]], dtype=np.int64), ends) for name, ends in structure]
-        return contract(operands, labels, P) if operands else np.ones((), np.int64)
+    def draw():
+        return int(rng.integers(1, p))
 
-    return int((array(left, I) * array(right, P - I) % P).sum() % P)
+    values = {name: draw() for name in sorted((set(roles.masses) - {None}) | names) if name[:4] != "eps("} | {None: 0}
+    shell = [
+        draw() if field.mark == "off" or f"s_{field.leg}{field.leg}" in names else values[mass] ** 2
+        for field, mass in zip(fields, roles.masses)
+    ]
+    signs = [1 if comes_in else -1 for comes_in in roles.incoming]
+    momenta = [light_cone(draw(), draw(), draw(), square, p) for square in shell[:-2]]
+    rest = -np.array(signs[:-2]) @ np.array(momenta)  # what the last two legs' signed momenta add up to
+    last = split(rest, shell[-2], shell[-1], draw, p)
+    momenta = np.array([*momenta, signs[-2] * last, signs[-1] * (rest - last)]) % p
+    for a, left in enumerate(momenta, 1):
+        for b, right in enumerate(momenta, 1):
+            values[f"s_{a}{b}"] = dot(left, right, p)
+    for name in names:
+        if name.startswith("eps("):
+            values[name] = determinant([[int(x) for x in momenta[k]] for k in epsilon_legs(name, len(fields))]) % p
+    tangent = draw()  # of half the angle
+    scale = pow(1 + tangent * tangent, -1, p)
+    sine, cosine = 2 * tangent * scale % p, (1 - tangent * tangent) * scale % p
+    values |= {"sin": sine, "cos": cosine, "tan": sine * pow(cosine, -1, p) % p}
+    pairs = {name: (value, value) for name, value in values.items()}
+    for name in sorted(names):
+        if is_complex(name, names):
+            plain = name.removesuffix("^(*)")
+            pairs[plain] = values[name], draw()  # x + i y and x - i y are any two numbers
+            pairs[plain + "^(*)"] = pairs[plain][::-1]
+    i = root(-1, p)
+    return pairs | {"i": (i, p - i)}, momenta
+
+
+def dot(left, right, p):
+    return int((left[0] * right[0] - left[1:] @ right[1:]) % p)
+
+
+def determinant(rows):
+    """Determinant of a square matrix of integers, by expansion along the first row."""
+    if len(rows) == 1:
+        return rows[0][0]
+    return sum(
+        (-1) ** k * entry * determinant([row[:k] + row[k + 1 :] for row in rows[1:]]) for k, entry in enumerate(rows[0])
+    )
+
+
+def light_cone(plus, x, y, square, p):
+    """The momentum with E + z = plus and the given square."""
+    minus = (square + x * x + y * y) * pow(plus, -1, p)
+    half = (p + 1) // 2
+    return np.array([(plus + minus) * half % p, x, y, (plus - minus) * half % p])
+
+
+def split(total, first, second, draw, p):
+    """A momentum a with a^2 = first and (total - a)^2 = second, all modulo p."""
+    energy, tx, ty, z = (int(x) for x in total)
+    plus, minus = energy + z, energy - z
+    while True:
+        x, y = draw(), draw()
+        # a^+ minus + a^- plus = d from the second condition, a^+ a^- = f from the first
+        d = energy * energy - tx * tx - ty * ty - z * z + first - second + 2 * (x * tx + y * ty)
+        f = first + x * x + y * y
+        discriminant = root(d * d - 4 * f * plus * minus, p)
+        if discriminant is not None:
+            solution = (d + discriminant) * pow(2 * minus, -1, p) % p
+            if solution:
+                return light_cone(solution, x, y, first, p)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Proofs
+
+
+@functools.lru_cache(maxsize=4 * SETS)
+def _primes_of_set(seed, number):
+    """POINTS primes, and their Numbers."""
+    rng = np.random.default_rng((seed, number))
+    primes = [draw_prime(rng) for _ in range(POINTS)]
+    return primes, prime_fields(primes)
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _points_at(amp, square_names, seed):
-    """Random points: ({name: (POINTS,)}, momenta (legs, POINTS, 4), gauge (POINTS, 4))."""
-    _, legs, names = read_amplitude(amp)
-    rng = np.random.default_rng((seed, zlib.crc32(amp.encode())))
-    points = [random_point(legs, (names | square_names) - {"i"}, rng) for _ in range(POINTS)]
-    values = {name: np.array([values[name] for values, _ in points]) for name in points[0][0]}
-    return values, np.stack([momenta for _, momenta in points], axis=1), rng.integers(1, P, (POINTS, 4))
+def _points_at(amp, square_names, seed, facts):
+    """Numbers, Roles, and at random points {name: (2 POINTS,)}, momenta (legs, 2 POINTS, 4), gauge (2 POINTS, 4)."""
+    roles = read_roles(amp, square_names, facts)
+    _, fields, names = read_amplitude(amp)
+    checksum = zlib.crc32(amp.encode())
+    primes, numbers = _primes_of_set(seed, checksum % SETS)
+    rng = np.random.default_rng((seed, checksum))
+    points = [random_point(fields, roles, (names | square_names) - {"i"}, rng, p) for p in primes]
+    values = {name: np.array([values[name][k] for k in (0, 1) for values, _ in points]) for name in points[0][0]}
+    momenta = np.stack([momenta for _ in (0, 1) for _, momenta in points], axis=1)
+    gauge = np.tile(rng.integers(1, LOW, (POINTS, 4)), (2, 1))
+    return numbers, roles, values, momenta, gauge
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _square_at(amp, square_names, seed):
-    """The averaged |amp|^2 at these points, (POINTS,)."""
-    terms, legs, _ = read_amplitude(amp)
-    values, momenta, gauge = _points_at(amp, square_names, seed)
-    fields = sorted((t for t in terms[0].tensors if type(t) is Field), key=lambda field: field.leg)
-    spin_axes = [("spin", field.leg) for field in fields if len(field.indices) > 1]
-    by_colour = {I: defaultdict(int), P - I: defaultdict(int)}                # the amplitude and its conjugate
-    for i, arrays in by_colour.items():
-        at = values | {"i": np.full(POINTS, i)}
-        for term in terms:
-            factor = np.ones(POINTS, np.int64)
-            for node, inverse in term.scalars:
-                factor = factor * power(evaluate(node, at), -1 if inverse else 1) % P
-            spin, colour = split_term(term, momenta, TABLES[i])
-            array = contract([(factor, ("point",))] + spin, ["point"] + spin_axes, P)
-            key = rename_dummies(colour)
-            arrays[key] = (arrays[key] + array) % P
-    summed, plain = (np.stack(list(arrays.values()), axis=1).reshape(POINTS, len(arrays), -1) for arrays in by_colour.values())
-    shape = summed.shape
-    for leg, field, momentum in zip(legs, fields, momenta):
-        matrix = leg_matrix(leg, field, momentum, values, I, gauge)
-        if matrix is not None:
-            summed = (summed.reshape(*shape[:2], 4, shape[2] // 4).swapaxes(2, 3) @ matrix[:, None] % P).reshape(shape)
-    total = np.zeros(POINTS, np.int64)
-    for c, left in enumerate(by_colour[I]):
-        for d, right in enumerate(by_colour[I]):
-            total += (summed[:, c] * plain[:, d] % P).sum(1) % P * colour_sum(left, right, colour_axes(fields)) % P
-    return total % P * pow(average_of(legs, fields), -1, P) % P
+def _square_at(amp, square_names, seed, facts):
+    """The averaged |amp|^2 at these points, (2 POINTS,)."""
+    terms, fields, _ = read_amplitude(amp)
+    numbers, roles, values, momenta, gauge = _points_at(amp, square_names, seed, facts)
+    by_colour, _ = amplitude_at(terms, fields, values, momenta, numbers)
+    return square_at(by_colour, fields, roles, values, momenta, gauge, numbers)
 
 
-def prove(amp, sqamp, seed=0):
-    """Whether sqamp is the square of amp. InputError where there is no proof, such as for other roots than those of 2 and 3."""
+def _value_at(tree, amp, square_names, seed, facts):
+    """The value of a tree at these points, (2 POINTS,)."""
+    numbers, _, values, _, _ = _points_at(amp, square_names, seed, facts)
+    return numbers.reduce(evaluate(tree, values, numbers))
+
+
+def prove(amp, sqamp, seed=0, facts=NO_FACTS):
+    """Whether sqamp is the square of amp. InputError where there is no proof, as for other roots than of 2 and 3."""
     tree = parse(sqamp)
+    size(tree)
     names = names_beside(amp, tree)
-    return _agree(seed, lambda seed: (evaluate(tree, _points_at(amp, names, seed)[0]), _square_at(amp, names, seed)))
+    return _agree(seed, lambda seed: (_value_at(tree, amp, names, seed, facts), _square_at(amp, names, seed, facts)))
 
 
-def equal(amp, sqamp, other, seed=0):
+def equal(amp, sqamp, other, seed=0, facts=NO_FACTS):
     """Whether two texts are the same function of what belongs to the legs of amp. InputError as above."""
     trees = parse(sqamp), parse(other)
-    names = frozenset().union(*(names_beside(amp, tree) for tree in trees))
-    return _agree(seed, lambda seed: [evaluate(tree, _points_at(amp, names, seed)[0]) for tree in trees])
+    for tree in trees:
+        size(tree)
+    names = names_beside(amp, *trees)
+    return _agree(seed, lambda seed: [_value_at(tree, amp, names, seed, facts) for tree in trees])
 
 
 def _agree(seed, sides):
-    for attempt in range(5):                                 # a denominator is zero at a random point about once in 1e7
+    for attempt in range(5):  # a denominator is zero at a random point about once in 1e7
         try:
             left, right = sides(seed + attempt)
             return bool(np.all(left == right))
-        except (ZeroDivisionError, ValueError):              # ValueError: pow() of no invertible number
+        except (ZeroDivisionError, ValueError):  # ValueError: pow() of no invertible number
             pass
     raise InputError("no proof: division by zero")

@@ -383,10 +383,8 @@ def legs_of(terms):
             if [leg.number for leg in legs] != list(range(1, len(legs) + 1)):
                 raise InputError(f"the legs carry the momenta {', '.join(f'p_{leg.number}' for leg in legs)}, "
                                  f"expected p_1 to p_{len(legs)}, each once")
-            if len({leg.incoming for leg in legs}) < 2:
+            if len({leg.incoming for leg in legs}) < 2 and not any(leg.starred and not leg.kind for leg in legs):
                 raise InputError("all legs come in or all go out; at least one of each is expected")
-            if [leg.incoming for leg in legs] != sorted((leg.incoming for leg in legs), reverse=True):
-                raise InputError("incoming legs must have the lower momentum numbers")
         elif here != legs:
             raise InputError("the terms of the amplitude have different external legs")
     return legs

@@ -10,7 +10,7 @@ import random
 import re
 
 from physics.amplitude import parse_process, process_text
-from physics.numeric import cannot_decay
+from physics.particles import cannot_decay
 from physics.theory import THEORIES, conserved_charges
 from runtime.files import InputError
 

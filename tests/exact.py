@@ -1,4 +1,5 @@
-"""Exact values of squared amplitudes at random rational kinematic points of 2->2: a judge that shares no arithmetic with verify.py."""
+"""Exact values of squares at random rational points of 2->2: a judge that shares no arithmetic with verify.py."""
+
 import random
 from fractions import Fraction
 
@@ -29,7 +30,7 @@ class Gaussian:
 
 
 def kinematics(masses, names, seed):
-    """Values of all symbols for p_1 + p_2 = p_3 + p_4 with p_k^2 = masses[k]^2, or random where s_kk is among the names."""
+    """Values of all symbols for p_1 + p_2 = p_3 + p_4 and p_k^2 = masses[k]^2, random where s_kk is among the names."""
     rng = random.Random(seed)
 
     def draw():
@@ -39,9 +40,11 @@ def kinematics(masses, names, seed):
     for mass in masses:
         if mass:
             values.setdefault(mass, draw())
-    square = [values.setdefault(f"s_{k}{k}", values[mass]**2 if mass else Fraction(0)) for k, mass in enumerate(masses, 1)]
+    square = [
+        values.setdefault(f"s_{k}{k}", values[mass] ** 2 if mass else Fraction(0)) for k, mass in enumerate(masses, 1)
+    ]
     s_12, s_13 = draw(), draw()
-    s_14 = square[0] + s_12 - s_13                           # p_1 . (p_1 + p_2) = p_1 . (p_3 + p_4), and so on
+    s_14 = square[0] + s_12 - s_13  # p_1 . (p_1 + p_2) = p_1 . (p_3 + p_4), and so on
     s_34 = (square[0] + square[1] + 2 * s_12 - square[2] - square[3]) / 2
     s_23 = square[2] + s_34 - s_13
     s_24 = square[1] + s_12 - s_23
@@ -78,6 +81,6 @@ def value(tree, values):
 
 
 def equal(left, right, masses, seed=0):
-    """Whether two trees are the same function on the mass shell (at a random rational point, so up to a chance of 1e-5 or so)."""
+    """Whether two trees are the same function on the mass shell, at a random rational point (wrong once in 1e5)."""
     values = kinematics(masses, names_in(left) | names_in(right), seed)
     return value(left, values) == value(right, values)

@@ -62,7 +62,7 @@ def test_what_is_not_the_square_is_wrong_however_little_it_differs(change):
 @pytest.mark.parametrize("change", ["+ 2^25 - 295", "* (s_12^8)^4194267", "+ m_x*(5793*5793 - 4712)"])
 def test_what_is_the_square_modulo_a_prime_only_is_wrong(change):
     wrong = f"({SQAMP}){change}"
-    assert equal(AMP, wrong, SQAMP)  # exact arithmetic alone does not see it
+    assert not rewards.holds(equal, AMP, wrong, SQAMP)
     assert judge(ALL, AMP, text(SQAMP), text(wrong))["truth"] == 0
 
 
