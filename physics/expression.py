@@ -2,16 +2,23 @@ r"""Text of amplitudes and squared amplitudes <-> trees, in MARTY's grammar.
 
     sum     := ['-'] product (('+' | '-') ['-'] product)*
     product := power (('*' | '/') power)*
-    power   := atom ['^' power]
+    power   := atom [('^' | '**') power]
     atom    := number | symbol | function '(' sum ')' | '(' sum ')' | tensor | field
 
-A tensor is `gamma_{%\sigma_1,%a,%b}` or a momentum with an index, `p_2_%\nu_1`; a field is a leg of the diagram,
-`e_{i_3,%gam_1}(p_1)_u^(*)`. A `+` before an index marks its position; a repeated index is summed. MARTY's grammar has two additions:
-`_T` marks a photon or gluon with transverse polarisations only, `_off` a leg off its mass shell: `e_{..}(p_1)_u_off^(*)`, `G_{..}(p_2)_T`.
+Numbers are exact: an integer or a decimal such as 0.5, which is read as 1/2. All symbols are real but `i`, the imaginary unit, and those
+named `V_...`, whose conjugates are `V_..^(*)`. `s_12` is p_1.p_2; `s_21` is read as `s_12`. `eps(p_1,p_2,p_3,p_4)`, momenta in ascending
+order, is a symbol too: the determinant of the matrix whose rows are the contravariant components (E, x, y, z) of the four momenta.
+
+A tensor is a momentum with an index, `p_2_%\nu_1`, or one of `gamma_{%\sigma_1,%a,%b}`, `gamma_5_{%a,%b}`, `P_L_{%a,%b}`, `P_R_{%a,%b}`,
+the metric `g_{%\mu,%\nu}`, `delta_{%a,%b}` of any kind of index, `f_SU3_{%a,%b,%c}`, and the generators `T_C_10_{%a,%i,%j}` of the quarks,
+whatever number MARTY gave them. A field is a leg of the diagram, `e_{i_3,%gam_1}(p_1)_u^(*)`. A `+` before an index marks its position; a
+repeated index is summed. MARTY's grammar has two additions for legs: `_T` marks a photon or gluon with transverse polarisations only,
+`_off` a leg off its mass shell: `e_{..}(p_1)_u_off^(*)`, `G_{..}(p_2)_T`.
 
 Nothing is evaluated while reading, and no function here recurses: nesting is limited by memory alone.
 """
 import re
+from fractions import Fraction
 from typing import NamedTuple
 
 from runtime.files import InputError
@@ -22,7 +29,7 @@ class Number(NamedTuple):
 
 
 class Symbol(NamedTuple):
-    name: str
+    name: str                   # 's_12', 'V_ub', its conjugate 'V_ub^(*)', 'eps(p_1,p_2,p_3,p_4)', ...
 
 
 class Tensor(NamedTuple):
@@ -64,21 +71,24 @@ class Function(NamedTuple):
 
 
 FUNCTIONS = ("sin", "cos", "tan")                            # of theta_W
+NO_SYMBOLS = {"I": "i, the imaginary unit", **dict.fromkeys(("nan", "NaN", "inf", "Infinity", "oo", "zoo"), "a finite number")}
 LONGEST = 1000                                               # digits of a number
 LARGEST = 50_000                                             # terms of an amplitude
 INDEX = r"\+?%?\\?[A-Za-z]\w*"
 TOKEN = re.compile(rf"""
       (?P<space>    \s+ )
-    | (?P<number>   0 | [1-9]\d* )
+    | (?P<number>   (?: 0 | [1-9]\d* ) (?: \.\d+ )? )
+    | (?P<epsilon>  eps\(\s* p_[1-9]\d? (?: \s*,\s* p_[1-9]\d? ){{3}} \s*\) )
     | (?P<field>    [A-Za-z]\w*? (?:_\{{ [^{{}}()]* \}})? \(p_[1-9]\d?\) (?:(?:_[uv])?(?:_T|_off)?\b)? (?:\^\(\*\))? )
     | (?P<momentum> p_[1-9]\d?_ \+?(?:%\\?|\\)[A-Za-z]\w* )
     | (?P<tensor>   (?!p_) [A-Za-z]\w*? _\{{ [^{{}}()]* \}} )
     | (?P<function> (?:{"|".join(FUNCTIONS)}) (?=\() )
-    | (?P<symbol>   [A-Za-z]\w* )
-    | (?P<operator> [-+*/^()] )
+    | (?P<symbol>   [A-Za-z]\w* (?:\^\(\*\))? )
+    | (?P<operator> \*\* | [-+*/^()] )
     | (?P<unknown>  . )""", re.VERBOSE | re.DOTALL | re.ASCII)
 FIELD = re.compile(r"(\w+?)(?:_\{(.*)\})?\(p_(\d+)\)(?:_([uv]))?(?:_(T|off))?(\^\(\*\))?")
 INDICES = re.compile(rf"{INDEX}(?:,{INDEX})*")
+REVERSED = re.compile(r"s_([2-9])([1-9])")                    # s_21 is s_12
 
 
 class ParseError(InputError):
@@ -104,9 +114,13 @@ def parse(text):
             if kind == "number":
                 if len(token) > LONGEST:
                     raise ParseError(text, match.start(), f"a number of at most {LONGEST} digits")
-                node = Number(int(token))
-            elif kind == "symbol":
-                node = Symbol(token)
+                node = _number(token)
+                if type(node) is Product and not bases and not divide and not text[match.end():match.end() + 2].strip().startswith(("^", "**")):
+                    factors.append(node.factors[0])          # 0.5*e is read as 1/2*e, not as (1/2)*e
+                    inverse.append(False)
+                    node, divide = node.factors[1], True
+            elif kind == "symbol" or kind == "epsilon":
+                node = _symbol(text, match)
             elif kind == "tensor":
                 name, indices = token[:-1].split("_{", 1)
                 node = Tensor(name, _indices(text, indices, match.start() + len(name) + 2))
@@ -134,7 +148,7 @@ def parse(text):
             divide = token == "/"
             operand_next = True
             continue
-        elif token == "^":
+        elif token == "^" or token == "**":
             bases.append(node)
             operand_next = True
             continue
@@ -168,6 +182,47 @@ def parse(text):
     terms.append(_product(factors, inverse, negative))
     minus.append(subtract)
     return _sum(terms, minus)
+
+
+def _number(token):
+    whole, _, decimals = token.partition(".")
+    if not decimals.strip("0"):
+        return Number(int(whole))
+    value = Fraction(int(whole + decimals), 10 ** len(decimals))
+    return Product((Number(value.numerator), Number(value.denominator)), (False, True))
+
+
+def _symbol(text, match):
+    name = match.group()
+    if name in NO_SYMBOLS:
+        raise ParseError(text, match.start(), NO_SYMBOLS[name])
+    if match.lastgroup == "epsilon":
+        name = "".join(name.split())
+        legs = epsilon_legs(name)
+        if legs != tuple(sorted(set(legs))):
+            raise ParseError(text, match.start(), "eps of four different momenta in ascending order")
+    elif name.endswith("^(*)") and not is_complex(name):
+        raise ParseError(text, match.start(), "the conjugate of a symbol named V_.., the only complex ones")
+    elif (pair := REVERSED.fullmatch(name)) and pair[1] > pair[2]:
+        name = f"s_{pair[2]}{pair[1]}"
+    return Symbol(name)
+
+
+def epsilon_legs(name):
+    """(1, 2, 3, 4) of the symbol eps(p_1,p_2,p_3,p_4), () of any other symbol."""
+    return tuple(map(int, re.findall(r"p_(\d+)", name))) if name.startswith("eps(") else ()
+
+
+def is_complex(name):
+    """Whether a symbol is complex: V_ub and its conjugate V_ub^(*) are; all others but i are real."""
+    return name.startswith("V_")
+
+
+def conjugate(name):
+    """Name of the complex conjugate of a symbol other than i."""
+    if not is_complex(name):
+        return name
+    return name.removesuffix("^(*)") if name.endswith("^(*)") else name + "^(*)"
 
 
 def _indices(text, indices, column):
@@ -342,7 +397,8 @@ def _expand_node(node, values):
             else:
                 if len(terms) * len(value) > LARGEST:
                     raise InputError(f"an amplitude with more than {LARGEST} terms")
-                terms = [Term(left.scalars + right.scalars, left.tensors + right.tensors) for left in terms for right in value]
+                terms = [Term(left.scalars + right.scalars, left.tensors + right.tensors)
+                         for left in terms for right in value]
         return [Term(scalars + term.scalars, term.tensors) for term in terms]
     raise InputError("a tensor or a field stands inside a power or a function")
 
@@ -364,7 +420,10 @@ class Leg(NamedTuple):
 
     @property
     def incoming(self):
-        """u and the incoming antiparticle's vbar = v^(*) come in, as do bosons without a star."""
+        """u and the incoming antiparticle's vbar = v^(*) come in, as do bosons without a star.
+
+        Some bosons with a star come in too, as antiparticles: physics/particles.py tells which.
+        """
         return self.starred if self.kind == "v" else not self.starred
 
 
@@ -383,10 +442,8 @@ def legs_of(terms):
             if [leg.number for leg in legs] != list(range(1, len(legs) + 1)):
                 raise InputError(f"the legs carry the momenta {', '.join(f'p_{leg.number}' for leg in legs)}, "
                                  f"expected p_1 to p_{len(legs)}, each once")
-            if len({leg.incoming for leg in legs}) < 2:
+            if len({leg.incoming for leg in legs}) < 2 and not any(leg.starred and not leg.kind for leg in legs):
                 raise InputError("all legs come in or all go out; at least one of each is expected")
-            if [leg.incoming for leg in legs] != sorted((leg.incoming for leg in legs), reverse=True):
-                raise InputError("incoming legs must have the lower momentum numbers")
         elif here != legs:
             raise InputError("the terms of the amplitude have different external legs")
     return legs

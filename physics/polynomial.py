@@ -16,12 +16,12 @@ _INVARIANT = re.compile(r"s_\d+")
 
 @functools.lru_cache(maxsize=2**14)
 def rank(symbol):
-    """Sort key of symbols: couplings and numbers, masses, s_ij, reg_prop, denominators; alphabetical within each."""
+    """Sort key of symbols: couplings and numbers, masses, epsilon tensors and s_ij, reg_prop, denominators; alphabetical within each."""
     if symbol.startswith("("):
         return 4, symbol
     if symbol == "reg_prop":
         return 3, symbol
-    if _INVARIANT.fullmatch(symbol):
+    if symbol.startswith("eps(") or _INVARIANT.fullmatch(symbol):
         return 2, symbol
     return (1, symbol) if symbol.startswith("m_") else (0, symbol)
 
@@ -58,16 +58,20 @@ def add(left, right, sign=1):
 
 
 def divided(polynomial, divisor):
-    """polynomial / divisor, None if that is no polynomial (powers may be negative); the divisor has a symbol that is linear in it."""
-    linear = next(term for term in sorted(divisor, key=order, reverse=True) if len(term) == 1 and term[0][1] == 1)
-    (symbol, _), = linear
+    """polynomial / divisor, None if that is no polynomial (powers may be negative).
+
+    Long division in a symbol whose highest power is a term of the divisor by itself, as s_12 is in q^2 - m^2.
+    """
+    leading = next(term for term in sorted(divisor, key=order, reverse=True) if len(term) == 1 and
+                   all(dict(other).get(term[0][0], 0) < term[0][1] for other in divisor if other != term))
+    (symbol, degree), = leading
     lowest = min((dict(term).get(symbol, 0) for term in polynomial), default=0)
     rest, quotient = dict(polynomial), {}
     while rest:
         highest = max(dict(term).get(symbol, 0) for term in rest)
-        if highest == lowest:
+        if highest < lowest + degree:
             return None
-        step = {monomial({**dict(term), symbol: highest - 1}): value / divisor[linear]
+        step = {monomial({**dict(term), symbol: highest - degree}): value / divisor[leading]
                 for term, value in rest.items() if dict(term).get(symbol, 0) == highest}
         quotient = add(quotient, step)
         rest = add(rest, multiply(step, divisor), -1)

@@ -67,7 +67,7 @@ def test_precedence_is_that_of_algebra():
 
 @pytest.mark.parametrize("text, column, expected", [
     ("", 1, "a number, a name or '('"), ("a +", 4, "a number, a name or '('"), ("a)", 2, "an operator or the end"), ("(a", 3, "')'"),
-    ("a**b", 3, "a number"), ("2 3", 3, "an operator"), ("a$b", 2, "an operator"), ("gamma_{%a,}", 8, "indices"),
+    ("a***b", 4, "a number"), ("2 3", 3, "an operator"), ("a$b", 2, "an operator"), ("gamma_{%a,}", 8, "indices"),
     ("e_{i,%g}(p_1)_w", 14, "an operator"), ("s_12 + * 3", 8, "a number"), ("(a*(b + c)", 11, "')'"),
 ])
 def test_errors_name_the_column_and_what_was_expected(text, column, expected):
@@ -124,7 +124,7 @@ def test_expanding_multiplies_out_tensors_and_leaves_scalars_alone():
     (r"e_{i_1,%a}(p_1)_u*e_{i_3,%a}(p_3)_u^(*)", "expected p_1 to p_2"),
     (r"e_{i_1,%a}(p_1)_u*e_{i_1,%a}(p_1)_u^(*)", "expected p_1 to p_2"),
     (r"e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*) + mu_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "different external legs"),
-    (r"e_{i_1,%a}(p_1)_u^(*)*e_{i_2,%a}(p_2)_u", "incoming legs"),
+    (r"e_{i_1,%a}(p_1)_u^(*)*e_{i_2,%a}(p_2)_v", "all legs come in or all go out"),
 ])
 def test_amplitudes_without_sound_legs_are_refused(amp, reason):
     with pytest.raises(InputError, match=reason):
