@@ -49,6 +49,8 @@ AutoDeclare Vectors p;
 AutoDeclare Indices m,n;
 """
 LARGEST_ROOT = 10**10        # of which integers the square root is taken: their prime factors are searched for
+MATRICES = {"gamma_5": "g5_({})", "P_L": "g7_({})/2", "P_R": "g6_({})/2"}
+MIRRORED = {"gamma_5": "(-g5_({}))", "P_L": MATRICES["P_R"], "P_R": MATRICES["P_L"]}     # in the Dirac conjugate
 GENERATOR = re.compile(r"T_C_\d+")
 ROOT = re.compile(r"(\d+)\^\(1/2\)")
 
@@ -241,7 +243,7 @@ def conjugated(polynomial):
             factor, symbol = _conjugated_symbol(symbol)
             if factor != 1:
                 value *= Fraction(factor) ** power
-            powers[symbol] = powers.get(symbol, 0) + power
+            powers[symbol] = power
         total[monomial(powers)] = value
     return total
 
@@ -255,6 +257,10 @@ def _conjugated_symbol(symbol):
         lead, text = denominator_text(conjugated(rational(parse(symbol))))
         return lead, f"({text})"
     return 1, conjugate(symbol)
+
+
+def is_real(symbol):
+    return _conjugated_symbol(symbol) == (1, symbol)
 
 
 def with_real_denominators(polynomial):
@@ -277,9 +283,6 @@ def with_real_denominators(polynomial):
 
 def real_part(polynomial):
     """(polynomial + its conjugate) / 2 over real denominators."""
-    symbols = {symbol for term in polynomial for symbol, _ in term}
-    if all(_conjugated_symbol(symbol) == (1, symbol) for symbol in symbols):
-        return polynomial
     polynomial = reduced(with_real_denominators(polynomial))
     total = add(polynomial, conjugated(polynomial))
     return {term: value / 2 for term, value in total.items()}
@@ -322,7 +325,8 @@ class Row:
             coefficient = substitute(coefficient, solved)
             number, tensors = without_metrics(term.tensors)
             lines, factors, mirrored, colours = structure(tensors, len(legs))
-            coefficient = multiply({(): Fraction(number)}, coefficient)
+            if number != 1:
+                coefficient = multiply({(): Fraction(number)}, coefficient)
             joins = tuple(sorted((left, right) for left, right, _ in lines))
             groups.setdefault((joins, colours), []).append((coefficient, sorted(lines), factors, mirrored))
         self.transverse = [leg.number for leg in legs if leg.mark == "T"]
@@ -415,10 +419,15 @@ class Row:
 
     def read(self, output):
         """The square as a polynomial over denominators, from FORM's terms, one a line."""
-        total, names = {}, list(self.symbols)
+        total, names, found = {}, list(self.symbols), set()
 
         @functools.cache
         def read_factor(factor):
+            number, symbol, power = split_factor(factor)
+            found.add(symbol)
+            return number, symbol, power
+
+        def split_factor(factor):
             """(number, symbol, power) of one factor."""
             if factor[0].isdigit():
                 return Fraction(factor), "", 0
@@ -447,7 +456,10 @@ class Row:
             key = monomial(powers)
             total[key] = total.get(key, 0) + value * self.weight
         total = {term: value for term, value in total.items() if value}                   # roots may cancel after FORM
-        total = real_part(substitute(total, self.epsilons))
+        if any(map(epsilon_legs, found)):
+            total = substitute(total, self.epsilons)
+        if not all(map(is_real, found)):
+            total = real_part(total)
         return one_fraction(total) if self.transverse and self.eliminated else total
 
 
@@ -560,12 +572,9 @@ def average(fields, roles):
 def gammas(line, spin_line, mirrored):
     """FORM text of the Dirac matrices of a fermion line. mirrored: of its Dirac conjugate g0 (..)^dagger g0, which is reversed and in which
     P_L and P_R are exchanged and gamma_5 has a minus."""
-    names = {"gamma_5": "g5_({0})", "P_L": "g7_({0})/2", "P_R": "g6_({0})/2"}
-    if mirrored:
-        line = line[::-1]
-        names |= {"gamma_5": "(-g5_({0}))", "P_L": names["P_R"], "P_R": names["P_L"]}
-    text = [f"g_({spin_line},{back if mirrored else index})" if name == "gamma" else names[name].format(spin_line)
-            for name, index, back in line]
+    matrices = MIRRORED if mirrored else MATRICES
+    text = [f"g_({spin_line},{back if mirrored else index})" if name == "gamma" else matrices[name].format(spin_line)
+            for name, index, back in (reversed(line) if mirrored else line)]
     return "*".join(text) or f"gi_({spin_line})"
 
 

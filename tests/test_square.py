@@ -244,7 +244,7 @@ PHOTON = rf"gamma_{{+%\mu_1,%a_1,%a_2}}*gamma_{{%\mu_1,%a_3,%a_4}}*{LEGS}/(m_e^2
     f"{PHOTON} + (1 + 2*i)*{LEFT}*{LEGS}/(m_e^2 + s_12 + -1/2*m_Z^2 + 1/2*i*Gamma_Z*m_Z)",
     f"{PHOTON} + {LEFT}*{LEGS}/(m_e^2 + s_12 + -1/2*m_Z^2 + i*Gamma_Z*m_Z) + 3*{LEFT}*{LEGS}/(s_13 + i*Gamma_X)/(s_12 - i*Gamma_Z)",
     f"V_1*{PHOTON} + V_2^(*)*{LEFT}*{LEGS}/(s_12 + V_2*m_e^2)",
-    f"V_ud*V_us^(*)^2*{LEFT}*{LEGS}", f"V_ud*{PHOTON} + V_us*{LEFT}*{LEGS}",
+    f"{PHOTON} + V_ud^2*V_ud^(*)*{LEFT}*{LEGS}/(s_12 + V_ud + 2*V_ud^(*))", f"V_ud*V_us^(*)^2*{LEFT}*{LEGS}", f"V_ud*{PHOTON} + V_us*{LEFT}*{LEGS}",
     f"(2^(1/2) + 3^(1/2)*e + 1/6^(1/2))*{PHOTON} + (4/27)^(-1/2)*i*2^(3/2)*{LEFT}*{LEGS}", f"0.125*{PHOTON} + 2.50*e**2*{LEFT}*{LEGS}",
     f"{PHOTON}/(1 + i) + 1/(2^(1/2)*2^(1/2) + e)*{LEFT}*{LEGS}"])
 def test_squares_with_complex_numbers(amp, basis):
