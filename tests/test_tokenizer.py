@@ -155,6 +155,24 @@ def test_index_names_do_not_matter_and_come_back(names, amp):
     assert amp_text(tokens, kept) == renamed
 
 
+def test_an_index_of_a_delta_has_the_kind_of_what_it_joins():
+    amp = r"delta_{%a,%b}*delta_{%\m,+%\n}*delta_{%C,%D}*gamma_{%\m,%a,%x}*u_{i_1,%C,%b}(p_1)_u*u_{i_2,%D,%x}(p_2)_u^(*)*A_{i_3,%\n}(p_3)^(*)"
+    tokens, names = amp_tokens(amp)
+    assert tokens[:9] == "delta_{%D0 %D1 delta_{%L0 +%L1 delta_{%C0 %C1 gamma_{%L0 %D0 %D2".split()
+    assert amp_text(tokens, names) == amp and amp_tokens(amp) == slow_tokens(amp)
+    with pytest.raises(InputError, match="found the index %b of a delta in no other tensor"):
+        amp_tokens("delta_{%a,%b}*delta_{%b,%c}*P_L_{%a,%c}")
+
+
+def test_wider_grammar_is_encoded_and_comes_back(tmp_path):
+    rows = [(r"V_ub^(*)*g_{%\m,%\n}*gamma_{+%\m,%a,%b}*gamma_5_{%b,%c}*delta_{%c,%d}*T_C_6_{%g,%k,%l}*u_{i_1,%l,%d}(p_1)_u*u_{i_2,%k,%a}(p_2)_u^(*)"
+             r"*G_{i_3,%g,+%\n}(p_3)^(*)/(s_12 + i*Gamma_Z*m_Z)", "V_ub*V_ub^(*)^2*eps(p_1,p_2,p_3,p_4)*3^(1/2) + -V_ub^2")]
+    tokens = Tokenizer(build_vocabulary(write_csv(tmp_path / "train.csv", rows)))
+    ids, names = tokens.encode_amp(rows[0][0])
+    assert tokens.decode_amp(ids, names) == rows[0][0]
+    assert tokens.decode_sqamp(tokens.encode_sqamp(rows[0][1])) == rows[0][1]
+
+
 def test_one_name_for_two_kinds_of_index():
     amp = "gamma_{%x,%x,%y}*T_C_10_{%x,%x,%x}*e_{x,%x}(p_1)_u"
     tokens, names = amp_tokens(amp)
@@ -164,9 +182,11 @@ def test_one_name_for_two_kinds_of_index():
 
 def grammar():
     number = st.sampled_from(["2", "16", "(-8)", "-1/2", "4/81", "7^(1/2)"])
-    symbol = st.sampled_from(["i", "e^4", "m_e^2", "s_13", "-s_13", "reg_prop", "-reg_prop^2", "cos(theta_W)^(-1)", "V_ud^(*)"])
+    symbol = st.sampled_from(["i", "e^4", "m_e^2", "s_13", "-s_13", "reg_prop", "-reg_prop^2", "cos(theta_W)^(-1)", "V_ud^(*)",
+                              "V_ud^(*)^2", "-V_ud^(*)^(-2)", "eps(p_1,p_2,p_3,p_4)", "-eps(p_1,p_2,p_3,p_5)^2"])
     tensor = st.sampled_from([r"gamma_{+%\mu,%a,%b}", r"p_1_%\mu", r"p_2_+%\nu", "P_L_{%a,%c}", "e_{i_3,%a}(p_1)_u^(*)",
-                              r"G_{k,%g,+%\mu}(p_4)", "T_C_10_{%g,%k,%l}", "h(p_3)"])
+                              r"G_{k,%g,+%\mu}(p_4)", "T_C_10_{%g,%k,%l}", "h(p_3)", r"g_{+%\mu,%\rho}", "gamma_5_{%c,%d}",
+                              "T_C_6_{%g,%k,%l}", r"delta_{%b,%d}*P_R_{%b,%d}", r"T_C_6_{%h,%k,%m}*delta_{%h,%h}"])
     factor = st.one_of(number, symbol, tensor)
     sums = st.recursive(factor, lambda inner: st.one_of(
         st.lists(inner, min_size=2, max_size=3).map("*".join),
