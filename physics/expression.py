@@ -5,15 +5,22 @@ r"""Text of amplitudes and squared amplitudes <-> trees, in MARTY's grammar.
     power   := atom [('^' | '**') power]
     atom    := number | symbol | function '(' sum ')' | '(' sum ')' | tensor | field
 
-Numbers are exact: an integer or a decimal such as 0.5, which is read as 1/2. All symbols are real but `i`, the imaginary unit, and those
-named `V_...`, whose conjugates are `V_..^(*)`. `s_12` is p_1.p_2; `s_21` is read as `s_12`. `eps(p_1,p_2,p_3,p_4)`, momenta in ascending
-order, is a symbol too: the determinant of the matrix whose rows are the contravariant components (E, x, y, z) of the four momenta.
+A number is an integer, or a decimal such as 0.5, which is read as 1/2. A power with the exponent 1/2 is a square root.
 
-A tensor is a momentum with an index, `p_2_%\nu_1`, or one of `gamma_{%\sigma_1,%a,%b}`, `gamma_5_{%a,%b}`, `P_L_{%a,%b}`, `P_R_{%a,%b}`,
-the metric `g_{%\mu,%\nu}`, `delta_{%a,%b}` of any kind of index, `f_SU3_{%a,%b,%c}`, and the generators `T_C_10_{%a,%i,%j}` of the quarks,
-whatever number MARTY gave them. A field is a leg of the diagram, `e_{i_3,%gam_1}(p_1)_u^(*)`. A `+` before an index marks its position; a
-repeated index is summed. MARTY's grammar has two additions for legs: `_T` marks a photon or gluon with transverse polarisations only,
-`_off` a leg off its mass shell: `e_{..}(p_1)_u_off^(*)`, `G_{..}(p_2)_T`.
+Symbols are real except `i`, the imaginary unit, and those named `V_..`, whose conjugates are `V_..^(*)`. `s_12` is
+p_1.p_2; `s_21` is read as `s_12`. `eps(p_1,p_2,p_3,p_4)`, momenta in ascending order, is a symbol too: the
+determinant of the matrix whose rows are the contravariant components (E, x, y, z) of the four momenta.
+
+Tensors are momenta with an index, `p_2_%\nu_1`, and
+    gamma_{%\mu,%a,%b}  gamma_5_{%a,%b}  P_L_{%a,%b}  P_R_{%a,%b}      Dirac matrices, P_L = (1 - gamma_5) / 2
+    g_{%\mu,%\nu}  delta_{%a,%b}                                       metric, unit matrix for any kind of index
+    T_C_10_{%g,%i,%j}  f_SU3_{%g,%h,%k}                                generators of the quarks, structure constants
+MARTY numbers the generators; every T_C_.. is that of a quark. A repeated index is summed, a `+` before one marks its
+position.
+
+A field is a leg of the diagram, `e_{i_3,%gam_1}(p_1)_u^(*)`. MARTY's grammar has two additions for legs: `_T` marks
+a photon or gluon with transverse polarisations only, `G_{..}(p_2)_T`; `_off` a leg off its mass shell,
+`e_{..}(p_1)_u_off^(*)`.
 
 Nothing is evaluated while reading, and no function here recurses: nesting is limited by memory alone.
 """
@@ -71,7 +78,10 @@ class Function(NamedTuple):
 
 
 FUNCTIONS = ("sin", "cos", "tan")                            # of theta_W
-NO_SYMBOLS = {"I": "i, the imaginary unit", **dict.fromkeys(("nan", "NaN", "inf", "Infinity", "oo", "zoo"), "a finite number")}
+NO_SYMBOLS = {
+    "I": "i, the imaginary unit",
+    **dict.fromkeys(("nan", "NaN", "inf", "Infinity", "oo", "zoo"), "a finite number"),
+}
 LONGEST = 1000                                               # digits of a number
 LARGEST = 50_000                                             # terms of an amplitude
 INDEX = r"\+?%?\\?[A-Za-z]\w*"
@@ -87,6 +97,7 @@ TOKEN = re.compile(rf"""
     | (?P<operator> \*\* | [-+*/^()] )
     | (?P<unknown>  . )""", re.VERBOSE | re.DOTALL | re.ASCII)
 FIELD = re.compile(r"(\w+?)(?:_\{(.*)\})?\(p_(\d+)\)(?:_([uv]))?(?:_(T|off))?(\^\(\*\))?")
+POWER_NEXT = re.compile(r"\s*(?:\^|\*\*)")
 INDICES = re.compile(rf"{INDEX}(?:,{INDEX})*")
 REVERSED = re.compile(r"s_([2-9])([1-9])")                    # s_21 is s_12
 
@@ -99,9 +110,9 @@ class ParseError(InputError):
 
 
 def parse(text):
-    """Tree of an amplitude or squared amplitude; linear time. Raises ParseError with the column and what was expected."""
-    outer = []                                               # the frames around the current parenthesis
-    # One frame: finished terms of the sum, finished factors of the product, bases of a^b^c..., number of signs before the term
+    """Tree of an amplitude or squared amplitude, in linear time. ParseError with the column and what was expected."""
+    outer = []  # the frames around the current parenthesis
+    # One frame: finished terms of the sum, finished factors of the product, bases of a^b^c..., whether negated
     terms, minus, factors, inverse, bases, negative, function = [], [], [], [], [], False, None
     subtract = divide = False
     operand_next = True
@@ -115,7 +126,7 @@ def parse(text):
                 if len(token) > LONGEST:
                     raise ParseError(text, match.start(), f"a number of at most {LONGEST} digits")
                 node = _number(token)
-                if type(node) is Product and not bases and not divide and not text[match.end():match.end() + 2].strip().startswith(("^", "**")):
+                if type(node) is Product and not bases and not divide and not POWER_NEXT.match(text, match.end()):
                     factors.append(node.factors[0])          # 0.5*e is read as 1/2*e, not as (1/2)*e
                     inverse.append(False)
                     node, divide = node.factors[1], True
@@ -255,14 +266,18 @@ def _sum(terms, minus):
 def respelled(text):
     r"""The text as MARTY spells it. Earlier work has normalised index names without `%` and no spaces:
 
-    `gamma_{+\INDEX_0,INDEX_1,INDEX_2}*p_3_\INDEX_0*e_{MOMENTUM_0,INDEX_2}(p_1)_u+-m_e` (the backslash marks Lorentz indices).
+    `gamma_{+\INDEX_0,INDEX_1,INDEX_2}*p_3_\INDEX_0*e_{MOMENTUM_0,INDEX_2}(p_1)_u+-m_e`; a backslash marks Lorentz
+    indices.
     """
     return re.sub(r"(?<=[{,+_])(\\?INDEX_\d+)\b", r"%\1", to_text(parse(text)))
 
 
 def marked_off_shell(amp, legs):
     """The amplitude with the fields of these legs (numbers from 1) marked `_off`."""
-    return re.sub(r"\(p_(\d+)\)(_[uv]\b)?", lambda match: match[0] + "_off" * (int(match[1]) in legs), amp)
+    def mark(match):
+        return match[0] + "_off" if int(match[1]) in legs else match[0]
+
+    return re.sub(r"\(p_(\d+)\)(?:_[uv]\b)?", mark, amp)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -428,7 +443,7 @@ class Leg(NamedTuple):
 
 
 def legs_of(terms):
-    """Legs of an amplitude in the order of their momenta. Raises InputError unless every term has each leg exactly once."""
+    """Legs of an amplitude in the order of their momenta. InputError unless every term has each leg exactly once."""
     legs = None
     for term in terms:
         for field in term.tensors:

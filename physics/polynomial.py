@@ -1,7 +1,7 @@
 """Sparse polynomials with exact rational coefficients and their one canonical text.
 
-A polynomial is {monomial: Fraction}, a monomial a tuple of (symbol, power) sorted by `rank`. A propagator's denominator is
-a symbol too: its name is its own canonical text in parentheses, its power negative.
+A polynomial is {monomial: Fraction}, a monomial a tuple of (symbol, power) sorted by `rank`. A propagator's denominator
+is a symbol too: its name is its own canonical text in parentheses, its power negative.
 """
 import functools
 import math
@@ -16,7 +16,10 @@ _INVARIANT = re.compile(r"s_\d+")
 
 @functools.lru_cache(maxsize=2**14)
 def rank(symbol):
-    """Sort key of symbols: couplings and numbers, masses, epsilon tensors and s_ij, reg_prop, denominators; alphabetical within each."""
+    """Sort key of symbols: couplings and roots, masses, epsilon tensors and s_ij, reg_prop, denominators.
+
+    Within each group the order is alphabetical.
+    """
     if symbol.startswith("("):
         return 4, symbol
     if symbol == "reg_prop":
@@ -82,7 +85,9 @@ def divided(polynomial, divisor):
 # Text
 
 def factor_text(symbol, power):
-    return symbol if power == 1 else f"{symbol}^{power}" if power > 0 else f"{symbol}^({power})"
+    if power == 1:
+        return symbol
+    return f"{symbol}^{power}" if power > 0 else f"{symbol}^({power})"
 
 
 def scaled(coefficient, factors):
@@ -101,7 +106,8 @@ def scaled(coefficient, factors):
 
 def sum_text(polynomial):
     """The polynomial's terms in their fixed order, joined by ` + `; '0' if there is none."""
-    return " + ".join(scaled(polynomial[term], [factor_text(*factor) for factor in term]) for term in sorted(polynomial, key=order)) or "0"
+    terms = sorted(polynomial, key=order)
+    return " + ".join(scaled(polynomial[term], [factor_text(*factor) for factor in term]) for term in terms) or "0"
 
 
 def denominator_text(polynomial):
@@ -127,8 +133,10 @@ def factored_text(polynomial):
         symbols = dict.fromkeys(symbol for power in powers for symbol in power)
         common = {symbol: min(power.get(symbol, 0) for power in powers) for symbol in symbols}
         common = {symbol: power for symbol, power in common.items() if power}
-        inside = {monomial({symbol: power.get(symbol, 0) - common.get(symbol, 0) for symbol in {**power, **common}}): value
-                  for power, value in zip(powers, terms.values())}
+        inside = {
+            monomial({symbol: power.get(symbol, 0) - common.get(symbol, 0) for symbol in {**power, **common}}): value
+            for power, value in zip(powers, terms.values())
+        }
         content = Fraction(math.gcd(*(value.numerator for value in inside.values())),
                            math.lcm(*(value.denominator for value in inside.values())))
         if inside[min(inside, key=order)] < 0:

@@ -1,22 +1,22 @@
 r"""Text of an amplitude -> FORM program -> canonical text of its squared, summed and averaged form.
 
-Any amplitude of the grammar can be squared, not only our own. Its terms are grouped by how its fermion lines join the legs;
-amplitude times conjugate then closes the lines into traces, with a spin sum at each leg:
+Any amplitude of the grammar can be squared, not only our own. Its terms are grouped by how the fermion lines join
+the legs. Amplitude times conjugate then closes the lines into traces, with a spin sum at each leg:
 
     sum u ubar = pslash + m, sum v vbar = pslash - m, photons and gluons -g, massive vectors -g + p p / m^2
 
-(Peskin & Schroeder (3.66), (3.67), (5.75)). FORM takes the traces and contracts, and sums the colours. Prefactors, denominators
-and the canonical form are exact rational arithmetic here. One FORM process squares many rows.
+(Peskin & Schroeder (3.66), (3.67), (5.75)). FORM takes the traces, contracts indices and sums colours. Prefactors,
+denominators and the canonical form are exact rational arithmetic here. One FORM process squares many rows.
 
 A square is real, so only the real part of FORM's answer is kept. What is complex in it:
 - widths: a propagator 1/D with an i in D becomes conj(D)/|D|^2, where |D|^2 is multiplied out into a real polynomial;
 - couplings V_..: the square has V_ub*V_ub^(*) for |V_ub|^2;
-- a single epsilon tensor times i: it stays, as the symbol eps(p_1,p_2,p_3,p_4). Products of two are Gram determinants of the s_ij.
-  Momentum conservation removes the last leg's momentum from it. It vanishes for four legs; five legs have one of them.
+- a single epsilon tensor times i: it stays, as the symbol eps(p_1,p_2,p_3,p_4). Momentum conservation removes the
+  last leg's momentum from it, so four legs have none and five legs one. Products of two are Gram determinants of the
+  s_ij.
 """
 import functools
 import itertools
-import math
 import re
 from fractions import Fraction
 
@@ -34,7 +34,6 @@ from physics.expression import (
     epsilon_legs,
     expand,
     fold,
-    is_complex,
     legs_of,
     names_in,
     parse,
@@ -54,7 +53,7 @@ MIRRORED = {"gamma_5": "(-g5_({}))", "P_L": MATRICES["P_R"], "P_R": MATRICES["P_
 GENERATOR = re.compile(r"T_C_\d+")
 ROOT = re.compile(r"(\d+)\^\(1/2\)")
 
-# prefactor, polynomial and propagators; or multiplied out, a plain sum of products, as MARTY's own simplification ends in many rows
+# prefactor, polynomial and propagators; or multiplied out into a plain sum of products, as many of MARTY's own rows are
 STYLES = {"factored": factored_text, "marty": sum_text}
 
 
@@ -67,12 +66,13 @@ def square(amp, basis="all", style="factored", timeout=60, facts=NO_FACTS):
 
 
 def square_many(amps, basis="all", style="factored", timeout=60, facts=None):
-    """Canonical sqamp texts of a list of amplitudes; in the place of a row that fails stands the InputError that says why.
+    """Canonical sqamp texts of a list of amplitudes; for a row that fails the InputError that says why.
 
     basis: "all" leaves the s_ij as the traces give them; "independent" eliminates by momentum conservation, so that one
     function over the same propagators has one text.
     style: a key of STYLES, how the same polynomial is written.
-    timeout: seconds for one FORM process over all rows; when it fails or takes longer the list is halved until the bad row is alone.
+    timeout: seconds for one FORM process over all rows. When it fails or takes longer, the list is halved until the
+        bad row is alone.
     facts: of each amplitude the Facts (physics/particles.py) that its text does not say; None: there are none.
     """
     results, rows = [None] * len(amps), []
@@ -112,9 +112,11 @@ def _traces(rows, timeout):
     colours = colour.sums({pair for row in rows for pair in row.colours}, timeout)
     statements = "".join(f"trace4,{k};\n" for k in range(1, max(row.lines for row in rows) + 1)) + "contract;\n.sort\n"
     statements += _epsilons(rows, legs)
-    statements += "".join(f"id p{i}.p{j} = s{i}x{j};\n" for i, j in itertools.combinations_with_replacement(range(1, legs + 1), 2))
+    statements += "".join(
+        f"id p{i}.p{j} = s{i}x{j};\n" for i, j in itertools.combinations_with_replacement(range(1, legs + 1), 2)
+    )
     expressions = [row.expression(colours) for row in rows]
-    values = {}                                              # (product of two momenta, what it is in some rows) -> those rows
+    values = {}  # (product of two momenta, what it is in some rows) -> those rows
     for k, row in enumerate(rows):
         for value in row.known_products():
             values.setdefault(value, []).append(f"R{k}")
@@ -128,8 +130,9 @@ def _traces(rows, timeout):
 def _epsilons(rows, legs):
     """Statements that turn the epsilon tensors that are left into symbols: e_(p1,p2,p3,p4) = i y1x2x3x4.
 
-    For FORM tr(g5 a b c d) = 4 e_(a,b,c,d). With g5 = i g0 g1 g2 g3 and eps as in physics/expression.py it is 4 i eps(a,b,c,d), so e_ = i eps;
-    FORM's e_ e_ = Gram determinant agrees with eps^2 = - Gram determinant. Four momenta that add up to zero have none.
+    For FORM tr(g5 a b c d) = 4 e_(a,b,c,d). With g5 = i g0 g1 g2 g3 and eps as in physics/expression.py the trace is
+    4 i eps(a,b,c,d), so e_ = i eps. FORM's e_ e_ = Gram determinant agrees with eps^2 = -Gram determinant.
+    Fewer than five legs have at most three independent momenta, so their epsilon tensors vanish.
     """
     few = [f"R{k}" for k, row in enumerate(rows) if len(row.legs) < 5]
     statements = f"if ( expression({','.join(few)}) );\nid e_(m1?,m2?,m3?,m4?) = 0;\nendif;\n" if few else ""
@@ -185,10 +188,13 @@ def _rational_node(node, values):
 
 
 def square_root(number):
-    """The square root of a positive Fraction as a number times roots of primes, each the symbol `2^(1/2)`, `3^(1/2)`, ..."""
+    """The square root of a positive Fraction: a number times roots of primes, the symbols `2^(1/2)`, `3^(1/2)`, ..."""
     rest, prime = number.numerator * number.denominator, 2
     if not 0 < rest <= LARGEST_ROOT:
-        raise InputError(f"the square root of {number}: only those of positive integers up to {LARGEST_ROOT} and their ratios are known")
+        raise InputError(
+            f"the square root of {number}: expected a positive number, "
+            f"its numerator times its denominator at most {LARGEST_ROOT}"
+        )
     outside, roots = Fraction(1, number.denominator), {}
     while rest > 1:
         prime = rest if prime * prime > rest else prime
@@ -292,7 +298,7 @@ def real_part(polynomial):
 # One row: its FORM expression, and its text from FORM's answer
 
 class Row:
-    """An amplitude ready for FORM: `expression` gives its square in FORM's language, `read` turns FORM's answer into a polynomial."""
+    """An amplitude ready for FORM: `expression` is its square as FORM's text, `read` makes the answer a polynomial."""
 
     def __init__(self, amp, basis, facts=NO_FACTS):
         tree = parse(amp)
@@ -318,7 +324,7 @@ class Row:
         self.epsilons = dependent_epsilons(signs)
         self.eliminated = conservation(signs, self.on_shell) if basis == "independent" else {}
         solved = self.eliminated | self.epsilons if any(map(epsilon_legs, used)) else self.eliminated
-        groups = {}                                          # (which leg each fermion line joins to which, colour) -> terms
+        groups = {}  # (which leg each fermion line joins to which, colour) -> terms
         for term in terms:
             coefficient = functools.reduce(multiply, (reciprocal(rational(node)) if inverse else rational(node)
                                                       for node, inverse in term.scalars), {(): Fraction(1)})
@@ -330,7 +336,9 @@ class Row:
             joins = tuple(sorted((left, right) for left, right, _ in lines))
             groups.setdefault((joins, colours), []).append((coefficient, sorted(lines), factors, mirrored))
         self.transverse = [leg.number for leg in legs if leg.mark == "T"]
-        self.vectors = [self.vector_sum(leg) for leg, field in zip(legs, fields) if not leg.kind and len(field.indices) > 1]
+        self.vectors = [
+            self.vector_sum(leg) for leg, field in zip(legs, fields) if not leg.kind and len(field.indices) > 1
+        ]
         self.pieces = [((left[1], right[1]), self.interference(groups[left], groups[right], left[0] == right[0]))
                        for left, right in itertools.product(groups, groups)]
         self.colours = [pair for pair, _ in self.pieces]
@@ -351,15 +359,17 @@ class Row:
         return self.symbols.setdefault(symbol, f"x{len(self.symbols)}")
 
     def known_products(self):
-        """(FORM's name, FORM's text of the value) of the products of two momenta that the mass shells and the basis replace."""
+        """(FORM's name, FORM's value) of the products of two momenta that the mass shells and the basis replace."""
         for product, mass in self.on_shell.items():
             yield product, f"{self.name(mass)}^2" if mass else "0"
         for symbol, polynomial in self.eliminated.items():
             yield self.name(symbol), self.coefficient(polynomial)
 
     def coefficient(self, polynomial):
-        terms = ["*".join([f"({value})", *(f"{self.name(symbol)}^{power}" if power > 0 else f"{self.name(symbol)}^({power})"
-                                            for symbol, power in term)]) for term, value in polynomial.items()]
+        terms = []
+        for term, value in polynomial.items():
+            powers = (f"{self.name(symbol)}^{power if power > 0 else f'({power})'}" for symbol, power in term)
+            terms.append("*".join([f"({value})", *powers]))
         return f"({'+'.join(terms)})" if terms else "0"
 
     def spin_sum(self, number, line):
@@ -373,9 +383,10 @@ class Row:
     def vector_sum(self, leg):
         """Sum over the states of a vector leg in its indices m (amplitude) and n (conjugate).
 
-        Minus the metric; massive ones have + p p / m^2. Of those with transverse polarisations only (_T) all but the first, p_j, have
-        -g + (p p_j + p_j p) / p.p_j (compare Peskin & Schroeder, section 16.1). With these in place the amplitude vanishes when p_j
-        stands for the first one's polarisation, so that one may have -g.
+        Minus the metric, for massive vectors plus p p / m^2. Vectors with transverse polarisations only (_T) have
+        -g + (p p_j + p_j p) / p.p_j, where p_j is the first of them (compare Peskin & Schroeder, section 16.1). With
+        these in place the amplitude vanishes when p_j stands for the first one's polarisation, so the first one may
+        have -g.
         """
         k, mass = leg.number, self.masses[leg.number]
         if mass and leg.mark == "T":
@@ -387,20 +398,24 @@ class Row:
             rest = f"+(p{k}(m{k})*p{j}(n{k})+p{j}(m{k})*p{k}(n{k}))*{self.coefficient(product)}"
         return f"(-d_(m{k},n{k}){rest})"
 
+    def group(self, terms, mirrored):
+        """Sum of the terms of a group, or of their conjugates: coefficient * Dirac matrices * other factors."""
+        texts = []
+        for coefficient, lines, factors, conjugate_factors in terms:
+            matrices = [gammas(line, k, mirrored) for k, (_, _, line) in enumerate(lines, 1)]
+            if mirrored:
+                coefficient, factors = conjugated(coefficient), conjugate_factors
+            texts.append("*".join([self.coefficient(coefficient), *matrices, *factors]))
+        return "+".join(texts)
+
     def interference(self, left, right, same_joins):
         """Sum over the terms of two groups of term * conjugated term, fermion lines closed into traces."""
         if same_joins:                                       # each line closes on itself: one product of two sums
             joins = [(start, end) for start, end, _ in left[0][1]]
             self.lines = max(self.lines, len(joins))
-            numerator = "+".join("*".join([
-                self.coefficient(c), *(gammas(line, k, False) for k, (_, _, line) in enumerate(lines, 1)), *rest])
-                for c, lines, rest, _ in left)
-            mirror = "+".join("*".join([
-                self.coefficient(conjugated(c)), *(gammas(line, k, True) for k, (_, _, line) in enumerate(lines, 1)), *mirrored])
-                for c, lines, _, mirrored in right)
             ends = [self.spin_sum(end, k) for k, (_, end) in enumerate(joins, 1)]
             starts = [self.spin_sum(start, k) for k, (start, _) in enumerate(joins, 1)]
-            return "*".join([f"({numerator})", *ends, f"({mirror})", *starts])
+            return "*".join([f"({self.group(left, False)})", *ends, f"({self.group(right, True)})", *starts])
         pieces = []
         for (c, lines, rest, _), (d, back, _, mirrored) in itertools.product(left, right):
             forth = {start: (end, line) for start, end, line in lines}
@@ -464,7 +479,7 @@ class Row:
 
 
 def dependent_epsilons(signs):
-    """{eps(..,p_n): polynomial}: momentum conservation solved for the momentum of the last leg n in all epsilon tensors.
+    """{eps(..,p_n): polynomial}: the epsilon tensors with the last leg's momentum p_n, by momentum conservation.
 
     signs: as for conservation.
     """
@@ -506,8 +521,10 @@ def conservation(signs, on_shell):
         others = [(sign[i] * sign[j] * (1 if i == j else 2), product(i, j))
                   for i, j in itertools.combinations_with_replacement(range(1, n), 2) if (i, j) != pair]
         rest = total([(-1, product(n, n)), *others])
-        solved[f"s_{pair[0]}{pair[1]}"] = {term: -value / (2 * sign[pair[0]] * sign[pair[1]]) for term, value in rest.items()}
-    for k in range(1, n):                                    # p_k . (sum over legs j < n of sign p_j) = - sign_n p_k . p_n
+        solved[f"s_{pair[0]}{pair[1]}"] = {
+            term: -value / (2 * sign[pair[0]] * sign[pair[1]]) for term, value in rest.items()
+        }
+    for k in range(1, n):  # p_k . (sum over legs j < n of sign p_j) = - sign_n p_k . p_n
         terms = total((sign[j] * -sign[n], product(k, j)) for j in range(1, n))
         solved[f"s_{k}{n}"] = substitute(terms, solved)
     return solved
@@ -534,7 +551,7 @@ def substitute(polynomial, solved):
 
 
 def one_fraction(polynomial):
-    """The polynomial over its common denominator, in lowest terms; each denominator has a symbol in it linearly, as q^2 - m^2 has an s_ij."""
+    """The polynomial over its common denominator, in lowest terms."""
     powers = {}
     for term in polynomial:
         for symbol, power in term:
@@ -570,8 +587,10 @@ def average(fields, roles):
 
 
 def gammas(line, spin_line, mirrored):
-    """FORM text of the Dirac matrices of a fermion line. mirrored: of its Dirac conjugate g0 (..)^dagger g0, which is reversed and in which
-    P_L and P_R are exchanged and gamma_5 has a minus."""
+    """FORM text of the Dirac matrices of a fermion line.
+
+    mirrored: of its Dirac conjugate g0 (..)^dagger g0, which is reversed, with P_L and P_R exchanged and -gamma_5.
+    """
     matrices = MIRRORED if mirrored else MATRICES
     text = [f"g_({spin_line},{back if mirrored else index})" if name == "gamma" else matrices[name].format(spin_line)
             for name, index, back in (reversed(line) if mirrored else line)]
@@ -602,16 +621,19 @@ def without_metrics(tensors):
             raise InputError(f"delta_{{{','.join(tensor.indices)}}} is summed over its own index")
     if not renamed:
         return number, rest
-    kept = [1 if type(tensor) is Field else 0 for tensor in rest]           # the label of a polarisation is no index
-    return number, [tensor._replace(indices=tensor.indices[:n] + tuple(final(index.lstrip("+")) for index in tensor.indices[n:]))
-                    for tensor, n in zip(rest, kept)]
+    kept = [1 if type(tensor) is Field else 0 for tensor in rest]  # the label of a polarisation is no index
+    return number, [
+        tensor._replace(indices=tensor.indices[:n] + tuple(final(index.lstrip("+")) for index in tensor.indices[n:]))
+        for tensor, n in zip(rest, kept)
+    ]
 
 
 def structure(tensors, legs_count):
     """The tensors of a term as (fermion lines, other factors, other factors of the conjugate, colour structure).
 
-    A line is (starred leg, plain leg, [(matrix, its Lorentz index, that of the conjugate), ...]). The Lorentz index of leg 3 is m3, in the
-    conjugate n3; summed ones are m1000, m1001, ... and n1000, ... For the colour structure see physics/colour.py.
+    A line is (starred leg, plain leg, [(matrix, its Lorentz index, that of the conjugate), ...]). The Lorentz index
+    of leg 3 is m3, in the conjugate n3; summed ones are m1000, m1001, ... and n1000, ... For the colour structure
+    see physics/colour.py.
     """
     ends = {}                                                # index -> the fields and tensors in which it occurs
     for tensor in tensors:
@@ -655,14 +677,18 @@ def structure(tensors, legs_count):
             factors.append(f"p{int(tensor.name[2:])}({here[bare[0]]})")
             mirrored.append(f"p{int(tensor.name[2:])}({there[bare[0]]})")
         elif (tensor.name == "f_SU3" or GENERATOR.fullmatch(tensor.name)) and len(bare) == 3:
-            labels = (here[index] if here[index][0] in "ac" else f"%{here[index]}" for index in bare)      # % marks a summed one
+            # a % marks a summed label
+            labels = (here[index] if here[index][0] in "ac" else f"%{here[index]}" for index in bare)
             colours.append(("f" if tensor.name == "f_SU3" else "t", *labels))
         elif tensor.name == "C" and len(bare) == 2:
             raise InputError("the charge conjugation matrix C: Majorana fermions are not supported")
         else:
             raise InputError(f"unknown tensor {tensor.name} with {len(bare)} indices")
     if len(starts) != len(finish):
-        raise InputError(f"{len(starts)} starred and {len(finish)} plain spinors, expected as many: Majorana fermions are not supported")
+        raise InputError(
+            f"{len(starts)} starred and {len(finish)} plain spinors, expected as many of both: "
+            "Majorana fermions are not supported"
+        )
     lines, used = [], 0
     for index, leg in starts.items():
         line = []
@@ -677,5 +703,7 @@ def structure(tensors, legs_count):
                              "transposed matrices, as Majorana fermions have, are not supported")
         lines.append((leg, finish.pop(index), line))
     if used < matrices or finish:
-        raise InputError("the Dirac indices do not join all matrices and spinors into lines from a starred to a plain spinor")
+        raise InputError(
+            "the Dirac indices do not join all matrices and spinors into lines from a starred to a plain spinor"
+        )
     return lines, factors, mirrored, colour.structure(colours)

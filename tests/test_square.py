@@ -13,7 +13,7 @@ import pytest
 
 from physics.expression import Field, Function, Negative, Number, Power, Product, Sum, Symbol, epsilon_legs, expand, fold, names_in, parse
 from physics.particles import Facts, parse_masses
-from physics.square import square, square_many
+from physics.square import square
 from runtime.files import InputError
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
