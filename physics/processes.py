@@ -17,8 +17,8 @@ from runtime.files import InputError
 MOST_TUPLES = 1_000_000      # combinations of particles, on one side of a process, that are tried to list all processes
 MOST_PROCESSES = 2_000_000   # processes of one kind such as "2->3" that are listed
 MILLISECONDS = {"qed": 1.7, "qcd": 2.6, "ew": 12}         # CPU time of a 2->2 diagram: amplitude, square, verification
-INTERFERENCE = 3             # a whole process of n diagrams takes n/3 times as long as its diagrams (measured: n/5 to n)
-MORE_A_LEG = 4               # times that for each leg more: QED 2->3 takes 2 times, 2->4 11 times, QCD 2->3 4 times as long
+INTERFERENCE = 3             # a whole process of n diagrams takes n/3 times as long as they alone (measured: n/5 to n)
+MORE_A_LEG = 4               # times as long for each leg more: QED 2->3 takes 2 times, 2->4 11 times, QCD 2->3 4 times
 KILOBYTES = 60               # of memory for a diagram: feyngraph has all those of a process there together
 TIMES = (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
 SIZES = (("GB", 1e6), ("MB", 1e3), ("KB", 1))

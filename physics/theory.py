@@ -54,11 +54,6 @@ def is_massless(name):
     return name in ("A", "G") or name.startswith("nu")
 
 
-def mass_symbol(name):
-    """Mass symbol of the field of that name in an amplitude's text, '' if massless."""
-    return "" if is_massless(name) else "m_W" if name == "Wm" else "m_" + name
-
-
 PHOTON = Particle("A", "A", 2, "", Fraction(0), 1, 22, "A")
 GLUON = Particle("G", "G", 2, "", Fraction(0), 8, 21, "G")
 QED_FERMIONS = (                # MARTY's names: in its QED files t is the tau and tt the top

@@ -1,4 +1,5 @@
 import random
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -9,12 +10,14 @@ from physics.numeric import verify
 from runtime.files import InputError, read_rows
 from tokenizer import amp_text, amp_tokens
 
-NAMES = st.sampled_from(["i", "e", "g", "m_e", "m_mu", "s_12", "s_34", "reg_prop", "theta_W"])
+NAMES = st.sampled_from(["i", "e", "g", "m_e", "m_mu", "s_12", "s_34", "reg_prop", "theta_W", "V_ub", "V_ub^(*)", "eps",
+                         "eps(p_1,p_2,p_3,p_4)", "eps(p_2,p_3,p_10,p_12)"])
 INDICES = st.sampled_from([r"%\mu_1", r"+%\sigma_165", "%gam_2", "%a_17", "%C_55"])
 LEAVES = st.one_of(
     st.builds(Number, st.integers(0, 10**12)),
     st.builds(Symbol, NAMES),
-    st.builds(lambda a, b, c: Tensor("gamma", (a, b, c)), INDICES, INDICES, INDICES),
+    st.builds(lambda name, a, b, c: Tensor(name, (a, b, c)), st.sampled_from(["gamma", "T_C_6", "f_SU3"]), INDICES, INDICES, INDICES),
+    st.builds(lambda name, a, b: Tensor(name, (a, b)), st.sampled_from(["g", "delta", "gamma_5", "P_L"]), INDICES, INDICES),
     st.builds(lambda leg, index: Tensor(f"p_{leg}", (index,)), st.integers(1, 9), INDICES),
     st.builds(lambda name, index, leg, kind, star: Field(name, ("i_3", index), leg, kind, star),
               st.sampled_from(["e", "tt", "A", "nu_e"]), INDICES, st.integers(1, 12), st.sampled_from(["u", "v", ""]), st.booleans()),
@@ -36,6 +39,46 @@ def _grow(children):
 @settings(max_examples=300, deadline=None)
 def test_every_tree_survives_its_own_text(tree):
     assert parse(to_text(tree)) == tree
+
+
+OTHER_SPELLINGS = {"3": "3.0", "^": "**", "s_12": "s_21", "s_34": "s_43", "eps(p_1,p_2,p_3,p_4)": "eps( p_1, p_2 ,p_3,p_4 )"}
+OPERANDS = st.sampled_from(["3", "s_12", "s_34", "eps(p_1,p_2,p_3,p_4)", "V_ub^(*)", "m_e", "(-s_12 + e)"])
+
+
+@given(st.lists(st.tuples(OPERANDS, st.sampled_from(["^", "*", "/", " + ", " - "])), min_size=1, max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_other_spellings_are_the_same_formula(pairs):
+    pieces = [piece for pair in pairs for piece in pair][:-1]
+    tree = parse("".join(pieces))
+    assert parse("".join(OTHER_SPELLINGS.get(piece, piece) for piece in pieces)) == tree == parse(to_text(tree))
+
+
+@given(st.integers(0, 10**9), st.text("0123456789", min_size=1, max_size=12), st.sampled_from(["{}", "{}*e", "-{}*e + i", "e*{}", "({})^2", "e^{}"]))
+def test_decimals_are_fractions(whole, digits, place):
+    value = Fraction(f"{whole}.{digits}")
+    assert rational_text(parse(place.format(f"{whole}.{digits}"))) == rational_text(parse(place.format(value if "^" not in place else f"({value})")))
+
+
+def rational_text(tree):
+    """Text without the parentheses around fractions, which mean nothing in these places."""
+    return to_text(tree).replace("(", "").replace(")", "")
+
+
+def test_decimals_are_exact_and_other_spellings_are_printed_as_marty_has_them():
+    for text, printed in (("0.5*e", "1/2*e"), ("-0.5*reg_prop + e", "-1/2*reg_prop + e"), ("2.0*e", "2*e"), ("e/0.25", "e/(1/4)"),
+                          ("0.5^2", "(1/2)^2"), ("2**0.5", "2^(1/2)"), ("a*0.10*b", "a*1/10*b"), ("e**(-2)", "e^(-2)"), ("s_41*s_14", "s_14*s_14"),
+                          ("s_44 + s_411", "s_44 + s_411"), ("eps(p_1, p_2,p_3,p_4)^2", "eps(p_1,p_2,p_3,p_4)^2"), ("V_ub^(*)**2", "V_ub^(*)^2")):
+        assert to_text(parse(text)) == printed and to_text(parse(printed)) == printed
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("2*I*e", "column 3: found .*, expected i, the imaginary unit"), ("nan", "column 1: found 'nan', expected a finite number"),
+    ("2*inf", "column 3: found 'inf', expected a finite number"), ("e^(*)", "column 1: .* expected the conjugate of a symbol named V_"),
+    ("eps(p_2,p_1,p_3,p_4)", "column 1: .* expected eps of four different momenta in ascending order"), ("eps(p_1,p_1,p_3,p_4)", "ascending"),
+    ("1.", "column 2: found '.'"), ("1.2.3", "column 4: found '.3'"), (".5", "column 1: found '.5'"), ("1e5", "column 2: found 'e5'")])
+def test_what_is_no_symbol_and_no_number_is_refused_with_a_hint(text, expected):
+    with pytest.raises(InputError, match=expected):
+        parse(text)
 
 
 @given(st.text(alphabet="ip_12{}%\\,+-*/^() eAuv*", max_size=40))
@@ -129,6 +172,11 @@ def test_expanding_multiplies_out_tensors_and_leaves_scalars_alone():
 def test_amplitudes_without_sound_legs_are_refused(amp, reason):
     with pytest.raises(InputError, match=reason):
         legs_of(expand(parse(amp)))
+
+
+def test_legs_may_come_in_any_order():
+    legs = legs_of(expand(parse(r"e_{i_1,%a}(p_1)_u^(*)*e_{i_2,%a}(p_3)_u*h(p_2)*h(p_4)^(*)")))
+    assert [leg.incoming for leg in legs] == [False, True, True, False]
 
 
 @pytest.mark.parametrize("amp", ["2/A_{i_1,%a}(p_1)", "A_{i_1,%a}(p_1)^2", "sin(A_{i_1,%a}(p_1))"])
