@@ -1,7 +1,7 @@
 r"""Squares of amplitudes with everything that the grammar has, against sums over explicit states.
 
-`explicit` shares with the squarer the reader of texts alone: chiral Dirac matrices, spinors and polarisation vectors of given momenta, every
-index summed by one einsum, |M|^2 added up state by state.
+`explicit` shares only the reader of texts with the squarer. It takes chiral Dirac matrices, spinors and polarisation
+vectors of given momenta, sums every index by one einsum and adds up |M|^2 state by state.
 """
 import itertools
 import math
@@ -11,14 +11,30 @@ import re
 import numpy as np
 import pytest
 
-from physics.expression import Field, Function, Negative, Number, Power, Product, Sum, Symbol, epsilon_legs, expand, fold, names_in, parse
+from physics.expression import (
+    Field,
+    Function,
+    Negative,
+    Number,
+    Power,
+    Product,
+    Sum,
+    Symbol,
+    epsilon_legs,
+    expand,
+    fold,
+    names_in,
+    parse,
+)
 from physics.particles import Facts, parse_masses
 from physics.square import square
 from runtime.files import InputError
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 ZERO, ONE = np.zeros((2, 2)), np.eye(2)
-GAMMA = np.array([np.block([[ZERO, ONE], [ONE, ZERO]])] + [np.block([[ZERO, sigma], [-sigma, ZERO]]) for sigma in PAULI])      # index up
+GAMMA = np.array(
+    [np.block([[ZERO, ONE], [ONE, ZERO]])] + [np.block([[ZERO, sigma], [-sigma, ZERO]]) for sigma in PAULI]
+)  # index up
 GAMMA_5 = 1j * GAMMA[0] @ GAMMA[1] @ GAMMA[2] @ GAMMA[3]
 METRIC = np.diag([1.0, -1, -1, -1])
 
@@ -35,8 +51,15 @@ def gell_mann():
 
 T = gell_mann()
 F = -2j * (np.einsum("aij,bjk,cki->abc", T, T, T) - np.einsum("bij,ajk,cki->abc", T, T, T))
-TENSORS = {"gamma": ("LDD", GAMMA), "gamma_5": ("DD", GAMMA_5), "P_L": ("DD", (np.eye(4) - GAMMA_5) / 2), "P_R": ("DD", (np.eye(4) + GAMMA_5) / 2),
-           "g": ("LL", METRIC), "T": ("ACC", T), "f": ("AAA", F)}
+TENSORS = {
+    "gamma": ("LDD", GAMMA),
+    "gamma_5": ("DD", GAMMA_5),
+    "P_L": ("DD", (np.eye(4) - GAMMA_5) / 2),
+    "P_R": ("DD", (np.eye(4) + GAMMA_5) / 2),
+    "g": ("LL", METRIC),
+    "T": ("ACC", T),
+    "f": ("AAA", F),
+}
 SIZE = {"L": 4, "D": 4, "C": 3, "A": 8}
 
 
@@ -51,7 +74,9 @@ def scalar(tree, values):
         if type(node) is Sum:
             return sum(-term if minus else term for term, minus in zip(arguments, node.minus))
         if type(node) is Product:
-            return math.prod((1 / factor if inverse else factor for factor, inverse in zip(arguments, node.inverse)), start=1)
+            return math.prod(
+                (1 / factor if inverse else factor for factor, inverse in zip(arguments, node.inverse)), start=1
+            )
         if type(node) is Function:
             return getattr(np, node.name)(arguments[0])
         assert type(node) is Power
@@ -71,8 +96,13 @@ def explicit(amp, values, momenta, masses):
     """Sum of |M|^2 over all states. momenta: (legs, 4), contravariant; masses: numbers, 0 for a massless vector too."""
     total = 0
     for term in expand(parse(amp)):
-        factor = math.prod((1 / scalar(node, values) if inverse else scalar(node, values) for node, inverse in term.scalars), start=1)
-        summed = {tensor: [i.lstrip("+") for i in (tensor.indices[1:] if type(tensor) is Field else tensor.indices)] for tensor in term.tensors}
+        factor = math.prod(
+            (1 / scalar(node, values) if inverse else scalar(node, values) for node, inverse in term.scalars), start=1
+        )
+        summed = {
+            tensor: [i.lstrip("+") for i in (tensor.indices[1:] if type(tensor) is Field else tensor.indices)]
+            for tensor in term.tensors
+        }
         kind_of = {index: kind for tensor, indices in summed.items() if kinds_of(tensor) is not None
                    for index, kind in zip(indices, kinds_of(tensor))}
         deltas = [indices for tensor, indices in summed.items() if kinds_of(tensor) is None]
@@ -81,12 +111,14 @@ def explicit(amp, values, momenta, masses):
         letters, seen, operands, out = itertools.count(), {}, [], []
 
         def axes(indices):
-            """A letter for each index; where an index comes again its two letters are joined by the metric or a unit matrix."""
+            """A letter for each index. The metric or a unit matrix joins the two letters of a repeated index."""
             here = []
             for index in indices:
                 here.append(next(letters))
                 if index in seen:
-                    operands.extend([METRIC if kind_of[index] == "L" else np.eye(SIZE[kind_of[index]]), [seen[index], here[-1]]])
+                    operands.extend(
+                        [METRIC if kind_of[index] == "L" else np.eye(SIZE[kind_of[index]]), [seen[index], here[-1]]]
+                    )
                 seen[index] = here[-1]
             return here
 
@@ -99,7 +131,9 @@ def explicit(amp, values, momenta, masses):
                 elif tensor.name == "delta":
                     array = METRIC if kind_of[indices[0]] == "L" else np.eye(SIZE[kind_of[indices[0]]])
                 else:
-                    array = TENSORS["T" if tensor.name[:2] == "T_" else "f" if tensor.name == "f_SU3" else tensor.name][1]
+                    array = TENSORS["T" if tensor.name[:2] == "T_" else "f" if tensor.name == "f_SU3" else tensor.name][
+                        1
+                    ]
                 operands += [array, axes(indices)]
         signs = []
         for field in fields:
@@ -131,7 +165,9 @@ def states_of(field, p, mass):
     """Spinors or polarisation vectors (states, 4) and the sign of each in the sum over states."""
     if field.kind:
         slash = np.einsum("m,mab->ab", METRIC @ p, GAMMA)
-        sizes, vectors = np.linalg.eigh((slash + (mass if field.kind == "u" else -mass) * np.eye(4)) @ GAMMA[0])       # sum of u u^dagger
+        sizes, vectors = np.linalg.eigh(
+            (slash + (mass if field.kind == "u" else -mass) * np.eye(4)) @ GAMMA[0]
+        )  # sum of u u^dagger
         assert (sizes > -1e-9 * p[0]).all()
         spinors = (vectors * np.sqrt(np.maximum(sizes, 0))).T
         return (spinors.conj() @ GAMMA[0] if field.starred else spinors), np.ones(4)
@@ -142,7 +178,7 @@ def states_of(field, p, mass):
 
 
 def point(incoming, masses, seed):
-    """Momenta (legs, 4) of random outgoing and of one or two incoming legs; of one alone the mass is what comes out, given as None."""
+    """Random momenta (legs, 4) with one or two incoming legs. The mass of one alone is what comes out."""
     rng = np.random.default_rng(seed)
     momenta = np.zeros((len(masses), 4))
     total = np.zeros(4)
@@ -168,21 +204,36 @@ def point(incoming, masses, seed):
 
 
 def check(amp, incoming, masses, states, facts=Facts(), basis="all", seed=1):
-    """The square of amp against the explicit one; masses: symbols of the legs, states: what the sum is divided by. Returns the square."""
+    """Check the square of amp against the explicit one and return it.
+
+    masses: symbols of the legs, "" if massless. states: what the sum is divided by.
+    """
     sqamp = square(amp, basis, facts=facts)
     rng = random.Random(seed)
     names = sorted(names_in(parse(amp)) | names_in(parse(sqamp)) | set(filter(None, masses)))
     values = {name: rng.uniform(0.5, 1.5) for name in names}
-    values |= {name: complex(values[name], rng.uniform(0.5, 1.5)) for name in names if name.startswith("V_") and not name.endswith("^(*)")}
-    values |= {name: values.setdefault(name[:-4], complex(1, rng.uniform(0.5, 1.5))).conjugate() for name in names if name.endswith("^(*)")}
+    values |= {
+        name: complex(values[name], rng.uniform(0.5, 1.5))
+        for name in names
+        if name.startswith("V_") and not name.endswith("^(*)")
+    }
+    values |= {
+        name: values.setdefault(name[:-4], complex(1, rng.uniform(0.5, 1.5))).conjugate()
+        for name in names
+        if name.endswith("^(*)")
+    }
     values |= {name: 0.2 * values[name] for name in names if name.startswith("m_")} | {"i": 1j}
     numbers = [values.get(mass, 0.0) for mass in masses]
     momenta = point(incoming, numbers, seed)
     if len(incoming) == 1:
-        numbers[incoming[0]] = values[masses[incoming[0]]] = math.sqrt(momenta[incoming[0]] @ METRIC @ momenta[incoming[0]])
+        numbers[incoming[0]] = values[masses[incoming[0]]] = math.sqrt(
+            momenta[incoming[0]] @ METRIC @ momenta[incoming[0]]
+        )
     values |= {f"s_{j}{k}": momenta[j - 1] @ METRIC @ momenta[k - 1]
                for j, k in itertools.combinations_with_replacement(range(1, len(masses) + 1), 2)}
-    values |= {name: np.linalg.det(momenta[[k - 1 for k in epsilon_legs(name)]]) for name in names if epsilon_legs(name)}
+    values |= {
+        name: np.linalg.det(momenta[[k - 1 for k in epsilon_legs(name)]]) for name in names if epsilon_legs(name)
+    }
     expected, found = explicit(amp, values, momenta, numbers) / states, scalar(parse(sqamp), values)
     assert found == pytest.approx(expected, rel=1e-9), sqamp
     assert expected > 1e-12
@@ -192,39 +243,58 @@ def check(amp, incoming, masses, states, facts=Facts(), basis="all", seed=1):
 # ---------------------------------------------------------------------------------------------------------------------
 # Epsilon tensors
 
-LINE = r"p_{}_%\mu_1*gamma_{{+%\mu_1,%a_1,%c_1}}*P_L_{{%c_1,%a_2}}*nu_e_{{i_1,%a_2}}(p_1)_u*nu_e_{{i_2,%a_1}}(p_2)_v^(*)*h(p_3)^(*)*S(p_4)^(*)*X(p_5)^(*)"
+LINE = (
+    r"p_{}_%\mu_1*gamma_{{+%\mu_1,%a_1,%c_1}}*P_L_{{%c_1,%a_2}}*nu_e_{{i_1,%a_2}}(p_1)_u*nu_e_{{i_2,%a_1}}(p_2)_v^(*)"
+    r"*h(p_3)^(*)*S(p_4)^(*)*X(p_5)^(*)"
+)
 CHIRAL = f"{LINE.format(3)} + i*{LINE.format(4)}"
 SCALARS = Facts(process="nu_e nu_e~ -> h S X", masses=parse_masses("S=m_S X=0"))
 SCALAR_MASSES = ["", "", "m_h", "m_S", ""]
 
 
 @pytest.mark.parametrize("basis", ["all", "independent"])
-@pytest.mark.parametrize("amp", [CHIRAL, f"{LINE.format(5)} - i*{LINE.format(3)}", f"(2 + 3*i)*{LINE.format(3)} + (1 - i)*s_34*{LINE.format(5)}",
-                                 CHIRAL.replace("P_L", "P_R"), f"V_1*{LINE.format(3)} + V_2^(*)*{LINE.format(4)}",
-                                 f"{LINE.format(3)}/(2*s_34 - m_Z^2 + i*m_Z*Gamma_Z) + {LINE.format(4)}/(2*s_45 - m_Y^2 + i*m_Y*Gamma_Y)"])
+@pytest.mark.parametrize(
+    "amp",
+    [
+        CHIRAL,
+        f"{LINE.format(5)} - i*{LINE.format(3)}",
+        f"(2 + 3*i)*{LINE.format(3)} + (1 - i)*s_34*{LINE.format(5)}",
+        CHIRAL.replace("P_L", "P_R"),
+        f"V_1*{LINE.format(3)} + V_2^(*)*{LINE.format(4)}",
+        f"{LINE.format(3)}/(2*s_34 - m_Z^2 + i*m_Z*Gamma_Z) + {LINE.format(4)}/(2*s_45 - m_Y^2 + i*m_Y*Gamma_Y)",
+    ],
+)
 def test_a_chiral_amplitude_with_a_relative_phase_keeps_its_epsilon_tensor(amp, basis):
     sqamp = check(amp, (0, 1), SCALAR_MASSES, 4, SCALARS, basis)
     assert set(re.findall(r"eps\([^)]*\)", sqamp)) == {"eps(p_1,p_2,p_3,p_4)"}               # of five legs there is one
 
 
 def test_the_square_of_the_shared_chiral_case():
-    assert square(CHIRAL, facts=SCALARS) == "-1/2*(2*eps(p_1,p_2,p_3,p_4) + m_S^2*s_12 + m_h^2*s_12 + (-2)*s_13*s_23 + (-2)*s_14*s_24)"
-    assert "eps" not in square(f"{LINE.format(3)} + 2*{LINE.format(4)}", facts=SCALARS)      # relatively real: it cancels
+    assert (
+        square(CHIRAL, facts=SCALARS)
+        == "-1/2*(2*eps(p_1,p_2,p_3,p_4) + m_S^2*s_12 + m_h^2*s_12 + (-2)*s_13*s_23 + (-2)*s_14*s_24)"
+    )
+    assert "eps" not in square(f"{LINE.format(3)} + 2*{LINE.format(4)}", facts=SCALARS)  # relatively real: it cancels
 
 
 def test_epsilon_tensors_in_amplitudes():
-    """Alone it is squared to a Gram determinant, beside a chiral trace to what two of them are, beside a number it stays."""
+    """Two of them, or one and a chiral trace, are a Gram determinant; beside a number the symbol stays."""
     assert "eps" not in check(f"eps(p_1,p_2,p_3,p_4)*{LINE.format(3)}", (0, 1), SCALAR_MASSES, 4, SCALARS)
     check(f"eps(p_1,p_2,p_3,p_5)*{LINE.format(3)} + s_12*s_34*i*{LINE.format(4)}", (0, 1), SCALAR_MASSES, 4, SCALARS)
     assert "eps" in check(f"(eps(p_1,p_2,p_4,p_5) + s_12*s_34)*{LINE.format(3)}", (0, 1), SCALAR_MASSES, 4, SCALARS)
-    assert square(r"(eps(p_1,p_2,p_3,p_4) + s_12)*h(p_1)*h(p_2)*h(p_3)^(*)*h(p_4)^(*)") == "1/2*s_12^2"      # four legs have none
+    assert (
+        square(r"(eps(p_1,p_2,p_3,p_4) + s_12)*h(p_1)*h(p_2)*h(p_3)^(*)*h(p_4)^(*)") == "1/2*s_12^2"
+    )  # four legs have none
 
 
 def test_products_of_chiral_lines_and_open_epsilon_indices():
     """Two lines with gamma_5 exchange a vector of complex mass with q q / m^2; the emitted photon makes five legs."""
-    amp = (r"(p_5_%\mu_3*gamma_{+%\mu_3,%a_1,%a_5}*gamma_{%\mu_2,%a_5,%a_2}*P_L_{%a_2,%a_3} + 2*i*V_1*gamma_{%\mu_2,%a_1,%a_3}*(s_12))*gamma_{+%\mu_1,%a_3,%a_4}"
-           r"*gamma_{%\mu_1,%b_1,%b_2}*P_R_{%b_2,%b_3}*e_{i_1,%a_4}(p_1)_u*e_{i_2,%a_1}(p_2)_v^(*)*mu_{i_3,%b_1}(p_3)_u^(*)*mu_{i_4,%b_3}(p_4)_v"
-           r"*A_{i_5,+%\mu_2}(p_5)^(*)/(m_Z^2 + (-2)*s_34 + i*Gamma_Z*m_Z)")
+    amp = (
+        r"(p_5_%\mu_3*gamma_{+%\mu_3,%a_1,%a_5}*gamma_{%\mu_2,%a_5,%a_2}*P_L_{%a_2,%a_3}"
+        r" + 2*i*V_1*gamma_{%\mu_2,%a_1,%a_3}*(s_12))*gamma_{+%\mu_1,%a_3,%a_4}"
+        r"*gamma_{%\mu_1,%b_1,%b_2}*P_R_{%b_2,%b_3}*e_{i_1,%a_4}(p_1)_u*e_{i_2,%a_1}(p_2)_v^(*)*mu_{i_3,%b_1}(p_3)_u^(*)*mu_{i_4,%b_3}(p_4)_v"
+        r"*A_{i_5,+%\mu_2}(p_5)^(*)/(m_Z^2 + (-2)*s_34 + i*Gamma_Z*m_Z)"
+    )
     check(amp, (0, 1), ["m_e", "m_e", "m_mu", "m_mu", ""], 4)
 
 
@@ -238,22 +308,32 @@ PHOTON = rf"gamma_{{+%\mu_1,%a_1,%a_2}}*gamma_{{%\mu_1,%a_3,%a_4}}*{LEGS}/(m_e^2
 
 
 @pytest.mark.parametrize("basis", ["all", "independent"])
-@pytest.mark.parametrize("amp", [
-    f"i*e^2*{LEFT}*{LEGS}/(m_e^2 + s_12 + -1/2*m_Z^2 + 1/2*i*Gamma_Z*m_Z)",
-    f"i*e^2*{LEFT}*{LEGS}/(i*m_e^2 + i*s_12 - i/2*m_Z^2 - 1/2*Gamma_Z*m_Z)^2",
-    f"{PHOTON} + (1 + 2*i)*{LEFT}*{LEGS}/(m_e^2 + s_12 + -1/2*m_Z^2 + 1/2*i*Gamma_Z*m_Z)",
-    f"{PHOTON} + {LEFT}*{LEGS}/(m_e^2 + s_12 + -1/2*m_Z^2 + i*Gamma_Z*m_Z) + 3*{LEFT}*{LEGS}/(s_13 + i*Gamma_X)/(s_12 - i*Gamma_Z)",
-    f"V_1*{PHOTON} + V_2^(*)*{LEFT}*{LEGS}/(s_12 + V_2*m_e^2)",
-    f"{PHOTON} + V_ud^2*V_ud^(*)*{LEFT}*{LEGS}/(s_12 + V_ud + 2*V_ud^(*))", f"V_ud*V_us^(*)^2*{LEFT}*{LEGS}", f"V_ud*{PHOTON} + V_us*{LEFT}*{LEGS}",
-    f"(2^(1/2) + 3^(1/2)*e + 1/6^(1/2))*{PHOTON} + (4/27)^(-1/2)*i*2^(3/2)*{LEFT}*{LEGS}", f"0.125*{PHOTON} + 2.50*e**2*{LEFT}*{LEGS}",
-    f"{PHOTON}/(1 + i) + 1/(2^(1/2)*2^(1/2) + e)*{LEFT}*{LEGS}"])
+@pytest.mark.parametrize(
+    "amp",
+    [
+        f"i*e^2*{LEFT}*{LEGS}/(m_e^2 + s_12 + -1/2*m_Z^2 + 1/2*i*Gamma_Z*m_Z)",
+        f"i*e^2*{LEFT}*{LEGS}/(i*m_e^2 + i*s_12 - i/2*m_Z^2 - 1/2*Gamma_Z*m_Z)^2",
+        f"{PHOTON} + (1 + 2*i)*{LEFT}*{LEGS}/(m_e^2 + s_12 + -1/2*m_Z^2 + 1/2*i*Gamma_Z*m_Z)",
+        f"{PHOTON} + {LEFT}*{LEGS}/(m_e^2 + s_12 + -1/2*m_Z^2 + i*Gamma_Z*m_Z)"
+        f" + 3*{LEFT}*{LEGS}/(s_13 + i*Gamma_X)/(s_12 - i*Gamma_Z)",
+        f"V_1*{PHOTON} + V_2^(*)*{LEFT}*{LEGS}/(s_12 + V_2*m_e^2)",
+        f"{PHOTON} + V_ud^2*V_ud^(*)*{LEFT}*{LEGS}/(s_12 + V_ud + 2*V_ud^(*))",
+        f"V_ud*V_us^(*)^2*{LEFT}*{LEGS}",
+        f"V_ud*{PHOTON} + V_us*{LEFT}*{LEGS}",
+        f"(2^(1/2) + 3^(1/2)*e + 1/6^(1/2))*{PHOTON} + (4/27)^(-1/2)*i*2^(3/2)*{LEFT}*{LEGS}",
+        f"0.125*{PHOTON} + 2.50*e**2*{LEFT}*{LEGS}",
+        f"{PHOTON}/(1 + i) + 1/(2^(1/2)*2^(1/2) + e)*{LEFT}*{LEGS}",
+    ],
+)
 def test_squares_with_complex_numbers(amp, basis):
     check(amp, (0, 1), MUONS, 4, basis=basis)
 
 
 def test_the_square_of_a_resonance_has_a_real_denominator():
     sqamp = square(f"{LEFT}*{LEGS}/(2*s_12 + -m_Z^2 + i*Gamma_Z*m_Z)")
-    assert sqamp.endswith("*(Gamma_Z^2*m_Z^2 + m_Z^4 + (-4)*m_Z^2*s_12 + 4*s_12^2)^(-1)") and not re.search(r"(?<!\w)i(?!\w)", sqamp)
+    assert sqamp.endswith("*(Gamma_Z^2*m_Z^2 + m_Z^4 + (-4)*m_Z^2*s_12 + 4*s_12^2)^(-1)") and not re.search(
+        r"(?<!\w)i(?!\w)", sqamp
+    )
     assert square(f"{LEFT}*{LEGS}/(i*2*s_12 + -i*m_Z^2 - Gamma_Z*m_Z)") == sqamp             # the same but for a phase
 
 
@@ -264,7 +344,10 @@ def test_couplings_named_V_are_complex_and_others_are_not():
 
 
 def test_roots_have_one_text():
-    squares = {square(f"{root}*({PHOTON})") for root in ("6^(1/2)", "2^(1/2)*3^(1/2)", "24^(1/2)/2", "(3/2)^(1/2)*2", "6/6^(1/2)", "6^(-1/2)*6")}
+    squares = {
+        square(f"{root}*({PHOTON})")
+        for root in ("6^(1/2)", "2^(1/2)*3^(1/2)", "24^(1/2)/2", "(3/2)^(1/2)*2", "6/6^(1/2)", "6^(-1/2)*6")
+    }
     assert len(squares) == 1
     assert "2^(1/2)*3^(1/2)*" in square(f"(6^(1/2) + 1)*({PHOTON})") and "5^(1/2)" in square(f"(20^0.5 + 1)*({PHOTON})")
 
@@ -272,24 +355,46 @@ def test_roots_have_one_text():
 # ---------------------------------------------------------------------------------------------------------------------
 # Tensors and legs
 
-@pytest.mark.parametrize("amp", [
-    rf"g_{{%\mu_1,%\mu_2}}*gamma_{{+%\mu_1,%a_1,%a_2}}*gamma_{{+%\mu_2,%a_3,%a_4}}*{LEGS}",
-    rf"(g_{{%\mu_1,+%\mu_2}}*gamma_{{+%\mu_1,%a_1,%a_2}}*gamma_{{%\mu_2,%a_3,%a_4}} + g_{{%\mu_8,+%\mu_8}}*gamma_5_{{%a_1,%a_2}}*gamma_5_{{%a_3,%a_4}})*{LEGS}",
-    rf"(gamma_{{%\mu_1,%a_1,%b_1}}*gamma_5_{{%b_1,%a_2}}*p_3_+%\mu_1 + e*i*delta_{{%a_1,%a_2}})*delta_{{%a_3,%b_3}}*delta_{{%b_3,%a_4}}*{LEGS}",
-    rf"gamma_{{%\mu_1,%a_1,%a_2}}*g_{{+%\mu_1,%\mu_2}}*delta_{{+%\mu_2,%\mu_3}}*p_3_+%\mu_3*delta_{{%a_3,%a_4}}*{LEGS} + s_12*gamma_5_{{%a_1,%a_2}}*delta_{{%a_4,%a_3}}*{LEGS}"])
+@pytest.mark.parametrize(
+    "amp",
+    [
+        rf"g_{{%\mu_1,%\mu_2}}*gamma_{{+%\mu_1,%a_1,%a_2}}*gamma_{{+%\mu_2,%a_3,%a_4}}*{LEGS}",
+        rf"(g_{{%\mu_1,+%\mu_2}}*gamma_{{+%\mu_1,%a_1,%a_2}}*gamma_{{%\mu_2,%a_3,%a_4}}"
+        rf" + g_{{%\mu_8,+%\mu_8}}*gamma_5_{{%a_1,%a_2}}*gamma_5_{{%a_3,%a_4}})*{LEGS}",
+        r"(gamma_{%\mu_1,%a_1,%b_1}*gamma_5_{%b_1,%a_2}*p_3_+%\mu_1 + e*i*delta_{%a_1,%a_2})"
+        rf"*delta_{{%a_3,%b_3}}*delta_{{%b_3,%a_4}}*{LEGS}",
+        r"(gamma_{%\mu_1,%a_1,%a_2}*g_{+%\mu_1,%\mu_2}*delta_{+%\mu_2,%\mu_3}*p_3_+%\mu_3*delta_{%a_3,%a_4}"
+        rf" + s_12*gamma_5_{{%a_1,%a_2}}*delta_{{%a_4,%a_3}})*{LEGS}",
+    ],
+)
 def test_metrics_deltas_and_gamma_5(amp):
     check(amp, (0, 1), MUONS, 4)
     check(amp, (0, 1), MUONS, 4, basis="independent", seed=2)
 
 
-QUARKS = (r"T_C_{n}_{{%g_1,%C_1,%C_2}}*T_C_{n}_{{%g_2,%C_2,%C_3}}*p_3_%\mu_1*gamma_{{+%\mu_1,%a_1,%a_2}}*u_{{i_1,%C_3,%a_2}}(p_1)_u*u_{{i_2,%C_1,%a_1}}(p_2)_v^(*)"
-          r"*G_{{i_3,%g_1,+%\mu_2}}(p_3)^(*)*G_{{i_4,%g_2,%\mu_2}}(p_4)^(*)")
+QUARKS = (
+    r"T_C_{n}_{{%g_1,%C_1,%C_2}}*T_C_{n}_{{%g_2,%C_2,%C_3}}*p_3_%\mu_1*gamma_{{+%\mu_1,%a_1,%a_2}}*u_{{i_1,%C_3,%a_2}}(p_1)_u*u_{{i_2,%C_1,%a_1}}(p_2)_v^(*)"
+    r"*G_{{i_3,%g_1,+%\mu_2}}(p_3)^(*)*G_{{i_4,%g_2,%\mu_2}}(p_4)^(*)"
+)
 
 
-@pytest.mark.parametrize("amp", [
-    QUARKS.format(n=6), QUARKS.format(n=123),
-    QUARKS.format(n=10).replace("*p_3", r"*delta_{%C_3,%C_4}*delta_{%g_1,%g_3}*p_3").replace("_3,%C_3,", "_3,%C_4,").replace("1,%C_3", "1,%C_4").replace("3,%g_1,", "3,%g_3,"),
-    QUARKS.format(n=10) + " + i*e*" + QUARKS.format(n=10).replace("T_C_10_{%g_1,%C_1,%C_2}*T_C_10_{%g_2,%C_2,%C_3}", "delta_{%C_1,%C_3}*delta_{%g_1,%g_2}")])
+@pytest.mark.parametrize(
+    "amp",
+    [
+        QUARKS.format(n=6),
+        QUARKS.format(n=123),
+        QUARKS.format(n=10)
+        .replace("*p_3", r"*delta_{%C_3,%C_4}*delta_{%g_1,%g_3}*p_3")
+        .replace("_3,%C_3,", "_3,%C_4,")
+        .replace("1,%C_3", "1,%C_4")
+        .replace("3,%g_1,", "3,%g_3,"),
+        QUARKS.format(n=10)
+        + " + i*e*"
+        + QUARKS.format(n=10).replace(
+            "T_C_10_{%g_1,%C_1,%C_2}*T_C_10_{%g_2,%C_2,%C_3}", "delta_{%C_1,%C_3}*delta_{%g_1,%g_2}"
+        ),
+    ],
+)
 def test_generators_of_any_number_and_colour_deltas(amp):
     check(amp, (0, 1), ["m_u", "m_u", "", ""], 4 * 9 * 2)
 
@@ -306,15 +411,24 @@ def test_legs_in_any_order_of_momenta():
     assert "eps" in square(amp)
 
 
-@pytest.mark.parametrize("amp, reason", [
-    (f"C_{{%a_1,%a_2}}*gamma_5_{{%a_3,%a_4}}*{LEGS}", "charge conjugation matrix C: Majorana"),
-    (r"gamma_5_{%a,%b}*N_{i_1,%a}(p_1)_u*N_{i_2,%b}(p_2)_u*h(p_3)^(*)", "0 starred and 2 plain spinors.*Majorana"),
-    (r"delta_{%x,%x}*e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "summed over its own index"), (f"I*{PHOTON}", "found 'I.*', expected i, the imaginary unit"),
-    (f"nan*{PHOTON}", "found 'nan.*', expected a finite number"), (f"e^(*)*{PHOTON}", "the conjugate of a symbol named V_"),
-    (f"eps(p_1,p_2,p_3,p_5)*{PHOTON}", "names a momentum that no leg carries"), (f"1/(s_12 + eps(p_1,p_2,p_3,p_4))*{PHOTON}", "epsilon tensor in a denominator"),
-    (f"2^(1/3)*{PHOTON}", "only square roots"), (f"s_12^(1/2)*{PHOTON}", "only numbers have roots"), (f"(-2)^(1/2)*{PHOTON}", "the square root of -2"),
-    (f"100000000003^(1/2)*{PHOTON}", "the square root of 100000000003"), (r"gamma_5_{%a,%b}*h(p_1)^(*)*h(p_2)^(*)*h(p_3)^(*)", "all legs"),
-])
+@pytest.mark.parametrize(
+    "amp, reason",
+    [
+        (f"C_{{%a_1,%a_2}}*gamma_5_{{%a_3,%a_4}}*{LEGS}", "charge conjugation matrix C: Majorana"),
+        (r"gamma_5_{%a,%b}*N_{i_1,%a}(p_1)_u*N_{i_2,%b}(p_2)_u*h(p_3)^(*)", "0 starred and 2 plain spinors.*Majorana"),
+        (r"delta_{%x,%x}*e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "summed over its own index"),
+        (f"I*{PHOTON}", "found 'I.*', expected i, the imaginary unit"),
+        (f"nan*{PHOTON}", "found 'nan.*', expected a finite number"),
+        (f"e^(*)*{PHOTON}", "the conjugate of a symbol named V_"),
+        (f"eps(p_1,p_2,p_3,p_5)*{PHOTON}", "names a momentum that no leg carries"),
+        (f"1/(s_12 + eps(p_1,p_2,p_3,p_4))*{PHOTON}", "epsilon tensor in a denominator"),
+        (f"2^(1/3)*{PHOTON}", "only square roots"),
+        (f"s_12^(1/2)*{PHOTON}", "only numbers have roots"),
+        (f"(-2)^(1/2)*{PHOTON}", "the square root of -2"),
+        (f"100000000003^(1/2)*{PHOTON}", "the square root of 100000000003"),
+        (r"gamma_5_{%a,%b}*h(p_1)^(*)*h(p_2)^(*)*h(p_3)^(*)", "all legs"),
+    ],
+)
 def test_what_is_outside_is_refused_by_one_line_that_names_it(amp, reason):
     amp = amp.replace("N_{", "nu_e_{")
     with pytest.raises(InputError, match=reason) as error:
