@@ -3,6 +3,7 @@ r"""Squares of amplitudes with everything that the grammar has, against sums ove
 `explicit` shares only the reader of texts with the squarer. It takes chiral Dirac matrices, spinors and polarisation
 vectors of given momenta, sums every index by one einsum and adds up |M|^2 state by state.
 """
+import csv
 import itertools
 import math
 import random
@@ -27,7 +28,7 @@ from physics.expression import (
     parse,
 )
 from physics.particles import Facts, parse_masses
-from physics.square import square
+from physics.square import rational, reduced, square, square_many
 from runtime.files import InputError
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
@@ -434,3 +435,58 @@ def test_what_is_outside_is_refused_by_one_line_that_names_it(amp, reason):
     with pytest.raises(InputError, match=reason) as error:
         square(amp)
     assert "\n" not in str(error.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Public files of other programs
+
+@pytest.mark.parametrize(
+    "file, masses",
+    [
+        ("W-W-final", ""),
+        ("generator-T_C_6", ""),
+        ("scalar-named-A", "A=m_A A0=m_A0"),
+        ("mass-named-m", "e=m mu=M"),
+        ("weyl-names", "e_L=m_e mu_R=m_mu"),
+        ("starstar", ""),
+        ("s_41-order", ""),
+        ("float", ""),
+        ("zero-by-chirality", ""),
+        ("marty-1to2", ""),
+    ],
+)
+def test_public_rows_have_the_square_that_is_written_there(marty, file, masses):
+    path = marty.parent / "cases" / f"{file}.csv"
+    if not path.exists():
+        pytest.skip("no public cases beside this repository")
+    with open(path, newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    facts = [Facts(masses=parse_masses(masses))] * len(rows)
+    for row, sqamp in zip(rows, square_many([row["amp"] for row in rows], facts=facts)):
+        assert reduced(rational(parse(str(sqamp)))) == reduced(rational(parse(row["sqamp"])))
+
+
+def test_what_the_text_does_not_say_is_asked_for():
+    """Masses of unknown particles, and which of two complex scalars is the antiparticle; each row has its own facts."""
+    scalars = (r"p_3_%\mu_1*gamma_{+%\mu_1,%a_1,%a_2}*e_{i_1,%a_2}(p_1)_u*e_{i_2,%a_1}(p_2)_v^(*)"
+               "*Hp(p_3)^(*)*Hp(p_4)^(*)")
+    masses = parse_masses("Hp=m_H")
+    nothing, no_process, distinct, twins = square_many(
+        [scalars] * 4,
+        facts=[
+            Facts(),
+            Facts(masses=masses),
+            Facts("e e~ -> Hp Hp~", masses),
+            Facts("e e~ -> Hp Hp", masses),
+        ],
+    )
+    assert "the mass of Hp(p_3), a scalar, is not known" in str(nothing)
+    assert "particles or antiparticles" in str(no_process)
+    assert rational(parse(distinct)) == {term: 2 * value for term, value in rational(parse(twins)).items()}
+
+
+def test_a_particle_may_have_a_name_of_the_photon_and_a_mass():
+    """The mass follows name and kind: a scalar A has the mass that the user says, a vector A is the photon."""
+    amp = r"e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_v^(*)*A(p_3)^(*)*h(p_4)^(*)*s_34"
+    heavy, light = (square(amp, "independent", facts=Facts(masses=parse_masses(f"A={mass}"))) for mass in ("m_A", "0"))
+    assert "m_A" in heavy and "m_A" not in light
