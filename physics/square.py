@@ -17,6 +17,7 @@ A square is real, so only the real part of FORM's answer is kept. What is comple
 """
 import functools
 import itertools
+import math
 import re
 from fractions import Fraction
 
@@ -47,9 +48,14 @@ DECLARATIONS = """AutoDeclare Symbols x,s,y;
 AutoDeclare Vectors p;
 AutoDeclare Indices m,n;
 """
+LARGEST_BITS = 100_000       # of the numbers in a power that is multiplied out, some 30,000 digits
+LARGEST_POWER = 10_000       # terms of a power of a sum
 LARGEST_ROOT = 10**10        # of which integers the square root is taken: their prime factors are searched for
 MATRICES = {"gamma_5": "g5_({})", "P_L": "g7_({})/2", "P_R": "g6_({})/2"}
 MIRRORED = {"gamma_5": "(-g5_({}))", "P_L": MATRICES["P_R"], "P_R": MATRICES["P_L"]}     # in the Dirac conjugate
+# of each tensor the kinds of its indices: Lorentz, Dirac, colour of quarks, colour of gluons
+INDEX_KINDS = dict(gamma="LDD", gamma_5="DD", P_L="DD", P_R="DD", f_SU3="AAA", g="LL", delta="??")
+KIND_NAMES = {"L": "Lorentz", "D": "Dirac", "C": "quark colour", "A": "gluon colour"}
 GENERATOR = re.compile(r"T_C_\d+")
 ROOT = re.compile(r"(\d+)\^\(1/2\)")
 
@@ -181,8 +187,13 @@ def _rational_node(node, values):
             base, exponent = square_root(base[()]), 2 * exponent
         if exponent.denominator != 1:
             raise InputError(f"{to_text(node)[:40]}: only numbers have roots here, and only square roots")
+        times = abs(int(exponent))
+        bits = sum(value.numerator.bit_length() + value.denominator.bit_length() for value in base.values())
+        terms = math.comb(times + len(base) - 1, times) if times > 2 and base else 0
+        if bits * times > LARGEST_BITS or terms > LARGEST_POWER:
+            raise InputError(f"{to_text(node)[:40]}: a power too large to be multiplied out")
         base = reciprocal(base) if exponent < 0 else base
-        return functools.reduce(multiply, [base] * abs(int(exponent)), {(): Fraction(1)})
+        return functools.reduce(multiply, [base] * times, {(): Fraction(1)})
     raise InputError(f"{to_text(node)[:40]}: only numbers, symbols, sin, cos and tan of an angle, "
                      "their sums, products and powers can be squared")
 
@@ -329,6 +340,7 @@ class Row:
             coefficient = functools.reduce(multiply, (reciprocal(rational(node)) if inverse else rational(node)
                                                       for node, inverse in term.scalars), {(): Fraction(1)})
             coefficient = substitute(coefficient, solved)
+            check_indices(term.tensors)
             number, tensors = without_metrics(term.tensors)
             lines, factors, mirrored, colours = structure(tensors, len(legs))
             if number != 1:
@@ -597,6 +609,44 @@ def gammas(line, spin_line, mirrored):
     return "*".join(text) or f"gi_({spin_line})"
 
 
+def check_indices(tensors):
+    """InputError unless each index has one kind in all tensors and fields and deltas join two of one kind."""
+    kinds, deltas = {}, []
+    for tensor in tensors:
+        indices = [index.lstrip("+") for index in tensor.indices]
+        if type(tensor) is Field:
+            indices = indices[1:]                            # the first one labels the polarisation
+            expected = ("CD" if tensor.kind else "AL")[-len(indices) :] if indices else ""
+            if len(indices) > 2 or tensor.kind and not indices:
+                raise InputError(
+                    f"{tensor.name}(p_{tensor.leg}): expected a label, [colour,] and a Dirac or Lorentz index"
+                )
+        else:
+            expected = INDEX_KINDS.get(tensor.name, "")
+            if tensor.name.startswith("p_"):
+                expected = "L"
+            elif GENERATOR.fullmatch(tensor.name):
+                expected = "ACC"
+            elif tensor.name == "C" and len(indices) == 2:
+                raise InputError("the charge conjugation matrix C: Majorana fermions are not supported")
+            if len(indices) != len(expected):
+                raise InputError(f"unknown tensor {tensor.name} with {len(indices)} indices")
+            if tensor.name == "delta":
+                deltas.append(indices)
+                continue
+        for index, kind in zip(indices, expected):
+            if kinds.setdefault(index, kind) != kind:
+                raise InputError(f"index {index} is a {KIND_NAMES[kinds[index]]} index and a {KIND_NAMES[kind]} index")
+    for left, right in deltas * len(deltas):                 # a chain of deltas has its kind at an end
+        kind, other = kinds.get(left), kinds.get(right)
+        if kind and other and kind != other:
+            raise InputError(
+                f"a delta joins {left}, a {KIND_NAMES[kind]} index, and {right}, a {KIND_NAMES[other]} index"
+            )
+        if kind or other:
+            kinds[left] = kinds[right] = kind or other
+
+
 def without_metrics(tensors):
     """(number, tensors) of a term with its metrics and deltas carried out: number * tensors is the same."""
     number, renamed, rest = 1, {}, []
@@ -610,8 +660,6 @@ def without_metrics(tensors):
         if tensor.name not in ("g", "delta") or type(tensor) is Field:
             rest.append(tensor)
             continue
-        if len(tensor.indices) != 2:
-            raise InputError(f"unknown tensor {tensor.name} with {len(tensor.indices)} indices")
         left, right = (final(index.lstrip("+")) for index in tensor.indices)
         if left != right:
             renamed[left] = right
@@ -665,25 +713,21 @@ def structure(tensors, legs_count):
         if type(tensor) is Field:
             if tensor.kind:
                 (starts if tensor.starred else finish)[bare[-1]] = tensor.leg
-        elif tensor.name == "gamma" and len(bare) == 3:
+        elif tensor.name == "gamma":
             rows[bare[1]] = ("gamma", here[bare[0]], there[bare[0]]), bare[2]
             matrices += 1
-        elif tensor.name in ("P_L", "P_R", "gamma_5") and len(bare) == 2:
+        elif tensor.name in ("P_L", "P_R", "gamma_5"):
             rows[bare[0]] = (tensor.name, None, None), bare[1]
             matrices += 1
-        elif tensor.name.startswith("p_") and len(bare) == 1:
+        elif tensor.name.startswith("p_"):
             if not 1 <= int(tensor.name[2:]) <= legs_count:
                 raise InputError(f"{tensor.name} is the momentum of no leg")
             factors.append(f"p{int(tensor.name[2:])}({here[bare[0]]})")
             mirrored.append(f"p{int(tensor.name[2:])}({there[bare[0]]})")
-        elif (tensor.name == "f_SU3" or GENERATOR.fullmatch(tensor.name)) and len(bare) == 3:
+        else:                                                # a generator or f_SU3
             # a % marks a summed label
             labels = (here[index] if here[index][0] in "ac" else f"%{here[index]}" for index in bare)
             colours.append(("f" if tensor.name == "f_SU3" else "t", *labels))
-        elif tensor.name == "C" and len(bare) == 2:
-            raise InputError("the charge conjugation matrix C: Majorana fermions are not supported")
-        else:
-            raise InputError(f"unknown tensor {tensor.name} with {len(bare)} indices")
     if len(starts) != len(finish):
         raise InputError(
             f"{len(starts)} starred and {len(finish)} plain spinors, expected as many of both: "
