@@ -8,23 +8,20 @@ becomes the tokens
 
     -1/2  i  e^2  gamma_{+%L0  %D0  %D1  ...  e_{  }(p_1)_u  %D1  ...  /(  m_e^2  -s_13  1/2  reg_prop  )
 
-- A number with its sign, a symbol with its sign and power, a tensor with its first index
-  are one token each, a field two; further indices follow their tensor or field one by one.
+- A number or a symbol with sign and power, or a tensor with its first index, is one token; a field is two.
 - Index names are arbitrary, so they are numbered by first appearance within their kind: %L Lorentz, %D Dirac, %C colour
   of quarks, %A colour of gluons. The label of a field's polarisation (i_3) says nothing and has no token. `names` keeps
-  what decode_amp needs to write the text back: each index name where it is new and every label, in the order of the text.
-- What joins two factors is implied: ` + ` before a number or a minus sign, `*` before anything else. Where the text has
-  another joiner, that one is a token. So no text loses a character.
+  what decode_amp needs to write the text back: each index name where it is new and every label, in order.
+- The joiner of two factors is implied: ` + ` before a number or a minus sign, else `*`. Any other one is a token.
 - What the vocabulary lacks is spelled, if it is a number, a sign or a power: `-32/81` is `#-  #3  #2  #/  #8  #1`, and
   `-m_W^6` is `-  m_W  #^  #6`. Only a symbol, tensor or field that no training row has is an error.
-- A termwise vocabulary has squares split into terms (termwise.py): each ends in EOS, with `<more>` before it if another follows. A term is
-  written after `<term 0>`, `<term 1>`, ... in the place of BOS, so that each is an answer of its own.
 
-`lex` defines the tokens: slow, plain. `amp_tokens` and `sqamp_tokens` give the same four times faster: rows differ in their
-index names but are made of few distinct factors and terms, so each of these is lexed once and remembered.
+`lex` defines the tokens: slow, plain. `amp_tokens` and `sqamp_tokens` give the same four times faster: without index
+names, rows are made of few distinct factors and terms, so each of these is lexed once and remembered.
 """
 import collections
 import functools
+import itertools
 import re
 from typing import NamedTuple
 
@@ -47,11 +44,12 @@ OPERAND = re.compile(rf"""
     | (?P<momentum> p_\d+_ {INDEX} )
     | (?P<field>    [A-Za-z]\w*_\{{ [^{{}}]* \}} \(p_\d+\) (?:(?:_[uv])?(?:_T|_off)?\b)? (?:\^\(\*\))? )
     | (?P<tensor>   [A-Za-z]\w*_\{{ [^{{}}]* \}} )
-    | (?P<symbol>   -?[A-Za-z]\w* (?:\(\w+\)(?:_off)?)? (?:{POWER})? (?!\w*\+?[{{(%]) )  # also cos(theta_W)^2, a scalar leg h(p_3)
+    # also cos(theta_W)^2, eps(p_1,p_2,p_3,p_4), V_ub^(*)^2, a scalar leg h(p_3)
+    | (?P<symbol>   -?[A-Za-z]\w* (?:\([\w,]+\)(?:_off)?)? (?:{POWER}){{0,2}} (?!\w*\+?[{{(%]) )
     | (?P<opening>  [(-] )""", re.VERBOSE)
 OPERATOR = re.compile(rf"\)(?:{POWER})? | /\(? | \* | [ ][+-][ ]", re.VERBOSE)
-TENSORS = {"gamma": "LDD", "P_L": "DD", "P_R": "DD", "T_C_10": "ACC", "f_SU3": "AAA"}    # kinds of their indices
-KINDS = {"L": "Lorentz", "D": "Dirac", "C": "quark colour", "A": "gluon colour"}
+TENSORS = dict(gamma="LDD", gamma_5="DD", P_L="DD", P_R="DD", T_C_10="ACC", f_SU3="AAA", g="LL", delta="??")
+KINDS = {"L": "Lorentz", "D": "Dirac", "C": "quark colour", "A": "gluon colour", "?": "any other"}    # of their indices
 
 
 class Memo(dict):
@@ -69,8 +67,8 @@ class Memo(dict):
 
 class Slot(NamedTuple):
     """A token that holds an index."""
-    kind: str               # L, D, C or A
-    tokens: Memo            # number of the index -> token
+    kind: str               # L, D, C, A, or ? for a delta's
+    tokens: dict            # number of the index -> token; for a delta, kind -> number -> token
 
 
 LABEL = Slot("", None)      # the polarisation label of a field: takes a name and makes no token
@@ -79,8 +77,7 @@ LABEL = Slot("", None)      # the polarisation label of a field: takes a name an
 def lex(text, joiner=""):
     """The parts of a text in order: tokens as str, and a Slot for each index name.
 
-    joiner: the operator that stands before `text` where it is a piece of a longer text. Raises InputError with the
-    column, counted from 1, and what stood there.
+    joiner: the operator before `text` where it is a piece of a longer text. InputError with the column, counted from 1.
     """
     parts, position = [], 0
     while True:
@@ -119,7 +116,7 @@ def lex(text, joiner=""):
 def _lex_field(text, position, operand):
     """The particle; the label; momentum and spinor kind; [colour,] [Dirac or Lorentz].
 
-    Particle and momentum are two tokens, so that a model sees that two legs have the same flavour, and so that no pair of them is unknown.
+    Particle and momentum are two tokens: a model sees that two legs have the same flavour, and no pair is unknown.
     """
     head, indices, tail = re.split("[{}]", operand)
     label, *indices = indices.split(",")
@@ -127,38 +124,37 @@ def _lex_field(text, position, operand):
     kinds = ("CD" if spinor else "AL")[-len(indices):] if indices else ""
     if not re.fullmatch(r"\w+", label) or len(kinds) < len(indices):
         raise _error(text, position + len(head) + 1, r"the indices of a field: its label, [colour,] Dirac or Lorentz")
-    parts = [f"{head}{{", LABEL, f"}}{tail}"]
-    column = position + len(head) + 1 + len(label)
-    for index, kind in zip(indices, kinds):
-        parts.append(_lex_index(text, column + 1, index, kind, ""))
-        column += 1 + len(index)
-    return parts
+    column = position + len(head) + 1 + len(label) + 1
+    return [f"{head}{{", LABEL, f"}}{tail}", *_lex_indices(text, column, indices, kinds, "")]
 
 
 def _lex_tensor(text, position, operand):
     head, indices = operand[:-1].split("_{")
-    if head not in TENSORS:
+    kinds = TENSORS.get("T_C_10" if re.fullmatch(r"T_C_\d+", head) else head)
+    if not kinds:
         raise _error(text, position, f"a tensor out of {', '.join(TENSORS)}, or a field with its momentum")
-    indices, kinds = indices.split(","), TENSORS[head]
+    indices = indices.split(",")
     column = position + len(head) + 2
     if len(indices) != len(kinds):
         raise _error(text, column, f"the {len(kinds)} indices of {head}: {', '.join(KINDS[kind] for kind in kinds)}")
-    parts, before = [], head + "_{"
+    return _lex_indices(text, column, indices, kinds, head + "_{")
+
+
+def _lex_indices(text, column, indices, kinds, before):
+    """A Slot for each index; `before` belongs to the token of the first."""
+    parts = []
     for index, kind in zip(indices, kinds):
-        parts.append(_lex_index(text, column, index, kind, before))
+        if not re.fullmatch(INDEX, index):
+            raise _error(text, column, f"a {KINDS[kind]} index such as %gam_1")
+        parts.append(_slot(kind, before + "+" if index[0] == "+" else before))
         column, before = column + len(index) + 1, ""
     return parts
 
 
-def _lex_index(text, column, index, kind, before):
-    if not re.fullmatch(INDEX, index):
-        raise _error(text, column, f"a {KINDS[kind]} index such as %gam_1")
-    return _slot(kind, before + "+" if index[0] == "+" else before)
-
-
 def _slot(kind, before):
     """The Slot for `%D3`, `+%L0`, `gamma_{+%L0`, `p_1_%L0`, whatever the number."""
-    return Slot(kind, Memo(functools.partial("{}%{}{}".format, before, kind)))
+    tokens = {kind: Memo(functools.partial("{}%{}{}".format, before, kind)) for kind in "LDCA"}
+    return Slot(kind, tokens.get(kind, tokens))
 
 
 def _error(text, position, expected):
@@ -198,7 +194,7 @@ def sqamp_tokens(text):
 
 
 def amp_parts(text, factors):
-    """Parts of an amplitude and the name for each Slot. factors: the parts of what stands between two `*`, as FACTORS."""
+    """Parts of an amplitude and the name for each Slot. factors: text between two `*` -> its parts, as FACTORS."""
     if "~" in text:
         raise _error(text, text.index("~"), "no such character")
     cut = NAME.split(text.replace("^(*)", "^~"))            # so that every * left is a product
@@ -221,6 +217,8 @@ def sqamp_parts(text, terms):
 
 
 def _lex_factor(joiner, factor):
+    if factor.startswith("delta_{"):
+        raise InputError("the whole text says what kind of indices a delta has")
     return lex(factor.replace("^~", "^(*)"), joiner)
 
 
@@ -246,16 +244,28 @@ def number_indices(parts, names):
             continue
         kind, tokens_of = part
         name = next(every_name)
-        if not kind:
-            kept.append(name[1:])
-            continue
-        known = numbers[kind]
+        known = numbers.get(kind)
+        if known is None:
+            if not kind:
+                kept.append(name[1:])
+                continue
+            kind = _kind_elsewhere(name, parts, names)
+            known, tokens_of = numbers[kind], tokens_of[kind]
         number = known.get(name)
         if number is None:
             number = known[name] = len(known)
             kept.append(name)
         tokens.append(tokens_of[number])
     return tokens, kept
+
+
+def _kind_elsewhere(name, parts, names):
+    """Kind of an index of a delta, which is the one that its name has in another tensor or a field."""
+    slots = (part.kind for part in parts if part.__class__ is Slot)
+    for kind, other in zip(slots, names):
+        if other == name and kind not in ("", "?"):
+            return kind
+    raise InputError(f"found the index {name} of a delta in no other tensor or field")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -282,7 +292,7 @@ def join_tokens(tokens):
 def amp_text(tokens, names):
     """The text of an amplitude from amp_tokens' answer. Raises ValueError where the names do not fit the tokens."""
     names, known = iter(names), {}
-    factors, tail = [], ""                                  # tail: what closes the tensor or field whose indices are being read
+    factors, tail = [], ""                                  # tail closes the tensor or field that is being read
     try:
         for token in tokens:
             indexed = INDEXED.fullmatch(token)
@@ -298,15 +308,10 @@ def amp_text(tokens, names):
                 continue
             if tail:
                 factors[-1] += tail
-            if indexed:
-                factors.append(before + known[index])
-                tail = "}" if "{" in before else ""
-            elif token[-1] == "{":
-                factors.append(token + next(names))
-                tail = ""
-            else:
-                factors.append(token)
-                tail = ""
+            factors.append(before + known[index] if indexed else token)
+            if token[-1] == "{":
+                factors[-1] += next(names)
+            tail = "}" if indexed and "{" in before else ""
         if tail:
             factors[-1] += tail
     except StopIteration:
@@ -325,7 +330,7 @@ FERMION = re.compile(r"(?<!\w)([A-Za-z]\w*)_\{[^{}]*\}\(p_\d+\)_[uv]")
 
 
 def fermions_of(amp):
-    """Names of the fermions with mass among an amplitude's legs, in alphabetical order (that of the masses in our squares)."""
+    """Names of the massive fermions among an amplitude's legs, in alphabetical order, as the masses in our squares."""
     return tuple(sorted({name for name in FERMION.findall(amp) if not name.startswith("nu")}))
 
 
@@ -344,8 +349,8 @@ def _particles(names):
 
 
 class Tokenizer:
-    """vocabulary: {"format": int, "rename_particles": bool, "src": [token, ...], "tgt": [token, ...]}, the three specials
-    first; a checkpoint holds it as it is. A termwise one has "termwise": True and ends its tgt with `<more>`, `<term 0>`, `<term 1>`, ...
+    """vocabulary: {"format": int, "rename_particles": bool, "src": [token, ...], "tgt": [token, ...]}, SPECIALS first;
+    a checkpoint holds it as it is. A termwise one has "termwise": True and its tgt ends with `<more>`, `<term 0>`, ...
 
     With rename_particles the fermions of a row are F1, F2, ... in the tokens: physics does not depend on their
     names, and a model need not learn it for each flavour. `fermions` says which are which.
@@ -353,24 +358,24 @@ class Tokenizer:
 
     def __init__(self, vocabulary):
         if vocabulary.get("format") != FORMAT:
-            raise InputError(f"the vocabulary has the token format {vocabulary.get('format')}, this program writes and reads {FORMAT}; "
-                             "train a new model, or use the program that made it")
+            raise InputError(f"the vocabulary has the token format {vocabulary.get('format')}, this program writes and "
+                             f"reads {FORMAT}; train a new model, or use the program that made it")
         for side in ("src", "tgt"):
             if vocabulary[side][:3] != SPECIALS or len(vocabulary[side]) > 2**16:
-                raise InputError(f"not a vocabulary of this program: its {side} tokens begin with {vocabulary[side][:3]}, "
-                                 f"expected {SPECIALS} and at most {2**16} tokens")
+                raise InputError(f"not a vocabulary of this program: its {side} tokens begin with "
+                                 f"{vocabulary[side][:3]}, expected {SPECIALS} and at most {2**16} tokens")
         self.vocabulary = vocabulary
         self.src_ids = {token: id for id, token in enumerate(vocabulary["src"])}
         self.tgt_ids = {token: id for id, token in enumerate(vocabulary["tgt"])}
         self.more = self.tgt_ids[MORE] if vocabulary.get("termwise") else None
-        # the token that each part of a square begins after: of a square that is written whole there is one part
+        # the token that each term of a square begins after; a square that is not split into terms begins after BOS
         self.first = list(range(self.more + 1, len(vocabulary["tgt"]))) if self.more else [BOS]
-        # The fast way once more, with ids for tokens
-        self.factors = {joiner: Memo(functools.partial(_parts_to_ids, known, self.src_ids)) for joiner, known in FACTORS.items()}
-        self.terms = {joiner: Memo(functools.partial(_parts_to_ids, known, self.tgt_ids)) for joiner, known in TERMS.items()}
+        self.factors, self.terms = (                        # with ids for tokens
+            {joiner: Memo(functools.partial(_parts_to_ids, known, ids)) for joiner, known in memos.items()}
+            for memos, ids in ((FACTORS, self.src_ids), (TERMS, self.tgt_ids)))
 
     def fermions(self, amp):
-        """The fermions that are F1, F2, ... in an amplitude's tokens and its square's; () where they keep their names."""
+        """The fermions that are F1, F2, ... in the tokens of a row; () where they keep their names."""
         return fermions_of(amp) if self.vocabulary["rename_particles"] else ()
 
     def encode_amp(self, text):
@@ -388,13 +393,14 @@ class Tokenizer:
         return rename(amp_text(_to_tokens(ids, self.vocabulary["src"]), names), *numbered(fermions)[::-1])
 
     def encode_sqamp(self, text, fermions=()):
-        """Ids without BOS, EOS at the end; termwise at the end of each term. InputError for what is no square or an unknown token."""
+        """Ids without BOS, EOS at the end, termwise of each term. InputError for no square or an unknown token."""
         text = rename(text, *numbered(fermions))
         if self.more is None:
             return self._encode_square(text)
         terms = termwise.split(text)
         most = len(self.first) - 1
-        terms[most:] = [termwise.join(terms[most:])] if terms[most:] else []    # more than any training row has: the last takes the rest
+        if terms[most:]:                                    # more than any training row has: the last takes the rest
+            terms[most:] = [termwise.join(terms[most:])]
         ids = self._encode_square(terms[0])
         for term in terms[1:]:
             ids[-1:] = [self.more, EOS, *self._encode_square(term)]
@@ -431,7 +437,8 @@ def _parts_to_ids(known, ids_of, piece):
         if part.__class__ is str:
             parts += _ids_of(part, ids_of)
         else:
-            parts.append(part if part is LABEL else Slot(part.kind, Memo(functools.partial(_index_id, part.tokens, ids_of))))
+            memo = Memo(functools.partial(_index_id, part.tokens, ids_of))
+            parts.append(part if part is LABEL else Slot(part.kind, memo))
     return parts
 
 
@@ -449,12 +456,7 @@ def _ids_of(token, ids_of):
 
 
 def _to_tokens(ids, vocabulary):
-    tokens = []
-    for id in ids:
-        if id == EOS:
-            break
-        tokens.append(vocabulary[id])
-    return tokens
+    return [vocabulary[id] for id in itertools.takewhile(lambda id: id != EOS, ids)]
 
 
 NUMBER = re.compile(r"(\(-|-|)(\d+(?:/\d+)?\)?)")
@@ -462,7 +464,7 @@ POWERED = re.compile(r"(.+)(\^\(-|\^\(|\^)(\d+(?:/\d+)?\)?)")
 
 
 def spell(token, known):
-    """The token itself where it is in `known`; else smaller ones with the same text, as far as it can be taken apart."""
+    """The token itself if it is in `known`; else smaller ones with the same text, as far as it can be taken apart."""
     if token in known:
         return [token]
     if number := NUMBER.fullmatch(token):
@@ -481,21 +483,20 @@ RARE = 5  # what stands in fewer training rows is spelled: a token of its own wo
 
 
 def build_vocabulary(path, rename_particles=False, by_terms=False):
-    """Vocabulary of a training file, a CSV with amp and sqamp: its tokens, the rare ones spelled, and what spelling takes.
+    """Vocabulary of a training file, a CSV with amp and sqamp: its tokens, the rare ones spelled, and SPELLING.
 
     Indices are filled up: where %D7 is the highest, every token with a Dirac index is there with %D0 to %D7.
-    by_terms: make it a termwise one, with a token for each term of the row that has most.
+    by_terms: a termwise vocabulary, with a token for each term of the row that has most.
     """
-    most = 0  # terms of a row
     counts = {"src": collections.Counter(), "tgt": collections.Counter()}
     for line, row in read_rows(path):
         names = numbered(fermions_of(row["amp"]) if rename_particles else ())
-        for side, column, tokens_of in (("src", "amp", lambda text: amp_tokens(text)[0]), ("tgt", "sqamp", sqamp_tokens)):
+        for side, column in (("src", "amp"), ("tgt", "sqamp")):
             try:
-                counts[side].update(set(tokens_of(rename(row[column], *names))))
+                text = rename(row[column], *names)
+                counts[side].update(set(amp_tokens(text)[0] if side == "src" else sqamp_tokens(text)))
             except InputError as error:
                 raise InputError(f"{path}:{line}: {column}: {error}") from None
-        most = max(most, len(termwise.split(row["sqamp"]))) if by_terms else 0
     vocabulary = {"format": FORMAT, "rename_particles": rename_particles}
     for side, count in counts.items():
         frequent = {token for token, rows in count.items() if rows >= RARE}.union(SPELLING)
@@ -505,6 +506,7 @@ def build_vocabulary(path, rename_particles=False, by_terms=False):
         tokens.update(f"{before}%{kind}{number}" for before, kind, _ in indexed for number in range(highest[kind] + 1))
         vocabulary[side] = SPECIALS + SPELLING + sorted(tokens.difference(SPELLING))
     if by_terms:
+        most = max((len(termwise.split(row["sqamp"])) for _, row in read_rows(path)), default=0)
         vocabulary["termwise"] = True
         vocabulary["tgt"] += [MORE, *(f"<term {k}>" for k in range(most))]
     return vocabulary

@@ -11,6 +11,7 @@ from dataset.baseline import canonical_key, kinematics_key, template_key
 from physics.amplitude import process_text
 from physics.expression import respelled
 from physics.numeric import verify
+from physics.particles import Facts
 from physics.processes import off_shell_choices
 from physics.theory import THEORIES
 from runtime.files import InputError
@@ -44,7 +45,8 @@ def make_rows(processes, theory_name, squares, basis, seed, style="factored", of
                 else:
                     rows.append({"process": process_text(process), "diagram": name, "theory": theory_name, "amp": amp})
     clock.append(cpu_seconds())
-    squared = physics.square.square_many([row["amp"] for row in rows], basis, style)
+    facts = [Facts(process=row["process"]) for row in rows]
+    squared = physics.square.square_many([row["amp"] for row in rows], basis, style, facts=facts)
     clock.append(cpu_seconds())
     kept = []
     for row, sqamp in zip(rows, squared):

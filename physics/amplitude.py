@@ -2,9 +2,9 @@ r"""Processes -> tree diagrams (feyngraph) -> text of their amplitudes in MARTY'
 
 One diagram gives one text: a prefactor with i, couplings and charges, a sum of products of Dirac matrices, momenta and
 external fields, and the propagators' denominators q^2 - m^2 + reg_prop with their leading coefficient pulled out.
-Feynman rules: physics/theory.py and physics/vertices.py. What can be carried out without changing the amplitude is: in the unitary gauge's
-q q / m^2 the Dirac equation of external fermions, products of chiral projectors, and p . polarisation = 0 of external massive vectors.
-Fermion signs between diagrams are feyngraph's.
+Feynman rules: physics/theory.py and physics/vertices.py. Three simplifications leave the amplitude as it is: the
+Dirac equation of external fermions in the unitary gauge's q q / m^2, products of chiral projectors, and p .
+polarisation = 0 of external massive vectors. Fermion signs between diagrams are feyngraph's.
 """
 import functools
 import itertools
@@ -22,7 +22,7 @@ from runtime.files import InputError
 
 @functools.lru_cache
 def _one_thread():
-    """feyngraph on one core: parallel work is split by process. Not at import, for its thread pool does not survive a fork."""
+    """Keep feyngraph on one core. Not called at import: its thread pool does not survive a fork."""
     feyngraph.set_threads(1)
 
 
@@ -36,7 +36,9 @@ def parse_process(text, theory):
     process = tuple(tuple(side.split()) for side in sides)
     for name in itertools.chain(*process):
         if name not in theory.particles:
-            raise InputError(f"process '{text}': no particle '{name}' in {theory.name}; it has {' '.join(theory.particles)}")
+            raise InputError(
+                f"process '{text}': no particle '{name}' in {theory.name}; it has {' '.join(theory.particles)}"
+            )
     return process
 
 
@@ -65,13 +67,13 @@ def diagrams(process, theory):
 
 
 def amplitudes(process, theory, whole=False, off_shell=()):
-    """Text of the amplitude of every tree diagram of a process, see amplitude(); their sum is the process's amplitude."""
+    """Amplitudes of all tree diagrams of a process; their sum is the process's amplitude. See amplitude()."""
     return [amplitude(diagram, process, theory, whole, off_shell) for diagram in diagrams(process, theory)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# One diagram. While it is built, a term is (coefficient, scalars, tensors), a tensor (name, *indices), and an index of a
-# leg or propagator is ("mu", its key) for Lorentz, ("c", its key) for colour; Dirac indices and dummies are texts already.
+# One diagram. While it is built, a term is (coefficient, scalars, tensors) and a tensor (name, *indices). The index
+# of a leg or propagator is ("mu", its key) for Lorentz, ("c", its key) for colour. Dirac indices and dummies are texts.
 
 class Leg(NamedTuple):
     particle: Particle
@@ -81,7 +83,7 @@ class Leg(NamedTuple):
 
     @property
     def transverse(self):
-        """Whether p . polarisation = 0 in the sum over states: -g + p p / m^2 has it, a photon's or gluon's -g has not."""
+        """Whether p . polarisation = 0 in the sum over states: true for -g + p p / m^2, false for a photon's -g."""
         return self.mark == "T" or bool(self.particle.mass) and self.mark != "off"
 
 
@@ -100,8 +102,9 @@ def external_legs(process, theory, whole=False, off_shell=()):
 def amplitude(diagram, process, theory, whole=False, off_shell=()):
     """Text of one diagram's amplitude i*M.
 
-    whole: the text is a term of the process's amplitude, the sum of all diagrams. Two or more external gluons then have transverse
-    polarisations only, `G_{..}(p_1)_T`, and there is no reg_prop: it breaks the gauge invariance on which their sum rests.
+    whole: the text is a term of the process's amplitude, the sum of all diagrams. Two or more external gluons then have
+    transverse polarisations only, `G_{..}(p_1)_T`, and there is no reg_prop: it would break the gauge invariance of
+    the sum.
     off_shell: numbers, from 1, of the legs off their mass shell, `e_{..}(p_3)_u_off`.
     """
     legs = external_legs(process, theory, whole, off_shell)
@@ -111,11 +114,13 @@ def amplitude(diagram, process, theory, whole=False, off_shell=()):
     for propagator in diagram.propagators():
         particle = theory.particles[propagator.particle().name()]
         scale, text = denominator(shortest(propagator.momentum(), legs), particle.mass, legs, regulator)
-        factor, phase = factor / scale, phase + (3 if particle.twice_spin == 2 else 1)     # -i g_{mu nu} or i (qslash + m)
+        factor, phase = factor / scale, phase + (3 if particle.twice_spin == 2 else 1)  # -i g_{mu nu} or i (qslash + m)
         denominators.append(text)
         if particle.twice_spin == 2 and particle.mass:
             massive[_key(propagator)] = particle.mass
-    vertices = {v.id(): (theory.vertices[int(v.interaction().name())], v.propagators_ordered()) for v in diagram.vertices()}
+    vertices = {
+        v.id(): (theory.vertices[int(v.interaction().name())], v.propagators_ordered()) for v in diagram.vertices()
+    }
     phase += len(vertices)
     bosons = [(k, *([("mu", (feyngraph.Leg, k))] if leg.particle.twice_spin == 2 else []),
                *([("c", (feyngraph.Leg, k))] if leg.particle.colour > 1 else []))
@@ -136,8 +141,12 @@ def amplitude(diagram, process, theory, whole=False, off_shell=()):
             terms.append(_contract(coefficient, scalars, tensors, bosons, fields, legs))
     terms = _collected(terms)
     symbols = dict.fromkeys(symbol for _, scalars, *_ in terms for symbol in scalars)
-    common = {symbol: min(scalars.get(symbol, 0) for _, scalars, *_ in terms) for symbol in symbols if rank(symbol)[0] == 0}
-    content = Fraction(math.gcd(*(term[0].numerator for term in terms)), math.lcm(*(term[0].denominator for term in terms)))
+    common = {
+        symbol: min(scalars.get(symbol, 0) for _, scalars, *_ in terms) for symbol in symbols if rank(symbol)[0] == 0
+    }
+    content = Fraction(
+        math.gcd(*(term[0].numerator for term in terms)), math.lcm(*(term[0].denominator for term in terms))
+    )
     if len(terms) == 1 and terms[0][0] < 0:
         content = -content
     names = _Names()
@@ -149,11 +158,13 @@ def amplitude(diagram, process, theory, whole=False, off_shell=()):
     body = texts[0] if len(texts) == 1 else f"({' + '.join(texts)})"
     i = ["i"] * (phase % 2)
     front = [*i, *(factor_text(*f) for f in monomial(common))]
-    return scaled(factor * content * (-1) ** (phase % 4 // 2), [*front, body]) + "".join(f"/({text})" for text in denominators)
+    return scaled(factor * content * (-1) ** (phase % 4 // 2), [*front, body]) + "".join(
+        f"/({text})" for text in denominators
+    )
 
 
 def _lines(vertices, longitudinal, legs, theory):
-    """(alternatives of each fermion line and of each vertex of bosons, the spinors as (leg, Dirac index, colour index))."""
+    """(alternatives of each fermion line and boson vertex, the spinors as (leg, Dirac index, colour index))."""
     fresh = itertools.count(1)
     lines, fields = [], []
     for at, (rule, ends) in vertices.items():
@@ -186,7 +197,7 @@ def _fermion_line(start, vertices, longitudinal, legs, theory, fresh):
     """
     dirac = f"%a_{next(fresh)}"
     spinors = [(start.id(), dirac, ("c", _key(start)))]
-    alternatives = [(Fraction(1), [], [], dirac)]            # the last entry: Dirac index that the next matrix continues
+    alternatives = [(Fraction(1), [], [], dirac)]  # the last entry: Dirac index that the next matrix continues
     at = start.vertex().id()
     while True:
         vertex, (bar, psi, boson) = vertices[at]
@@ -230,7 +241,7 @@ def _fermion_line(start, vertices, longitudinal, legs, theory, fresh):
 
 
 def _last_projector(tensors):
-    """A fermion line in which all P_L and P_R are carried out but the last one; empty if they make it vanish: P_L gamma = gamma P_R, P_L P_R = 0."""
+    """A fermion line with its P_L and P_R merged into the last one by P_L gamma = gamma P_R; empty if P_L P_R = 0."""
     line, last, odd = [], None, False
     for tensor in reversed(tensors):
         if tensor[0] == "gamma":
@@ -244,18 +255,28 @@ def _last_projector(tensors):
 
 
 def _slashed(rules, after, before):
-    """Rules of a vertex between two spinors on their mass shells, contracted with the momentum that flows in: by the Dirac equation
+    """Rules of a vertex between two spinors on their mass shells, contracted with the momentum that flows in.
 
-        ubar(k') (k'slash - kslash) P_L u(k) = ubar(k') (m' P_L - m P_R) u(k), and likewise for v.
+    By the Dirac equation, and likewise for v,
+
+        ubar(k') (k'slash - kslash) P_L u(k) = ubar(k') (m' P_L - m P_R) u(k).
     """
     if after.particle.mass == before.particle.mass:          # a vector current is conserved
         rules = [rule for rule in rules if rule.structure == "gamma P_L"]
-    return [Rule(sign * rule.factor, (*rule.couplings, (mass, 1)), rule.structure.replace("gamma P_L", matrix).replace("gamma", "unit"))
-            for rule in rules for mass, sign, matrix in ((after.particle.mass, 1, "P_L"), (before.particle.mass, -1, "P_R")) if mass]
+    return [
+        Rule(
+            sign * rule.factor,
+            (*rule.couplings, (mass, 1)),
+            rule.structure.replace("gamma P_L", matrix).replace("gamma", "unit"),
+        )
+        for rule in rules
+        for mass, sign, matrix in ((after.particle.mass, 1, "P_L"), (before.particle.mass, -1, "P_R"))
+        if mass
+    ]
 
 
 def _contract(coefficient, scalars, tensors, bosons, fields, legs):
-    """Carry out the metrics, unit matrices and products of two momenta in a term; legs get the indices that they end up with."""
+    """Carry out the metrics, unit matrices and products of two momenta in a term; indices of legs are renamed too."""
     renamed = {}
 
     def final(index):
@@ -264,12 +285,14 @@ def _contract(coefficient, scalars, tensors, bosons, fields, legs):
         return index
 
     for name, *indices in tensors:
-        if name in ("g", "1"):                               # metric of two Lorentz indices, unit matrix of two Dirac indices
+        if name in ("g", "1"):  # metric of two Lorentz indices, unit matrix of two Dirac indices
             left, right = (final(index) for index in indices)
             renamed[left if name == "1" else right] = right if name == "1" else left
     momenta, rest = {}, []                                   # Lorentz index -> the leg whose momentum has it
     scalars = dict(scalars)
-    bosons, fields = ([(k, *(final(index) for index in indices)) for k, *indices in external] for external in (bosons, fields))
+    bosons, fields = (
+        [(k, *(final(index) for index in indices)) for k, *indices in external] for external in (bosons, fields)
+    )
     vanishing = {(k, indices[0]) for k, *indices in bosons if legs[k].transverse and indices}
     for name, *indices in tensors:
         if name in ("g", "1"):
@@ -312,7 +335,10 @@ def _collected(terms):
 
 
 class _Names:
-    """Index names by first appearance in the text of one amplitude: %\\mu_1, ... Lorentz, %a_1, ... Dirac, %C_1 quark colour, %g_1 gluon colour."""
+    """Index names by first appearance in the text of one amplitude.
+
+    %\\mu_1, ... are Lorentz indices, %a_1, ... Dirac, %C_1, ... quark colours, %g_1, ... gluon colours.
+    """
 
     def __init__(self):
         self.known = {}
@@ -343,23 +369,33 @@ class _Names:
             if name == "p":
                 texts.append(f"p_{indices[0] + 1}_{lorentz(indices[1])}")
             elif name == "gamma":
-                texts.append(f"gamma_{{{lorentz(indices[0])},{self.name(indices[1], '%a_')},{self.name(indices[2], '%a_')}}}")
+                texts.append(
+                    f"gamma_{{{lorentz(indices[0])},{self.name(indices[1], '%a_')},{self.name(indices[2], '%a_')}}}"
+                )
             elif name in ("P_L", "P_R"):
                 texts.append(f"{name}_{{{self.name(indices[0], '%a_')},{self.name(indices[1], '%a_')}}}")
             elif name == "T_C_10":
-                texts.append(f"T_C_10_{{{self.name(indices[0], '%g_')},{self.name(indices[1], '%C_')},{self.name(indices[2], '%C_')}}}")
+                gluon, *quarks = indices
+                names = [self.name(gluon, "%g_"), *(self.name(index, "%C_") for index in quarks)]
+                texts.append(f"T_C_10_{{{','.join(names)}}}")
             else:
                 texts.append(f"{name}_{{{','.join(self.name(index, '%g_') for index in indices)}}}")
         for k, *indices in bosons:
-            suffix = f"_{legs[k].mark}" * bool(legs[k].mark) + "^(*)" * (not legs[k].incoming)
+            suffix = (f"_{legs[k].mark}" if legs[k].mark else "") + ("" if legs[k].incoming else "^(*)")
             if indices:
                 mu, *colour = indices
                 indices = "_{" + ",".join([f"i_{k + 1}", *(self.name(c, "%g_") for c in colour), lorentz(mu)]) + "}"
             texts.append(f"{legs[k].particle.field}{indices or ''}(p_{k + 1}){suffix}")
         for k, dirac, colour in fields:
             particle, anti = legs[k].particle, legs[k].particle.pdg < 0
-            indices = [f"i_{k + 1}", *([self.name(colour, "%C_")] if particle.colour > 1 else []), self.name(dirac, "%a_")]
-            suffix = f"_{'v' if anti else 'u'}" + f"_{legs[k].mark}" * bool(legs[k].mark) + "^(*)" * (anti == legs[k].incoming)
+            indices = [
+                f"i_{k + 1}",
+                *([self.name(colour, "%C_")] if particle.colour > 1 else []),
+                self.name(dirac, "%a_"),
+            ]
+            suffix = ("_v" if anti else "_u") + (f"_{legs[k].mark}" if legs[k].mark else "")
+            if anti == legs[k].incoming:
+                suffix += "^(*)"
             texts.append(f"{particle.field}_{{{','.join(indices)}}}(p_{k + 1}){suffix}")
         return texts
 

@@ -2,16 +2,30 @@ r"""Text of amplitudes and squared amplitudes <-> trees, in MARTY's grammar.
 
     sum     := ['-'] product (('+' | '-') ['-'] product)*
     product := power (('*' | '/') power)*
-    power   := atom ['^' power]
+    power   := atom [('^' | '**') power]
     atom    := number | symbol | function '(' sum ')' | '(' sum ')' | tensor | field
 
-A tensor is `gamma_{%\sigma_1,%a,%b}` or a momentum with an index, `p_2_%\nu_1`; a field is a leg of the diagram,
-`e_{i_3,%gam_1}(p_1)_u^(*)`. A `+` before an index marks its position; a repeated index is summed. MARTY's grammar has two additions:
-`_T` marks a photon or gluon with transverse polarisations only, `_off` a leg off its mass shell: `e_{..}(p_1)_u_off^(*)`, `G_{..}(p_2)_T`.
+A number is an integer, or a decimal such as 0.5, which is read as 1/2. A power with the exponent 1/2 is a square root.
+
+Symbols are real except `i`, the imaginary unit, and those named `V_..`, whose conjugates are `V_..^(*)`. `s_12` is
+p_1.p_2; `s_21` is read as `s_12`. `eps(p_1,p_2,p_3,p_4)`, momenta in ascending order, is a symbol too: the
+determinant of the matrix whose rows are the contravariant components (E, x, y, z) of the four momenta.
+
+Tensors are momenta with an index, `p_2_%\nu_1`, and
+    gamma_{%\mu,%a,%b}  gamma_5_{%a,%b}  P_L_{%a,%b}  P_R_{%a,%b}      Dirac matrices, P_L = (1 - gamma_5) / 2
+    g_{%\mu,%\nu}  delta_{%a,%b}                                       metric, unit matrix for any kind of index
+    T_C_10_{%g,%i,%j}  f_SU3_{%g,%h,%k}                                generators of the quarks, structure constants
+MARTY numbers the generators; every T_C_.. is that of a quark. A repeated index is summed, a `+` before one marks its
+position.
+
+A field is a leg of the diagram, `e_{i_3,%gam_1}(p_1)_u^(*)`. MARTY's grammar has two additions for legs: `_T` marks
+a photon or gluon with transverse polarisations only, `G_{..}(p_2)_T`; `_off` a leg off its mass shell,
+`e_{..}(p_1)_u_off^(*)`.
 
 Nothing is evaluated while reading, and no function here recurses: nesting is limited by memory alone.
 """
 import re
+from fractions import Fraction
 from typing import NamedTuple
 
 from runtime.files import InputError
@@ -22,7 +36,7 @@ class Number(NamedTuple):
 
 
 class Symbol(NamedTuple):
-    name: str
+    name: str                   # 's_12', 'V_ub', its conjugate 'V_ub^(*)', 'eps(p_1,p_2,p_3,p_4)', ...
 
 
 class Tensor(NamedTuple):
@@ -64,21 +78,28 @@ class Function(NamedTuple):
 
 
 FUNCTIONS = ("sin", "cos", "tan")                            # of theta_W
+NO_SYMBOLS = {
+    "I": "i, the imaginary unit",
+    **dict.fromkeys(("nan", "NaN", "inf", "Infinity", "oo", "zoo"), "a finite number"),
+}
 LONGEST = 1000                                               # digits of a number
 LARGEST = 50_000                                             # terms of an amplitude
 INDEX = r"\+?%?\\?[A-Za-z]\w*"
 TOKEN = re.compile(rf"""
       (?P<space>    \s+ )
-    | (?P<number>   0 | [1-9]\d* )
+    | (?P<number>   (?: 0 | [1-9]\d* ) (?: \.\d+ )? )
+    | (?P<epsilon>  eps\(\s* p_[1-9]\d? (?: \s*,\s* p_[1-9]\d? ){{3}} \s*\) )
     | (?P<field>    [A-Za-z]\w*? (?:_\{{ [^{{}}()]* \}})? \(p_[1-9]\d?\) (?:(?:_[uv])?(?:_T|_off)?\b)? (?:\^\(\*\))? )
     | (?P<momentum> p_[1-9]\d?_ \+?(?:%\\?|\\)[A-Za-z]\w* )
     | (?P<tensor>   (?!p_) [A-Za-z]\w*? _\{{ [^{{}}()]* \}} )
     | (?P<function> (?:{"|".join(FUNCTIONS)}) (?=\() )
-    | (?P<symbol>   [A-Za-z]\w* )
-    | (?P<operator> [-+*/^()] )
+    | (?P<symbol>   [A-Za-z]\w* (?:\^\(\*\))? )
+    | (?P<operator> \*\* | [-+*/^()] )
     | (?P<unknown>  . )""", re.VERBOSE | re.DOTALL | re.ASCII)
 FIELD = re.compile(r"(\w+?)(?:_\{(.*)\})?\(p_(\d+)\)(?:_([uv]))?(?:_(T|off))?(\^\(\*\))?")
+POWER_NEXT = re.compile(r"\s*(?:\^|\*\*)")
 INDICES = re.compile(rf"{INDEX}(?:,{INDEX})*")
+REVERSED = re.compile(r"s_([2-9])([1-9])")                    # s_21 is s_12
 
 
 class ParseError(InputError):
@@ -89,9 +110,9 @@ class ParseError(InputError):
 
 
 def parse(text):
-    """Tree of an amplitude or squared amplitude; linear time. Raises ParseError with the column and what was expected."""
-    outer = []                                               # the frames around the current parenthesis
-    # One frame: finished terms of the sum, finished factors of the product, bases of a^b^c..., number of signs before the term
+    """Tree of an amplitude or squared amplitude, in linear time. ParseError with the column and what was expected."""
+    outer = []  # the frames around the current parenthesis
+    # One frame: finished terms of the sum, finished factors of the product, bases of a^b^c..., whether negated
     terms, minus, factors, inverse, bases, negative, function = [], [], [], [], [], False, None
     subtract = divide = False
     operand_next = True
@@ -104,9 +125,13 @@ def parse(text):
             if kind == "number":
                 if len(token) > LONGEST:
                     raise ParseError(text, match.start(), f"a number of at most {LONGEST} digits")
-                node = Number(int(token))
-            elif kind == "symbol":
-                node = Symbol(token)
+                node = _number(token)
+                if type(node) is Product and not bases and not divide and not POWER_NEXT.match(text, match.end()):
+                    factors.append(node.factors[0])          # 0.5*e is read as 1/2*e, not as (1/2)*e
+                    inverse.append(False)
+                    node, divide = node.factors[1], True
+            elif kind == "symbol" or kind == "epsilon":
+                node = _symbol(text, match)
             elif kind == "tensor":
                 name, indices = token[:-1].split("_{", 1)
                 node = Tensor(name, _indices(text, indices, match.start() + len(name) + 2))
@@ -134,7 +159,7 @@ def parse(text):
             divide = token == "/"
             operand_next = True
             continue
-        elif token == "^":
+        elif token == "^" or token == "**":
             bases.append(node)
             operand_next = True
             continue
@@ -170,6 +195,47 @@ def parse(text):
     return _sum(terms, minus)
 
 
+def _number(token):
+    whole, _, decimals = token.partition(".")
+    if not decimals.strip("0"):
+        return Number(int(whole))
+    value = Fraction(int(whole + decimals), 10 ** len(decimals))
+    return Product((Number(value.numerator), Number(value.denominator)), (False, True))
+
+
+def _symbol(text, match):
+    name = match.group()
+    if name in NO_SYMBOLS:
+        raise ParseError(text, match.start(), NO_SYMBOLS[name])
+    if match.lastgroup == "epsilon":
+        name = "".join(name.split())
+        legs = epsilon_legs(name)
+        if legs != tuple(sorted(set(legs))):
+            raise ParseError(text, match.start(), "eps of four different momenta in ascending order")
+    elif name.endswith("^(*)") and not is_complex(name):
+        raise ParseError(text, match.start(), "the conjugate of a symbol named V_.., the only complex ones")
+    elif (pair := REVERSED.fullmatch(name)) and pair[1] > pair[2]:
+        name = f"s_{pair[2]}{pair[1]}"
+    return Symbol(name)
+
+
+def epsilon_legs(name):
+    """(1, 2, 3, 4) of the symbol eps(p_1,p_2,p_3,p_4), () of any other symbol."""
+    return tuple(map(int, re.findall(r"p_(\d+)", name))) if name.startswith("eps(") else ()
+
+
+def is_complex(name):
+    """Whether a symbol is complex: V_ub and its conjugate V_ub^(*) are; all others but i are real."""
+    return name.startswith("V_")
+
+
+def conjugate(name):
+    """Name of the complex conjugate of a symbol other than i."""
+    if not is_complex(name):
+        return name
+    return name.removesuffix("^(*)") if name.endswith("^(*)") else name + "^(*)"
+
+
 def _indices(text, indices, column):
     if not INDICES.fullmatch(indices):
         raise ParseError(text, column, r"indices such as %\sigma_1,%gam_2 separated by commas")
@@ -200,14 +266,18 @@ def _sum(terms, minus):
 def respelled(text):
     r"""The text as MARTY spells it. Earlier work has normalised index names without `%` and no spaces:
 
-    `gamma_{+\INDEX_0,INDEX_1,INDEX_2}*p_3_\INDEX_0*e_{MOMENTUM_0,INDEX_2}(p_1)_u+-m_e` (the backslash marks Lorentz indices).
+    `gamma_{+\INDEX_0,INDEX_1,INDEX_2}*p_3_\INDEX_0*e_{MOMENTUM_0,INDEX_2}(p_1)_u+-m_e`; a backslash marks Lorentz
+    indices.
     """
     return re.sub(r"(?<=[{,+_])(\\?INDEX_\d+)\b", r"%\1", to_text(parse(text)))
 
 
 def marked_off_shell(amp, legs):
     """The amplitude with the fields of these legs (numbers from 1) marked `_off`."""
-    return re.sub(r"\(p_(\d+)\)(_[uv]\b)?", lambda match: match[0] + "_off" * (int(match[1]) in legs), amp)
+    def mark(match):
+        return match[0] + "_off" if int(match[1]) in legs else match[0]
+
+    return re.sub(r"\(p_(\d+)\)(?:_[uv]\b)?", mark, amp)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -342,7 +412,8 @@ def _expand_node(node, values):
             else:
                 if len(terms) * len(value) > LARGEST:
                     raise InputError(f"an amplitude with more than {LARGEST} terms")
-                terms = [Term(left.scalars + right.scalars, left.tensors + right.tensors) for left in terms for right in value]
+                terms = [Term(left.scalars + right.scalars, left.tensors + right.tensors)
+                         for left in terms for right in value]
         return [Term(scalars + term.scalars, term.tensors) for term in terms]
     raise InputError("a tensor or a field stands inside a power or a function")
 
@@ -364,12 +435,15 @@ class Leg(NamedTuple):
 
     @property
     def incoming(self):
-        """u and the incoming antiparticle's vbar = v^(*) come in, as do bosons without a star."""
+        """u and the incoming antiparticle's vbar = v^(*) come in, as do bosons without a star.
+
+        Some bosons with a star come in too, as antiparticles: physics/particles.py tells which.
+        """
         return self.starred if self.kind == "v" else not self.starred
 
 
 def legs_of(terms):
-    """Legs of an amplitude in the order of their momenta. Raises InputError unless every term has each leg exactly once."""
+    """Legs of an amplitude in the order of their momenta. InputError unless every term has each leg exactly once."""
     legs = None
     for term in terms:
         for field in term.tensors:

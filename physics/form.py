@@ -25,22 +25,32 @@ def executable():
 
 
 def run(declarations, expressions, statements, timeout):
-    """Terms of each expression, as lists of texts such as `-4*x0^2*s1x2`, after the statements; from one FORM process, in which the
-    expressions are R0, R1, ...
+    """Terms of each expression after the statements, as lists of texts such as `-4*x0^2*s1x2`.
 
-    timeout in seconds. Raises InputError if FORM reports an error or takes longer.
+    One FORM process treats them all; in it they are R0, R1, ... timeout is in seconds. Raises InputError if FORM
+    reports an error or takes longer.
     """
     program = PROLOGUE + declarations
     program += "".join(f"Local R{k} = {_wrapped(expression)};\n" for k, expression in enumerate(expressions))
     program += f"{statements}Print +s;\n.end\n"
     with tempfile.TemporaryDirectory(prefix="form-") as folder:
-        Path(folder, "program.frm").write_text(program)
         try:
-            done = subprocess.run([executable(), "-q", "-t", folder, "program.frm"], cwd=folder, capture_output=True, text=True, timeout=timeout)
+            Path(folder, "program.frm").write_text(program)
+            done = subprocess.run(
+                [executable(), "-q", "-t", folder, "program.frm"],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+            )
         except subprocess.TimeoutExpired:
             raise InputError(f"FORM took more than {timeout} s") from None
+        except OSError as error:                             # a full disk, a machine that starts no more processes
+            raise InputError(f"FORM was not started: {error.filename or folder}: {error.strerror}") from None
     if done.returncode:
-        message = next((line for line in done.stdout.splitlines() if "-->" in line or "rror" in line), done.stdout[-200:])
+        message = next(
+            (line for line in done.stdout.splitlines() if "-->" in line or "rror" in line), done.stdout[-200:]
+        )
         raise InputError(f"FORM failed: {' '.join(message.split())}")
     answers = []
     for line in done.stdout.splitlines():

@@ -1,7 +1,7 @@
 """Sparse polynomials with exact rational coefficients and their one canonical text.
 
-A polynomial is {monomial: Fraction}, a monomial a tuple of (symbol, power) sorted by `rank`. A propagator's denominator is
-a symbol too: its name is its own canonical text in parentheses, its power negative.
+A polynomial is {monomial: Fraction}, a monomial a tuple of (symbol, power) sorted by `rank`. A propagator's denominator
+is a symbol too: its name is its own canonical text in parentheses, its power negative.
 """
 import functools
 import math
@@ -16,12 +16,15 @@ _INVARIANT = re.compile(r"s_\d+")
 
 @functools.lru_cache(maxsize=2**14)
 def rank(symbol):
-    """Sort key of symbols: couplings and numbers, masses, s_ij, reg_prop, denominators; alphabetical within each."""
+    """Sort key of symbols: couplings and roots, masses, epsilon tensors and s_ij, reg_prop, denominators.
+
+    Within each group the order is alphabetical.
+    """
     if symbol.startswith("("):
         return 4, symbol
     if symbol == "reg_prop":
         return 3, symbol
-    if _INVARIANT.fullmatch(symbol):
+    if symbol.startswith("eps(") or _INVARIANT.fullmatch(symbol):
         return 2, symbol
     return (1, symbol) if symbol.startswith("m_") else (0, symbol)
 
@@ -58,16 +61,20 @@ def add(left, right, sign=1):
 
 
 def divided(polynomial, divisor):
-    """polynomial / divisor, None if that is no polynomial (powers may be negative); the divisor has a symbol that is linear in it."""
-    linear = next(term for term in sorted(divisor, key=order, reverse=True) if len(term) == 1 and term[0][1] == 1)
-    (symbol, _), = linear
+    """polynomial / divisor, None if that is no polynomial (powers may be negative).
+
+    Long division in a symbol whose highest power is a term of the divisor by itself, as s_12 is in q^2 - m^2.
+    """
+    leading = next(term for term in sorted(divisor, key=order, reverse=True) if len(term) == 1 and
+                   all(dict(other).get(term[0][0], 0) < term[0][1] for other in divisor if other != term))
+    (symbol, degree), = leading
     lowest = min((dict(term).get(symbol, 0) for term in polynomial), default=0)
     rest, quotient = dict(polynomial), {}
     while rest:
         highest = max(dict(term).get(symbol, 0) for term in rest)
-        if highest == lowest:
+        if highest < lowest + degree:
             return None
-        step = {monomial({**dict(term), symbol: highest - 1}): value / divisor[linear]
+        step = {monomial({**dict(term), symbol: highest - degree}): value / divisor[leading]
                 for term, value in rest.items() if dict(term).get(symbol, 0) == highest}
         quotient = add(quotient, step)
         rest = add(rest, multiply(step, divisor), -1)
@@ -78,7 +85,9 @@ def divided(polynomial, divisor):
 # Text
 
 def factor_text(symbol, power):
-    return symbol if power == 1 else f"{symbol}^{power}" if power > 0 else f"{symbol}^({power})"
+    if power == 1:
+        return symbol
+    return f"{symbol}^{power}" if power > 0 else f"{symbol}^({power})"
 
 
 def scaled(coefficient, factors):
@@ -97,7 +106,8 @@ def scaled(coefficient, factors):
 
 def sum_text(polynomial):
     """The polynomial's terms in their fixed order, joined by ` + `; '0' if there is none."""
-    return " + ".join(scaled(polynomial[term], [factor_text(*factor) for factor in term]) for term in sorted(polynomial, key=order)) or "0"
+    terms = sorted(polynomial, key=order)
+    return " + ".join(scaled(polynomial[term], [factor_text(*factor) for factor in term]) for term in terms) or "0"
 
 
 def denominator_text(polynomial):
@@ -123,8 +133,10 @@ def factored_text(polynomial):
         symbols = dict.fromkeys(symbol for power in powers for symbol in power)
         common = {symbol: min(power.get(symbol, 0) for power in powers) for symbol in symbols}
         common = {symbol: power for symbol, power in common.items() if power}
-        inside = {monomial({symbol: power.get(symbol, 0) - common.get(symbol, 0) for symbol in {**power, **common}}): value
-                  for power, value in zip(powers, terms.values())}
+        inside = {
+            monomial({symbol: power.get(symbol, 0) - common.get(symbol, 0) for symbol in {**power, **common}}): value
+            for power, value in zip(powers, terms.values())
+        }
         content = Fraction(math.gcd(*(value.numerator for value in inside.values())),
                            math.lcm(*(value.denominator for value in inside.values())))
         if inside[min(inside, key=order)] < 0:

@@ -1,7 +1,7 @@
 """Which processes a data set is made of, and how many diagrams they have: counted before a single one is drawn.
 
-A setting `processes` is a list such as "2->2; 2->3; e e~ -> mu mu~ A A": "2->2" stands for every process with so many legs, in
-every crossing and order of the legs.
+A setting `processes` is a list such as "2->2; 2->3; e e~ -> mu mu~ A A": "2->2" stands for every process with so many
+legs, in every crossing and order of the legs.
 """
 import collections
 import functools
@@ -17,16 +17,18 @@ from runtime.files import InputError
 MOST_TUPLES = 1_000_000      # combinations of particles, on one side of a process, that are tried to list all processes
 MOST_PROCESSES = 2_000_000   # processes of one kind such as "2->3" that are listed
 MILLISECONDS = {"qed": 1.7, "qcd": 2.6, "ew": 12}         # CPU time of a 2->2 diagram: amplitude, square, verification
-INTERFERENCE = 3             # a whole process of n diagrams takes n/3 times as long as these one by one (measured: n/5 to n, up to 25)
-MORE_A_LEG = 4               # times that for each leg more: QED 2->3 takes 2 times, 2->4 11 times, QCD 2->3 4 times as long
+INTERFERENCE = 3             # a whole process of n diagrams takes n/3 times as long as they alone (measured: n/5 to n)
+MORE_A_LEG = 4               # times as long for each leg more: QED 2->3 takes 2 times, 2->4 11 times, QCD 2->3 4 times
 KILOBYTES = 60               # of memory for a diagram: feyngraph has all those of a process there together
 TIMES = (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
 SIZES = (("GB", 1e6), ("MB", 1e3), ("KB", 1))
 
 
 def list_processes(text, theory):
-    """Processes named by the setting `processes`, in a fixed order. Raises InputError, also for more than can be listed."""
-    return list(dict.fromkeys(process for part in text.split(";") if part.strip() for process in _list_part(part, theory)))
+    """Processes named by the setting `processes`, in a fixed order. InputError also for more than can be listed."""
+    return list(
+        dict.fromkeys(process for part in text.split(";") if part.strip() for process in _list_part(part, theory))
+    )
 
 
 def _list_part(part, theory, off_shell=0):
@@ -37,10 +39,12 @@ def _list_part(part, theory, off_shell=0):
 
 
 def choose_processes(text, theory, sample, seed, off_shell=0):
-    """{process: number of diagrams} of the setting `processes`, without those that have none; a diagram counts once for each choice
-    of at most off_shell legs off their mass shell. Raises InputError, also for a process named in full that no momenta allow.
+    """{process: number of diagrams} of the setting `processes`, without processes that have none.
 
-    sample: of each part of the list whole processes are drawn, with the seed, until no other fits into so many diagrams; 0: all of them.
+    A diagram counts once for each choice of at most off_shell legs off their mass shell. Raises InputError, also for
+    a process named in full that no momenta allow.
+    sample: most diagrams of each part of the list. Whole processes are drawn with the seed until no other fits.
+        0: no limit.
     """
     chosen = {}
     for part in filter(str.strip, text.split(";")):
@@ -49,7 +53,9 @@ def choose_processes(text, theory, sample, seed, off_shell=0):
         if choices == [0]:
             raise InputError(f"process '{process_text(listed[0])}': no momenta allow it on the mass shells; "
                              f"--off_shell={off_shell + 1} takes so many legs off them")
-        counts = {process: n * count for process, n in zip(listed, choices) if (count := count_diagrams(process, theory))}
+        counts = {
+            process: n * count for process, n in zip(listed, choices) if (count := count_diagrams(process, theory))
+        }
         if sample and sum(counts.values()) > sample:
             drawn, room = set(), sample
             for process in random.Random(f"{seed} {part.strip()}").sample(list(counts), len(counts)):
@@ -62,7 +68,7 @@ def choose_processes(text, theory, sample, seed, off_shell=0):
 
 
 def check_cost(chosen, theory, max_diagrams, squares="diagram"):
-    """The cost of {process: number of diagrams} as a line of text. Raises InputError, saying it, for more than max_diagrams.
+    """The cost of {process: number of diagrams} as a line of text. InputError with the cost for more than max_diagrams.
 
     squares: with "process" each diagram interferes with all others of its process.
     """
@@ -71,12 +77,18 @@ def check_cost(chosen, theory, max_diagrams, squares="diagram"):
     seconds = 0
     for process, n in chosen.items():
         times = max(count_diagrams(process, theory) / INTERFERENCE, 1) if squares == "process" else 1
-        seconds += n * times * MILLISECONDS[theory.name] / 1000 * MORE_A_LEG ** max(len(process[0]) + len(process[1]) - 4, 0)
-    cost = (f"{len(chosen):,} process{'es' * (len(chosen) > 1)} with {total:,} diagrams, roughly {_amount(seconds, TIMES)} of CPU time; "
-            f"the largest, {process_text(largest)}, has {chosen[largest]:,}, roughly {_amount(chosen[largest] * KILOBYTES, SIZES)} of memory")
+        legs = len(process[0]) + len(process[1])
+        seconds += n * times * MILLISECONDS[theory.name] / 1000 * MORE_A_LEG ** max(legs - 4, 0)
+    processes = f"{len(chosen):,} processes" if len(chosen) > 1 else "1 process"
+    memory = _amount(chosen[largest] * KILOBYTES, SIZES)
+    cost = (f"{processes} with {total:,} diagrams, roughly {_amount(seconds, TIMES)} of CPU time; "
+            f"the largest, {process_text(largest)}, has {chosen[largest]:,}, roughly {memory} of memory")
     if total > max_diagrams:
-        fewer = f"name fewer processes, draw some of them (--sample={max_diagrams})" if len(chosen) > 1 else "name another process"
-        raise InputError(f"processes: {cost}. That is more than max_diagrams={max_diagrams:,}: {fewer} or raise the limit (--max_diagrams={total})")
+        fewer = "name another process"
+        if len(chosen) > 1:
+            fewer = f"name fewer processes, draw some of them (--sample={max_diagrams})"
+        raise InputError(f"processes: {cost}. That is more than max_diagrams={max_diagrams:,}: {fewer} "
+                         f"or raise the limit (--max_diagrams={total})")
     return cost
 
 
@@ -91,15 +103,18 @@ def _amount(value, units):
 def enumerate_processes(theory, n_in, n_out, off_shell=0):
     """All ordered (incoming, outgoing) with equal conserved charges; some of them have no diagram.
 
-    Decays of one leg to two, and their inverse, that no momenta allow with at most so many legs off their mass shell are not among them.
+    A decay of one leg to two, or its inverse, is left out where no momenta allow it with at most off_shell legs off
+    shell.
     """
     if n_in + n_out < 3:
         raise InputError(f"processes: '{n_in}->{n_out}' has no diagram, expected three legs or more")
     most = len(theory.particles) ** max(n_in, n_out)
     if most > MOST_TUPLES:
-        raise InputError(f"processes: '{n_in}->{n_out}' takes {len(theory.particles)}^{max(n_in, n_out)} = {most:,} combinations "
-                         f"of particles to list; at most {MOST_TUPLES:,} are tried: name the processes that you want, "
-                         "such as --processes=\"e e~ -> mu mu~ A A; ...\"")
+        raise InputError(
+            f"processes: '{n_in}->{n_out}' takes {len(theory.particles)}^{max(n_in, n_out)} = {most:,} combinations "
+            f"of particles to list; at most {MOST_TUPLES:,} are tried: name the processes that you want, "
+            'such as --processes="e e~ -> mu mu~ A A; ..."'
+        )
     charges = conserved_charges(theory)
 
     def key(charge):
@@ -123,17 +138,24 @@ def enumerate_processes(theory, n_in, n_out, off_shell=0):
     outgoing = numbers(n_out)
     total = sum(number * outgoing.get(charge, (0, 0))[1] for charge, (_, number) in numbers(n_in).items())
     if total > MOST_PROCESSES:
-        raise InputError(f"processes: '{n_in}->{n_out}' stands for {total:,} processes; at most {MOST_PROCESSES:,} are listed: "
-                         "name those that you want, such as --processes=\"e e~ -> mu mu~ A A; ...\"")
+        raise InputError(
+            f"processes: '{n_in}->{n_out}' stands for {total:,} processes; at most {MOST_PROCESSES:,} are listed: "
+            'name those that you want, such as --processes="e e~ -> mu mu~ A A; ..."'
+        )
     incoming, outgoing = by_charge(n_in), by_charge(n_out)
-    return [process for charge, group in incoming.items() for process in itertools.product(group, outgoing.get(charge, ()))
-            if n_in + n_out > 3 or off_shell_choices(process, off_shell, theory)]
+    return [
+        process
+        for charge, group in incoming.items()
+        for process in itertools.product(group, outgoing.get(charge, ()))
+        if n_in + n_out > 3 or off_shell_choices(process, off_shell, theory)
+    ]
 
 
 def off_shell_choices(process, most, theory):
     """Every choice of at most so many legs to be off their mass shell, as tuples of their numbers from 1.
 
-    Of three legs only those choices that real momenta allow. With more legs all: where a decay is impossible one of its products is crossed.
+    For three legs only those choices that real momenta allow. For more legs all choices: where a decay is
+    impossible, the judge crosses one of its products.
     """
     n_in, legs = len(process[0]), [*process[0], *process[1]]
     choices = itertools.chain.from_iterable(itertools.combinations(range(1, len(legs) + 1), n) for n in range(most + 1))
@@ -149,10 +171,10 @@ def off_shell_choices(process, most, theory):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The number of tree diagrams, by recursion over sets of legs (as Berends and Giele, Nucl. Phys. B306 (1988) 759, sum them)
+# The number of tree diagrams, by recursion over sets of legs (after Berends and Giele, Nucl. Phys. B306 (1988) 759)
 
 def count_diagrams(process, theory):
-    """Number of tree diagrams of a process; depends only on the fields that flow in, an outgoing one as its antiparticle."""
+    """Number of tree diagrams of a process. An outgoing particle counts as its antiparticle that flows in."""
     flowing_in = [*process[0], *(theory.particles[name].antiparticle for name in process[1])]
     return _count(tuple(sorted(flowing_in)), theory.name)
 
@@ -162,7 +184,8 @@ def _count(legs, theory_name):
     theory = THEORIES[theory_name]
     fused = _fusions(theory_name)
     *others, last = legs
-    trees = {1 << k: {name: 1} for k, name in enumerate(others)}         # set of legs -> {the field they join to: number of ways}
+    # set of legs -> {the field they join to: number of ways}
+    trees = {1 << k: {name: 1} for k, name in enumerate(others)}
     for size in range(2, len(others) + 1):
         for members in itertools.combinations(range(len(others)), size):
             whole, total = sum(1 << k for k in members), collections.Counter()
@@ -180,7 +203,7 @@ def _count(legs, theory_name):
 
 @functools.lru_cache
 def _fusions(theory_name):
-    """{2: {(field, field): fields that they join to}, 3: {...}}: of each vertex all legs but one flow in, the last one out."""
+    """{2: {(field, field): fields that they join to}, 3: {...}}: all legs of a vertex but one flow in, one out."""
     theory, fused = THEORIES[theory_name], collections.defaultdict(lambda: collections.defaultdict(set))
     for vertex in theory.vertices:
         for k, name in enumerate(vertex.particles):
@@ -210,9 +233,11 @@ LEG = re.compile(r"(\w+?)(?:_\{[^{}]*\})?\((p_\d+)\)(?:_([uv]))?(\^\(\*\))?")
 
 
 def process_kind(amp):
-    """Kind of the process of an amplitude's text: "f f~ -> A A" is a fermion and an antifermion that go to two photons."""
+    """Kind of the process of an amplitude's text: "f f~ -> A A" for a fermion pair that goes to two photons."""
     sides = {True: [], False: []}
     for name, _, spinor, star in set(LEG.findall(amp)):
         incoming = bool(star) == (spinor == "v")             # u, vbar and bosons without a star come in
         sides[incoming].append({"u": "f", "v": "f~", "": name}[spinor])
-    return " -> ".join(" ".join(sorted(sides[incoming], key=lambda name: (name[0] != "f", name))) for incoming in (True, False))
+    return " -> ".join(
+        " ".join(sorted(sides[incoming], key=lambda name: (name[0] != "f", name))) for incoming in (True, False)
+    )

@@ -1,11 +1,12 @@
-"""The theories, as plain data: particles with masses, charges and colour, vertices with couplings. Code elsewhere reads it.
+"""The theories as plain data: particles with masses, charges and colour, vertices with couplings.
 
 A vertex lists its particles as fields flowing in, a fermion line first as (psibar, psi): `("e~", "e", "A")` is
 psibar_e gamma psi_e A. Its Feynman rule is i * the sum over its rules of factor * couplings * structure; signs follow
-Peskin & Schroeder, appendix A.1 and chapter 20 (D = d - i e Q A - i g A^a T^a ..., so i e Q gamma^mu for a fermion of charge Q).
+Peskin & Schroeder, appendix A.1 and chapter 20: D = d - i e Q A - i g A^a T^a ..., so a fermion of charge Q has
+i e Q gamma^mu.
 
-Gauge: photons and gluons propagate with -i g (Feynman), W and Z with -i (g - q q / m^2) (unitary): there are no Goldstone bosons. amplitude.py
-carries out the q q / m^2 where the Dirac equation or the vertices allow it.
+Gauge: photons and gluons propagate with -i g (Feynman), W and Z with -i (g - q q / m^2) (unitary), so there are no
+Goldstone bosons. amplitude.py carries out the q q / m^2 where the Dirac equation or the vertices allow it.
 """
 from fractions import Fraction
 from typing import NamedTuple
@@ -26,8 +27,8 @@ class Particle(NamedTuple):
 
 class Rule(NamedTuple):
     factor: Fraction
-    couplings: tuple            # of (symbol, power)
-    structure: str              # 'gamma', 'gamma T', 'gamma P_L', 'unit' for fermions, else a name in vertices.py's STRUCTURES
+    couplings: tuple  # of (symbol, power)
+    structure: str  # 'gamma', 'gamma T', 'gamma P_L', 'unit' for fermions, else a name in vertices.py's STRUCTURES
 
 
 class Vertex(NamedTuple):
@@ -49,13 +50,8 @@ def _fermion(name, charge, pdg, colour=1):
 
 
 def is_massless(name):
-    """Whether legs of this name have no mass symbol in the files; every other particle X has the mass m_X, both W the mass m_W."""
+    """Whether a particle of our theories is massless; every other X has the mass m_X, both W the mass m_W."""
     return name in ("A", "G") or name.startswith("nu")
-
-
-def mass_symbol(name):
-    """Mass symbol of the field of that name in an amplitude's text, '' if massless."""
-    return "" if is_massless(name) else "m_W" if name == "Wm" else "m_" + name
 
 
 PHOTON = Particle("A", "A", 2, "", Fraction(0), 1, 22, "A")
@@ -89,8 +85,8 @@ def _rule(factor, couplings, structure):
 def _electroweak():
     """The electroweak standard model in unitary gauge, without colour and with a diagonal CKM matrix.
 
-    Rules from Peskin & Schroeder, sections 20.2 and 21.1 and appendix A.1; Denner, arXiv 0709.1075, appendix A, gives the same ones up to
-    the signs of the fields. g = e / sin(theta_W), v = 2 m_W / g.
+    Rules from Peskin & Schroeder, sections 20.2 and 21.1 and appendix A.1. Those of Denner, arXiv 0709.1075,
+    appendix A, are the same up to the signs of the fields. g = e / sin(theta_W), v = 2 m_W / g.
     """
     sin, cos, e = "sin(theta_W)", "cos(theta_W)", "e"
     doublets = [(_fermion(nu, 0, nu_pdg), _fermion(lepton, -1, pdg)) for nu, nu_pdg, lepton, pdg in
@@ -107,9 +103,17 @@ def _electroweak():
                 neutral += _rule(-f.charge, ((e, 1), (sin, 1), (cos, -1)), "gamma")
             vertices.append(Vertex((f.antiparticle, f.name, "Z"), neutral))
             if f.mass:
-                vertices.append(Vertex((f.antiparticle, f.name, "h"), _rule("-1/2", ((e, 1), (f.mass, 1), (sin, -1), ("m_W", -1)), "unit")))
+                vertices.append(
+                    Vertex(
+                        (f.antiparticle, f.name, "h"),
+                        _rule("-1/2", ((e, 1), (f.mass, 1), (sin, -1), ("m_W", -1)), "unit"),
+                    )
+                )
         charged = _rule(1, ((e, 1), (sin, -1), (ROOT_2, -1)), "gamma P_L")
-        vertices += [Vertex((up.antiparticle, down.name, "W"), charged), Vertex((down.antiparticle, up.name, "W~"), charged)]
+        vertices += [
+            Vertex((up.antiparticle, down.name, "W"), charged),
+            Vertex((down.antiparticle, up.name, "W~"), charged),
+        ]
     for neutral, weight in (("A", ()), ("Z", ((cos, 1), (sin, -1)))):
         vertices.append(Vertex(("W", "W~", neutral), _rule(-1, ((e, 1), *weight), "VVV")))
     vertices += [
@@ -124,8 +128,12 @@ def _electroweak():
         Vertex(("h", "h", "h"), _rule("-3/2", ((e, 1), ("m_h", 2), (sin, -1), ("m_W", -1)), "number")),
         Vertex(("h", "h", "h", "h"), _rule("-3/4", ((e, 2), ("m_h", 2), (sin, -2), ("m_W", -2)), "number")),
     ]
-    bosons = (PHOTON, Particle("Z", "Z", 2, "m_Z", Fraction(0), 1, 23, "Z"), Particle("W", "W~", 2, "m_W", Fraction(1), 1, 24, "W"),
-              Particle("h", "h", 0, "m_h", Fraction(0), 1, 25, "h"))
+    bosons = (
+        PHOTON,
+        Particle("Z", "Z", 2, "m_Z", Fraction(0), 1, 23, "Z"),
+        Particle("W", "W~", 2, "m_W", Fraction(1), 1, 24, "W"),
+        Particle("h", "h", 0, "m_h", Fraction(0), 1, 25, "h"),
+    )
     return _theory("ew", (*(f for doublet in doublets for f in doublet), *bosons), vertices)
 
 

@@ -1,7 +1,7 @@
 """Feynman rules of vertices without fermions: the structures that theory.py names, as terms for amplitude.py.
 
-A function gets the bosons at the vertex in the order of the theory's particle list and a counter of dummy indices; its terms are
-(coefficient, scalars, tensors) as amplitude.py describes them.
+A function gets the bosons at the vertex in the order of the theory's particle list and a counter of dummy indices.
+Its terms are (coefficient, scalars, tensors) as amplitude.py describes them.
 """
 import itertools
 from fractions import Fraction
@@ -14,14 +14,14 @@ class End(NamedTuple):
     colour: tuple               # its colour index
     flow: dict                  # momentum that it brings into the vertex, {leg from 0: sign}
     vector: bool
-    transverse: bool            # a leg whose momentum vanishes on its index
-    longitudinal: bool          # of its propagator only the part q q / m^2 is taken: the vertex is contracted with the flow
+    transverse: bool  # a leg whose momentum vanishes on its index
+    longitudinal: bool  # of its propagator only the part q q / m^2 is taken: the vertex is contracted with the flow
 
 
 def _three_vectors(ends, fresh):
-    """g^mu nu (k - p)^rho + g^nu rho (p - q)^mu + g^rho mu (q - k)^nu, momenta k, p, q flowing in (Peskin & Schroeder, appendix A.1).
+    """g^mu nu (k - p)^rho + g^nu rho (p - q)^mu + g^rho mu (q - k)^nu, with momenta k, p, q that flow in.
 
-    Contracted with q_rho that is (p^2 - k^2) g^mu nu + k^mu k^nu - p^mu p^nu.
+    Source: Peskin & Schroeder, appendix A.1. Contracted with q_rho that is (p^2 - k^2) g^mu nu + k^mu k^nu - p^mu p^nu.
     """
     third = next((n for n, end in enumerate(ends) if end.longitudinal), None)
     if third is not None:
@@ -55,7 +55,7 @@ def _with_momenta(terms, ends):
 
 
 def _three_gluons(ends, fresh):
-    """-i f^abc [g^mu nu (k - p)^rho + ...]: the rule itself is g f^abc [...], without an i (Peskin & Schroeder, appendix A.1)."""
+    """-i f^abc [g^mu nu (k - p)^rho + ...]: the rule is g f^abc [...] (Peskin & Schroeder, appendix A.1)."""
     colours = ("f_SU3", *(end.colour for end in ends))
     return [(scale, [("i", 3)], [colours, *tensors]) for scale, _, tensors in _three_vectors(ends, fresh)]
 
@@ -63,8 +63,14 @@ def _three_gluons(ends, fresh):
 def _four_vectors(ends, fresh):
     """2 g^mu nu g^rho sigma - g^mu rho g^nu sigma - g^mu sigma g^nu rho (Denner, arXiv 0709.1075, appendix A: VVVV)."""
     mu, nu, rho, sigma = (end.mu for end in ends)
-    return _with_momenta([(Fraction(2), [], [("g", mu, nu), ("g", rho, sigma)]), (Fraction(-1), [], [("g", mu, rho), ("g", nu, sigma)]),
-                          (Fraction(-1), [], [("g", mu, sigma), ("g", nu, rho)])], ends)
+    return _with_momenta(
+        [
+            (Fraction(2), [], [("g", mu, nu), ("g", rho, sigma)]),
+            (Fraction(-1), [], [("g", mu, rho), ("g", nu, sigma)]),
+            (Fraction(-1), [], [("g", mu, sigma), ("g", nu, rho)]),
+        ],
+        ends,
+    )
 
 
 def _metric(ends, fresh):
@@ -79,7 +85,10 @@ def _number(ends, fresh):
 
 
 def _four_gluons(ends, fresh):
-    """-i g^2 [f^abe f^cde (g^mu rho g^nu sigma - g^mu sigma g^nu rho) + two permutations] (Peskin & Schroeder, appendix A.1)."""
+    """-i g^2 [f^abe f^cde (g^mu rho g^nu sigma - g^mu sigma g^nu rho) + two permutations].
+
+    Source: Peskin & Schroeder, appendix A.1.
+    """
     mu, colour = [end.mu for end in ends], [end.colour for end in ends]
     terms = []
     for a, b, c, d in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2)):
@@ -91,4 +100,11 @@ def _four_gluons(ends, fresh):
 
 
 # those of fermions are products of 'gamma', 'P_L' and 'T', 'unit' is none of them
-STRUCTURES = {"f": _three_gluons, "ff": _four_gluons, "VVV": _three_vectors, "VVVV": _four_vectors, "metric": _metric, "number": _number}
+STRUCTURES = {
+    "f": _three_gluons,
+    "ff": _four_gluons,
+    "VVV": _three_vectors,
+    "VVVV": _four_vectors,
+    "metric": _metric,
+    "number": _number,
+}

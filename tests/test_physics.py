@@ -27,7 +27,9 @@ def process_amplitudes(text):
 
 def test_charges_of_the_particles_are_those_of_the_particle_data_group():
     charge = {name: particle.charge for name, particle in QED.particles.items()}
-    assert [charge[x] for x in ("e", "mu", "t", "u", "c", "tt", "d", "s", "b", "A")] == [Fraction(q) for q in "-1 -1 -1 2/3 2/3 2/3 -1/3 -1/3 -1/3 0".split()]
+    assert [charge[x] for x in ("e", "mu", "t", "u", "c", "tt", "d", "s", "b", "A")] == [
+        Fraction(q) for q in "-1 -1 -1 2/3 2/3 2/3 -1/3 -1/3 -1/3 0".split()
+    ]
     assert charge["e~"] == 1 and charge["u~"] == Fraction(-2, 3)
 
 
@@ -39,8 +41,20 @@ def test_conserved_charges_of_qed_are_the_nine_flavours():
 
 # -- amplitudes
 
-@pytest.mark.parametrize("process, count", [("e e~ -> mu mu~", 1), ("e e~ -> e e~", 2), ("e e -> e e", 2), ("e A -> e A", 2), ("e e~ -> A A", 2),
-                                            ("A A -> A A", 0), ("e e~ -> mu mu~ A", 4), ("e e~ -> e e~ A", 8), ("e e~ -> A A A", 6)])
+@pytest.mark.parametrize(
+    "process, count",
+    [
+        ("e e~ -> mu mu~", 1),
+        ("e e~ -> e e~", 2),
+        ("e e -> e e", 2),
+        ("e A -> e A", 2),
+        ("e e~ -> A A", 2),
+        ("A A -> A A", 0),
+        ("e e~ -> mu mu~ A", 4),
+        ("e e~ -> e e~ A", 8),
+        ("e e~ -> A A A", 6),
+    ],
+)
 def test_number_of_tree_diagrams(process, count):
     assert len(process_amplitudes(process)) == count
 
@@ -51,7 +65,8 @@ def test_amplitude_is_spelled_as_marty_spells_it():
         r"1/2*i*e^2*gamma_{+%\mu_1,%a_1,%a_2}*gamma_{%\mu_1,%a_3,%a_4}*e_{i_2,%a_1}(p_2)_v^(*)*e_{i_1,%a_2}(p_1)_u"
         r"*mu_{i_3,%a_3}(p_3)_u^(*)*mu_{i_4,%a_4}(p_4)_v/(m_e^2 + s_12 + 1/2*reg_prop)"]
     assert process_amplitudes("A tt -> A tt")[0].endswith("/(s_12 + 1/2*reg_prop)")
-    assert process_amplitudes("A tt -> A tt")[0].startswith("-2/9*i*e^2*(")              # charge (2/3)^2, over the factor 2 of the denominator
+    # charge (2/3)^2, over the factor 2 of the denominator
+    assert process_amplitudes("A tt -> A tt")[0].startswith("-2/9*i*e^2*(")
 
 
 def test_propagator_momentum_takes_the_shorter_way_round():
@@ -67,10 +82,11 @@ def test_unknown_processes_are_refused_in_one_line(text):
         parse_process(text, QED)
 
 
-# -- textbook formulas: |M|^2 / e^4 with unit charges, averaged over initial spins, identical final particles counted once (1/2)
+# -- textbook formulas: |M|^2 / e^4 with unit charges, spins averaged, identical final particles count once (1/2)
 #    s, t, u Mandelstam; m the mass of the first fermion, M of the second
 
-def _muons(s, t, u, m, M):       # Peskin & Schroeder (5.10) before the electron's mass is dropped, dot products in Mandelstam form
+def _muons(s, t, u, m, M):
+    # Peskin & Schroeder (5.10) before the electron's mass is dropped, dot products in Mandelstam form
     p13, p14, p12, p34 = (m**2 + M**2 - t) / 2, (m**2 + M**2 - u) / 2, (s - 2 * m**2) / 2, (s - 2 * M**2) / 2
     return 8 / s**2 * (p13**2 + p14**2 + M**2 * p12 + m**2 * p34 + 2 * m**2 * M**2)
 
@@ -90,20 +106,21 @@ def _annihilation(s, t, u, m, M):      # Peskin & Schroeder (5.105), p1.k1 = (m^
     return 2 * (b / a + a / b + 2 * m**2 * (1 / a + 1 / b) - m**4 * (1 / a + 1 / b)**2)
 
 
-TEXTBOOK = {                     # process: (formula, power of the charges relative to the electron's, masses of the legs)
+TEXTBOOK = {  # process: (formula, power of the charges relative to the electron's, masses of the legs)
     "e e~ -> mu mu~": (_muons, 1, "mmMM"),
-    "e mu -> e mu": (lambda s, t, u, m, M: _muons(t, s, u, m, M), 1, "mMmM"),              # crossing s <-> t
+    "e mu -> e mu": (lambda s, t, u, m, M: _muons(t, s, u, m, M), 1, "mMmM"),  # crossing s <-> t
     "e mu~ -> e mu~": (lambda s, t, u, m, M: _muons(t, u, s, m, M), 1, "mMmM"),
     "e e -> e e": (_moller, 1, "mmmm"),
     "e~ e~ -> e~ e~": (_moller, 1, "mmmm"),
-    "e e~ -> e e~": (lambda s, t, u, m, M: 2 * _moller(u, t, s, m, M), 1, "mmmm"),         # Bhabha: crossing s <-> u, distinguishable
+    # Bhabha: crossing s <-> u, distinguishable
+    "e e~ -> e e~": (lambda s, t, u, m, M: 2 * _moller(u, t, s, m, M), 1, "mmmm"),
     "e A -> e A": (_compton, 1, "m0m0"),
     "e~ A -> e~ A": (_compton, 1, "m0m0"),
     "e e~ -> A A": (lambda *x: _annihilation(*x) / 2, 1, "mm00"),
     "A A -> e e~": (lambda s, t, u, m, M: _annihilation(s, t, u, m, M), 1, "00mm"),
-    "u u~ -> d d~": (_muons, Fraction(2, 9)**2, "mmMM"),
-    "tt A -> tt A": (_compton, Fraction(2, 3)**4, "m0m0"),
-    "b b~ -> A A": (lambda *x: _annihilation(*x) / 2, Fraction(1, 3)**4, "mm00"),
+    "u u~ -> d d~": (_muons, Fraction(2, 9) ** 2, "mmMM"),
+    "tt A -> tt A": (_compton, Fraction(2, 3) ** 4, "m0m0"),
+    "b b~ -> A A": (lambda *x: _annihilation(*x) / 2, Fraction(1, 3) ** 4, "mm00"),
 }
 
 
@@ -112,19 +129,29 @@ TEXTBOOK = {                     # process: (formula, power of the charges relat
 @pytest.mark.parametrize("process", TEXTBOOK)
 def test_textbook_formula(process, massive, basis):
     formula, charges, legs = TEXTBOOK[process]
-    sqamp = square(" + ".join(process_amplitudes(process)), basis)                        # all diagrams with their interference
+    sqamp = square(" + ".join(process_amplitudes(process)), basis)  # all diagrams with their interference
     rng = random.Random(1)
     for _ in range(5):
         mass = {"0": 0, "m": rng.uniform(0.5, 1.5) if massive else 0, "M": rng.uniform(0.5, 1.5) if massive else 0}
         squares = [mass[leg]**2 for leg in legs]
         s, t = rng.uniform(20, 40), -rng.uniform(2, 8)
         u = sum(squares) - s - t
-        values = {"e": 1.0, "reg_prop": 0.0, "i": 1j, "s_12": (s - squares[0] - squares[1]) / 2, "s_34": (s - squares[2] - squares[3]) / 2,
-                  "s_13": (squares[0] + squares[2] - t) / 2, "s_24": (squares[1] + squares[3] - t) / 2,
-                  "s_14": (squares[0] + squares[3] - u) / 2, "s_23": (squares[1] + squares[2] - u) / 2}
+        values = {
+            "e": 1.0,
+            "reg_prop": 0.0,
+            "i": 1j,
+            "s_12": (s - squares[0] - squares[1]) / 2,
+            "s_34": (s - squares[2] - squares[3]) / 2,
+            "s_13": (squares[0] + squares[2] - t) / 2,
+            "s_24": (squares[1] + squares[3] - t) / 2,
+            "s_14": (squares[0] + squares[3] - u) / 2,
+            "s_23": (squares[1] + squares[2] - u) / 2,
+        }
         names = dict.fromkeys(("e", "u", "tt", "b", "mu", "d"))
         values |= {f"m_{name}": mass["M"] if name in ("mu", "d") else mass["m"] for name in names}
-        assert evaluate(parse(sqamp), values) == pytest.approx(float(charges) * formula(s, t, u, mass["m"], mass["M"]), rel=1e-10)
+        assert evaluate(parse(sqamp), values) == pytest.approx(
+            float(charges) * formula(s, t, u, mass["m"], mass["M"]), rel=1e-10
+        )
 
 
 # -- squares
@@ -158,9 +185,12 @@ def test_same_diagrams_as_marty_have_the_same_square(marty):
 
 
 def test_same_qcd_diagrams_as_marty_have_the_same_square(marty):
-    """Every row of MARTY's QCD set, three-gluon vertices included: some diagram of ours over the same legs has its square."""
+    """Each MARTY QCD row, three-gluon vertices included: some diagram of ours with these legs has its square."""
     for line, row in read_rows(marty / "qcd-2to2.csv.gz"):
-        legs = {int(leg): name + "~" * (kind == "v") for name, leg, kind in re.findall(r"([a-zA-Z]+)_\{[^}]*\}\(p_(\d)\)(?:_([uv]))?", row["amp"])}
+        legs = {
+            int(leg): name + "~" * (kind == "v")
+            for name, leg, kind in re.findall(r"([a-zA-Z]+)_\{[^}]*\}\(p_(\d)\)(?:_([uv]))?", row["amp"])
+        }
         ours = amplitudes(((legs[1], legs[2]), (legs[3], legs[4])), THEORIES["qcd"])
         assert any(verify(amp, row["sqamp"]) for amp in ours), line
 
@@ -172,29 +202,38 @@ def test_qcd_squares_are_right(process):
 
 
 def test_colour_sums_of_conjugated_pairs(monkeypatch):
-    """Of each pair and its conjugate one is summed, a few in each FORM program; all are what FORM says of every pair by itself."""
+    """One of each pair and its conjugate is summed; all sums are what FORM says of every pair by itself."""
     process = parse_process("u u~ -> G G", THEORIES["qcd"])
     pairs = Row(" + ".join(amplitudes(process, THEORIES["qcd"], whole=True)), "all").colours
     monkeypatch.setattr(colour, "_known", {})
     monkeypatch.setattr(colour, "CHUNK", 2)
     found = colour.sums(set(pairs))
-    alone = {pair: "".join(form.run(colour.DECLARATIONS, [f"{colour._text(pair[0], False)}*{colour._text(pair[1], True)}"], colour.FIERZ, 60)[0]) or "0"
-             for pair in pairs}
-    assert {pair: value.removeprefix("+") for pair, value in found.items()} == {pair: value.removeprefix("+") for pair, value in alone.items()}
+    alone = {
+        pair: "".join(
+            form.run(
+                colour.DECLARATIONS, [f"{colour._text(pair[0], False)}*{colour._text(pair[1], True)}"], colour.FIERZ, 60
+            )[0]
+        )
+        or "0"
+        for pair in pairs
+    }
+    assert {pair: value.removeprefix("+") for pair, value in found.items()} == {
+        pair: value.removeprefix("+") for pair, value in alone.items()
+    }
     assert len(alone) == 9 and sum("i_" in value for value in alone.values()) == 4 and len(set(alone.values())) > 3
 
 
 def test_momentum_conservation_makes_squares_unique():
-    """Respellings that are equal only by momentum conservation have one text in the independent basis, two in the other."""
+    """Texts that are equal only by momentum conservation have one square in the independent basis, two in the other."""
     amp, = process_amplitudes("e e~ -> mu mu~")
-    other = amp.replace("m_e^2 + s_12", "m_mu^2 + s_34")                                   # (p_1 + p_2)^2 = (p_3 + p_4)^2
+    other = amp.replace("m_e^2 + s_12", "m_mu^2 + s_34")  # (p_1 + p_2)^2 = (p_3 + p_4)^2
     assert square(amp) != square(other) and square(amp, "independent") == square(other, "independent")
     assert verify(amp, square(other)) and verify(amp, square(amp, "independent"))
     assert not re.search("s_(14|23|24|34)", square(amp, "independent"))
 
 
 def test_muon_decay_has_the_chiral_structure_of_the_textbooks():
-    """Both currents (1 - gamma5)/2: 16 p1.p4 p2.p3 summed over spins (Fermi theory, any textbook), half of it averaged over the muon's."""
+    """Both currents (1 - gamma5)/2: 16 p1.p4 p2.p3 summed over spins (Fermi theory, any textbook), averaged half."""
     amp = (r"gamma_{+%\mu_1,%a_1,%a_2}*P_L_{%a_2,%a_3}*gamma_{%\mu_1,%a_4,%a_5}*P_L_{%a_5,%a_6}"
            r"*nu_mu_{i_2,%a_1}(p_2)_u^(*)*mu_{i_1,%a_3}(p_1)_u*e_{i_3,%a_4}(p_3)_u^(*)*nu_e_{i_4,%a_6}(p_4)_v")
     assert square(amp) == "8*s_14*s_23"
@@ -205,7 +244,7 @@ MOLLER = " + ".join(process_amplitudes("e e -> e e"))
 
 
 def test_one_physics_one_text():
-    """Neither the order of terms and factors nor the names of indices nor a common factor inside change the canonical text."""
+    """The order of terms and factors, names of indices and a common factor inside do not change the canonical text."""
     amp = process_amplitudes("e A -> e A")[0]
     expected = square(amp)
     head, body, tail = re.fullmatch(r"(.*?\*)\((.*)\)(/.*)", amp).groups()
@@ -230,15 +269,22 @@ def test_one_physics_one_text():
 def test_canonical_text_has_one_prefactor_one_polynomial_and_the_propagators():
     assert square(process_amplitudes("e e~ -> mu mu~")[0]) == \
         "2*e^4*(2*m_e^2*m_mu^2 + m_mu^2*s_12 + s_14*s_23 + s_13*s_24 + m_e^2*s_34)*(m_e^2 + s_12 + 1/2*reg_prop)^(-2)"
-    assert factored_text({(("e", 2), ("m_e", 2)): Fraction(-2, 3), (("e", 2), ("m_e", 2), ("s_12", 1)): Fraction(4, 9)}) == "-2/9*e^2*m_e^2*(3 + (-2)*s_12)"
+    assert (
+        factored_text({(("e", 2), ("m_e", 2)): Fraction(-2, 3), (("e", 2), ("m_e", 2), ("s_12", 1)): Fraction(4, 9)})
+        == "-2/9*e^2*m_e^2*(3 + (-2)*s_12)"
+    )
     assert factored_text({}) == "0"
 
 
-BAD = [("2*s_12", "no external legs"), ("e_{i_1,%a}(p_1)_u*(", "column"),
-       (r"e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)/(s_12 - s_12)", "division by zero"),
-       (r"sin(theta_W + e)*e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "of an angle"), (r"e^theta_W*e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "exponent"),
-       (r"gamma_{%\m,%a,%b}*gamma_{%\m,%b,%a}*e_{i_1,%c}(p_1)_u*e_{i_2,%c}(p_2)_u^(*)", "do not join"),
-       (r"x_{%a,%b}*e_{i_1,%b}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "unknown tensor")]
+BAD = [
+    ("2*s_12", "no external legs"),
+    ("e_{i_1,%a}(p_1)_u*(", "column"),
+    (r"e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)/(s_12 - s_12)", "division by zero"),
+    (r"sin(theta_W + e)*e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "of an angle"),
+    (r"e^theta_W*e_{i_1,%a}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "exponent"),
+    (r"gamma_{%\m,%a,%b}*gamma_{%\m,%b,%a}*e_{i_1,%c}(p_1)_u*e_{i_2,%c}(p_2)_u^(*)", "do not join"),
+    (r"x_{%a,%b}*e_{i_1,%b}(p_1)_u*e_{i_2,%a}(p_2)_u^(*)", "unknown tensor"),
+]
 
 
 @pytest.mark.parametrize("amp, reason", BAD)
@@ -260,8 +306,8 @@ def test_a_row_on_which_form_fails_or_hangs_is_found_among_the_others(monkeypatc
     expected = square_many(amps)
     read = squarer.Row.__init__
 
-    def broken(self, amp, basis):
-        read(self, amp, basis)
+    def broken(self, amp, *rest):
+        read(self, amp, *rest)
         if amp == amps[2]:
             self.vectors.append("(")
 
@@ -277,11 +323,16 @@ def test_text_of_a_row_never_becomes_form_input():
     amp = process_amplitudes("e e~ -> mu mu~")[0]
     for name in ("system", "Local", "end", "g_", "d_", "x0", "s1x2", "p1"):
         answer = square(f"{name}*{amp}")
-        assert answer == square(amp).replace("e^4", "*".join(sorted(["e^4", f"{name}^2"], key=lambda x: x.split("^")[0])))
+        assert answer == square(amp).replace(
+            "e^4", "*".join(sorted(["e^4", f"{name}^2"], key=lambda x: x.split("^")[0]))
+        )
 
 
 def test_feyngraph_draws_what_the_amplitude_says():
-    assert [p.particle().name() for d in diagrams(parse_process("e A -> e A", QED), QED) for p in d.propagators()] == ["e", "e"]
+    assert [p.particle().name() for d in diagrams(parse_process("e A -> e A", QED), QED) for p in d.propagators()] == [
+        "e",
+        "e",
+    ]
 
 
 @pytest.mark.parametrize("name", ["a1", "a3", "c1", "c3", "zz", "d_", "x0"])
@@ -319,15 +370,33 @@ def test_long_terms_of_form_are_read_whole():
 def test_an_amplitude_that_vanishes_has_the_square_zero():
     amp = process_amplitudes("e e~ -> mu mu~")[0]
     zero = rf"(p_1_%\mu_9 + p_2_%\mu_9 - p_3_%\mu_9 - p_4_%\mu_9)*p_1_+%\mu_9*{amp}"
-    assert square(zero, "independent") == "0" and verify(zero, "0") and not verify(zero, "s_12") and not verify(amp, "0")
+    assert (
+        square(zero, "independent") == "0" and verify(zero, "0") and not verify(zero, "s_12") and not verify(amp, "0")
+    )
 
 
 # -- any number of legs
 
-@pytest.mark.parametrize("theory, process, off_shell", [
-    ("qed", "A -> e e~", (1,)), ("qed", "A -> A mu mu~", (1,)), ("qed", "e mu -> e mu A", ()), ("qed", "A A e -> A e", ()), ("qed", "e A -> e mu mu~ A", ()),
-    ("qcd", "G -> G G", (1,)), ("qcd", "G -> u u~ G", (1,)), ("qcd", "u G -> u G G", ()), ("qcd", "u d~ G -> u d~", ()), ("qcd", "u d -> u d s s~", ()),
-    ("ew", "Z -> d d~", ()), ("ew", "t -> b nu_mu mu~", ()), ("ew", "e e~ -> nu_e nu_e~ h", ()), ("ew", "e e~ A -> W W~", ()), ("ew", "nu_e e~ -> mu nu_mu~ u d~", ())])
+@pytest.mark.parametrize(
+    "theory, process, off_shell",
+    [
+        ("qed", "A -> e e~", (1,)),
+        ("qed", "A -> A mu mu~", (1,)),
+        ("qed", "e mu -> e mu A", ()),
+        ("qed", "A A e -> A e", ()),
+        ("qed", "e A -> e mu mu~ A", ()),
+        ("qcd", "G -> G G", (1,)),
+        ("qcd", "G -> u u~ G", (1,)),
+        ("qcd", "u G -> u G G", ()),
+        ("qcd", "u d~ G -> u d~", ()),
+        ("qcd", "u d -> u d s s~", ()),
+        ("ew", "Z -> d d~", ()),
+        ("ew", "t -> b nu_mu mu~", ()),
+        ("ew", "e e~ -> nu_e nu_e~ h", ()),
+        ("ew", "e e~ A -> W W~", ()),
+        ("ew", "nu_e e~ -> mu nu_mu~ u d~", ()),
+    ],
+)
 def test_diagrams_with_any_number_of_legs(theory, process, off_shell):
     amps = amplitudes(parse_process(process, THEORIES[theory]), THEORIES[theory], off_shell=off_shell)
     amps = random.Random(1).sample(amps, min(4, len(amps)))
@@ -343,7 +412,7 @@ def off_shell_legs(row):
 
 
 def test_marty_off_shell_rows_are_right_with_the_flag_that_they_lack(marty):
-    """The column `diagram` names the legs off shell; marked in the amplitude they explain the square without a hint from its s_kk."""
+    """The column `diagram` names the legs off shell. Marked in amp they explain the square without its s_kk."""
     rows = [row for _, row in read_rows(marty / "qed-2to2-offshell.csv.gz")][::50]
     amps = []
     for row in rows:
@@ -358,16 +427,36 @@ def test_a_leg_off_its_mass_shell_is_seen_in_the_text():
     assert "(p_3)_u_off^(*)" in amp and "s_33" in amp
     assert verify(amp, square(amp)) and verify(amp, square(amp, "independent"))
     decay, = amplitudes(parse_process("A -> e e~", QED), QED, off_shell=(1,))
-    assert verify(decay, "2*e^2*(2*m_e^2 + s_11)") and not verify(decay.replace("_off", ""), "2*e^2*(2*m_e^2 + s_11)".replace("s_11", "0"))
+    assert verify(decay, "2*e^2*(2*m_e^2 + s_11)") and not verify(
+        decay.replace("_off", ""), "2*e^2*(2*m_e^2 + s_11)".replace("s_11", "0")
+    )
 
 
 # -- transverse polarisations
 
-@pytest.mark.parametrize("amp, reason", [
-    (amplitudes(parse_process("u u~ -> G G", THEORIES["qcd"]), THEORIES["qcd"], whole=True)[0], "not gauge invariant"),
-    (" + ".join(amplitudes(parse_process("u u~ -> G G", THEORIES["qcd"]), THEORIES["qcd"])).replace("(p_3)^", "(p_3)_T^"), "not gauge invariant"),
-    (amplitudes(parse_process("Z -> e e~", THEORIES["ew"]), THEORIES["ew"])[0].replace("(p_1)*", "(p_1)_T*"), "only photons and gluons"),
-    (amplitudes(parse_process("e e~ -> mu mu~", QED), QED)[0].replace("(p_1)_u", "(p_1)_u_T"), "only photons and gluons")])
+@pytest.mark.parametrize(
+    "amp, reason",
+    [
+        (
+            amplitudes(parse_process("u u~ -> G G", THEORIES["qcd"]), THEORIES["qcd"], whole=True)[0],
+            "not gauge invariant",
+        ),
+        (
+            " + ".join(amplitudes(parse_process("u u~ -> G G", THEORIES["qcd"]), THEORIES["qcd"])).replace(
+                "(p_3)^", "(p_3)_T^"
+            ),
+            "not gauge invariant",
+        ),
+        (
+            amplitudes(parse_process("Z -> e e~", THEORIES["ew"]), THEORIES["ew"])[0].replace("(p_1)*", "(p_1)_T*"),
+            "only photons and gluons",
+        ),
+        (
+            amplitudes(parse_process("e e~ -> mu mu~", QED), QED)[0].replace("(p_1)_u", "(p_1)_u_T"),
+            "only photons and gluons",
+        ),
+    ],
+)
 def test_transverse_polarisations_need_a_gauge_invariant_amplitude(amp, reason):
     assert "_T" in amp
     verdict = verify(amp, "1")

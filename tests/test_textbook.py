@@ -1,5 +1,8 @@
-"""Whole processes, all diagrams with their interference, against the formulas of textbooks: from the text that square.py writes and
-from verify.py's explicit matrices. QED is in test_physics.py, widths of W, Z and h in test_electroweak.py."""
+"""Whole processes, all diagrams with their interference, against the formulas of textbooks.
+
+Their values come from the text that square.py writes and from verify.py's explicit matrices. QED is in
+test_physics.py, the widths of W, Z and h are in test_electroweak.py.
+"""
 import functools
 import math
 import re
@@ -26,8 +29,10 @@ def from_text(sqamp, shell, constants, energy, angle):
     return evaluate(tree, dict.fromkeys(names_in(tree), 0.0) | constants | two_to_two(shell, energy, angle)[1])
 
 
-# -- QCD without masses: averaged |M|^2 / g^4. Combridge, Kripfganz, Ranft, Phys. Lett. B 70 (1977) 234; Ellis, Stirling, Webber, QCD and
-#    Collider Physics, table 7.1; Peskin & Schroeder, section 17.4. Identical final particles count once here: a factor 1/2.
+# -- QCD without masses: averaged |M|^2 / g^4. Combridge, Kripfganz, Ranft, Phys. Lett. B 70 (1977) 234; Ellis,
+# Stirling,
+#    Webber, QCD and Collider Physics, table 7.1; Peskin & Schroeder, section 17.4. Identical final particles count once
+#    here: a factor 1/2.
 
 PARTONS = {
     "u d -> u d": lambda s, t, u: 4 / 9 * (s**2 + u**2) / t**2,
@@ -55,10 +60,18 @@ def test_partons_scatter_as_in_the_textbooks(process):
         assert from_text(sqamp, [0.0] * 4, {"g": 1.0}, 10.0, angle) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("process, expected", [
-    ("u u~ -> t t~", lambda tau, upsilon, rho: 4 / 9 * (tau**2 + upsilon**2 + rho / 2)),
-    ("G G -> t t~", lambda tau, upsilon, rho: (1 / (6 * tau * upsilon) - 3 / 8) * (tau**2 + upsilon**2 + rho - rho**2 / (4 * tau * upsilon))),
-])
+@pytest.mark.parametrize(
+    "process, expected",
+    [
+        ("u u~ -> t t~", lambda tau, upsilon, rho: 4 / 9 * (tau**2 + upsilon**2 + rho / 2)),
+        (
+            "G G -> t t~",
+            lambda tau, upsilon, rho: (
+                (1 / (6 * tau * upsilon) - 3 / 8) * (tau**2 + upsilon**2 + rho - rho**2 / (4 * tau * upsilon))
+            ),
+        ),
+    ],
+)
 def test_heavy_quarks_are_produced_as_in_the_textbooks(process, expected):
     """Ellis, Stirling, Webber, chapter 10: tau = 2 p1.p3 / s, upsilon = 2 p2.p3 / s, rho = 4 m^2 / s."""
     amp, sqamp = whole("qcd", process)
@@ -72,8 +85,10 @@ def test_heavy_quarks_are_produced_as_in_the_textbooks(process, expected):
 
 
 def test_gluon_scattering_is_one_short_fraction():
-    assert whole("qcd", "G G -> G G")[1] == ("9/4*g^4*s_12^(-2)*s_13^(-2)*(s_12^6 + (-3)*s_12^5*s_13 + 6*s_12^4*s_13^2 + (-7)*s_12^3*s_13^3 "
-                                             "+ 6*s_12^2*s_13^4 + (-3)*s_12*s_13^5 + s_13^6)*(s_12 + -s_13)^(-2)")
+    assert whole("qcd", "G G -> G G")[1] == (
+        "9/4*g^4*s_12^(-2)*s_13^(-2)*(s_12^6 + (-3)*s_12^5*s_13 + 6*s_12^4*s_13^2 + (-7)*s_12^3*s_13^3 "
+        "+ 6*s_12^2*s_13^4 + (-3)*s_12*s_13^5 + s_13^6)*(s_12 + -s_13)^(-2)"
+    )
 
 
 @pytest.mark.parametrize("process", ["u u~ -> G G", "G G -> u u~", "G G -> G G"])
@@ -87,9 +102,10 @@ def test_minus_the_metric_for_every_gluon_would_be_wrong(process):
 # -- electroweak
 
 def test_photon_and_z_interfere_as_in_the_textbooks():
-    """e e~ -> mu mu~ by photon and Z, massless (Peskin & Schroeder, section 5.2 for the helicity amplitudes, 20.2 for the couplings):
+    """e e~ -> mu mu~ by photon and Z, massless. Helicity amplitudes: Peskin & Schroeder, section 5.2, couplings: 20.2.
 
-    M(e_a -> mu_b) = e^2 (1 +- cos) [1 + g_a g_b s / (s - m_Z^2)], + for equal helicities a = b, g_L = (-1/2 + sin^2)/(sin cos), g_R = sin / cos.
+    M(e_a -> mu_b) = e^2 (1 +- cos) [1 + g_a g_b s / (s - m_Z^2)], + for equal helicities a = b,
+    g_L = (-1/2 + sin^2)/(sin cos), g_R = sin / cos.
     """
     amp, sqamp = whole("ew", "e e~ -> mu mu~")
     assert verify(amp, sqamp)
@@ -104,8 +120,11 @@ def test_photon_and_z_interfere_as_in_the_textbooks():
 
 
 def test_right_handed_electrons_make_longitudinal_w_pairs_as_goldstone_bosons():
-    """e_R e~ -> W W~ at high energy (Peskin & Schroeder, section 21.2): only hypercharge couples, -1 to e_R and 1/2 to the Goldstone boson, and
-    scalars in place of muons give e^4 sin^2 per helicity: |M|^2 -> (g'^2 / 2)^2 sin^2, averaged over four helicities; g' = e / cos."""
+    """e_R e~ -> W W~ at high energy (Peskin & Schroeder, section 21.2).
+
+    Only hypercharge couples, -1 to e_R and 1/2 to the Goldstone boson. Scalars in place of muons give e^4 sin^2 per
+    helicity: |M|^2 -> (g'^2 / 2)^2 sin^2, averaged over four helicities; g' = e / cos.
+    """
     amp, _ = whole("ew", "e e~ -> W W~")
     polarised = re.sub(r"e_\{i_1,(%a_\d+)\}\(p_1\)_u", r"P_R_{\1,%a_99}*e_{i_1,%a_99}(p_1)_u", amp)
     theta, e = 0.5, 0.3
@@ -116,7 +135,10 @@ def test_right_handed_electrons_make_longitudinal_w_pairs_as_goldstone_bosons():
 
 
 def test_top_decay():
-    """t -> b W with a massless b: averaged |M|^2 = g^2/4 m_t^4/m_W^2 (1 - x)(1 + 2 x), x = m_W^2/m_t^2 (Peskin & Schroeder, section 21.2)."""
+    """t -> b W with a massless b: averaged |M|^2 = g^2/4 m_t^4/m_W^2 (1 - x)(1 + 2 x), x = m_W^2/m_t^2.
+
+    Source: Peskin & Schroeder, section 21.2.
+    """
     amp, sqamp = whole("ew", "t -> b W")
     assert verify(amp, sqamp)
     mt, mw, e, theta = 2.0, 0.9, 0.3, 0.5
@@ -132,5 +154,7 @@ def test_higgs_decays_into_two_z_half_as_often_as_into_distinguishable_vectors()
     mh, mz, e, theta = 5.0, 1.3, 0.3, 0.5
     dot = mh**2 / 2 - mz**2
     expected = (e / math.sin(theta) / math.cos(theta))**2 * mz**2 * (2 + dot**2 / mz**4) / 2
-    assert evaluate(parse(sqamp), {"m_h": mh, "m_Z": mz, "e": e, "theta_W": theta}) == pytest.approx(expected, rel=1e-12)
+    assert evaluate(parse(sqamp), {"m_h": mh, "m_Z": mz, "e": e, "theta_W": theta}) == pytest.approx(
+        expected, rel=1e-12
+    )
 

@@ -37,19 +37,28 @@ from tokenizer import (
 )
 
 # One row of each kind that the theories have, MARTY's own spelling
-MOLLER = (r"-1/2*i*e^2*gamma_{+%\sigma_165,%gam_145,%gam_146}*gamma_{%\sigma_165,%gam_147,%del_137}*e_{i_3,%gam_146}(p_1)_u"
-          r"*e_{k_3,%del_137}(p_2)_u*e_{l_3,%gam_145}(p_3)_u^(*)*e_{i_5,%gam_147}(p_4)_u^(*)/(m_e^2 + -s_13 + 1/2*reg_prop)")
-COMPTON = (r"4/9*i*e^2*(m_c*gamma_{%\mu_7,%a_1,%b}*A_{l_50647,+%\mu_7}(p_2)*c_{j_9,%a_1}(p_4)_u^(*)*c_{i_50649,%b}(p_3)_v"
-           r" + (-2)*p_3_%\mu_7*gamma_{+%\mu_7,%d,%e_8}*A_{l_50647,+%\nu_2}(p_2)*c_{j_9,%d}(p_4)_u^(*)*c_{i_50649,%e_8}(p_3)_v"
-           r" + -p_2_+%\nu_2*P_L_{%d,%b})/(s_22 + (-2)*s_23 + -reg_prop)")
+MOLLER = (
+    r"-1/2*i*e^2*gamma_{+%\sigma_165,%gam_145,%gam_146}*gamma_{%\sigma_165,%gam_147,%del_137}*e_{i_3,%gam_146}(p_1)_u"
+    r"*e_{k_3,%del_137}(p_2)_u*e_{l_3,%gam_145}(p_3)_u^(*)*e_{i_5,%gam_147}(p_4)_u^(*)/(m_e^2 + -s_13 + 1/2*reg_prop)"
+)
+COMPTON = (
+    r"4/9*i*e^2*(m_c*gamma_{%\mu_7,%a_1,%b}*A_{l_50647,+%\mu_7}(p_2)*c_{j_9,%a_1}(p_4)_u^(*)*c_{i_50649,%b}(p_3)_v"
+    r" + (-2)*p_3_%\mu_7*gamma_{+%\mu_7,%d,%e_8}*A_{l_50647,+%\nu_2}(p_2)*c_{j_9,%d}(p_4)_u^(*)*c_{i_50649,%e_8}(p_3)_v"
+    r" + -p_2_+%\nu_2*P_L_{%d,%b})/(s_22 + (-2)*s_23 + -reg_prop)"
+)
 GLUON = (r"-i*g^2*(p_1_%\tau_14*gamma_{%\tau_16,%gam_28,%eps_9}*T_C_10_{%c_6,%D_7,%H_7}*T_C_10_{%d_4,%G_3,%D_7}"
          r"*G_{i_3,%c_6,+%\tau_16}(p_2)*G_{k_3,%d_4,+%\tau_14}(p_4)^(*)*s_{j_3,%H_7,%eps_9}(p_3)_v*s_{l_3,%G_3,%gam_28}(p_1)_v^(*))"
          r"/(s_23 + -1/2*reg_prop)")
 AMPS = [MOLLER, COMPTON, GLUON]
 OURS = "2*e^4*(2*m_e^2*m_mu^2 + m_mu^2*s_12 + s_14*s_23 + s_13*s_24 + m_e^2*s_34)*(m_e^2 + s_12 + 1/2*reg_prop)^(-2)"
-SQAMPS = [OURS,
-          "-1/144*g^4*((-16)*m_d^2*m_u^2 + -1/2*m_d^4)*(m_u^2 + s_12)^(-2) + 1/16*i*g^2*(i*g^2*s_14/(m_u^2 + s_12) + 3)/(s_12 + -reg_prop)",
-          "e^2*4*cos(theta_W)^(-2)*2^(1/2)/s_12 - -(m_e + V_us^(*))/3*(2 + e)", "0", "m_e"]
+SQAMPS = [
+    OURS,
+    "-1/144*g^4*((-16)*m_d^2*m_u^2 + -1/2*m_d^4)*(m_u^2 + s_12)^(-2)"
+    " + 1/16*i*g^2*(i*g^2*s_14/(m_u^2 + s_12) + 3)/(s_12 + -reg_prop)",
+    "e^2*4*cos(theta_W)^(-2)*2^(1/2)/s_12 - -(m_e + V_us^(*))/3*(2 + e)",
+    "0",
+    "m_e",
+]
 
 
 def slow_tokens(text):
@@ -81,8 +90,13 @@ def data(tmp_path):
 
 def test_tokens_of_an_amplitude():
     tokens, names = amp_tokens(MOLLER)
-    assert tokens == ("-1/2 i e^2 gamma_{+%L0 %D0 %D1 gamma_{%L0 %D2 %D3 e_{ }(p_1)_u %D1 e_{ }(p_2)_u %D3 e_{ }(p_3)_u^(*) %D0 "
-                      "e_{ }(p_4)_u^(*) %D2 /( m_e^2 -s_13 1/2 reg_prop )").split()
+    assert (
+        tokens
+        == (
+            "-1/2 i e^2 gamma_{+%L0 %D0 %D1 gamma_{%L0 %D2 %D3 e_{ }(p_1)_u %D1 e_{ }(p_2)_u %D3 e_{ }(p_3)_u^(*) %D0 "
+            "e_{ }(p_4)_u^(*) %D2 /( m_e^2 -s_13 1/2 reg_prop )"
+        ).split()
+    )
     assert names == r"%\sigma_165 %gam_145 %gam_146 %gam_147 %del_137 i_3 k_3 l_3 i_5".split()
 
 
@@ -95,7 +109,7 @@ def test_kinds_of_colour_and_momentum_indices():
 def test_tokens_of_a_square():
     assert sqamp_tokens(OURS)[:7] == ["2", "e^4", "(", "2", "m_e^2", "m_mu^2", " + "]
     assert sqamp_tokens("8*s_14*s_23 + (-8)*s_13 + -s_12") == ["8", "s_14", "s_23", "(-8)", "s_13", "-s_12"]
-    assert sqamp_tokens("e*2 + m_e - 3") == ["e", "*", "2", " + ", "m_e", " - ", "3"]        # joiners that are not implied
+    assert sqamp_tokens("e*2 + m_e - 3") == ["e", "*", "2", " + ", "m_e", " - ", "3"]  # joiners that are not implied
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -151,6 +165,30 @@ def test_index_names_do_not_matter_and_come_back(names, amp):
     assert amp_text(tokens, kept) == renamed
 
 
+def test_an_index_of_a_delta_has_the_kind_of_what_it_joins():
+    amp = (r"delta_{%a,%b}*delta_{%\m,+%\n}*delta_{%C,%D}*gamma_{%\m,%a,%x}*u_{i_1,%C,%b}(p_1)_u"
+           r"*u_{i_2,%D,%x}(p_2)_u^(*)*A_{i_3,%\n}(p_3)^(*)")
+    tokens, names = amp_tokens(amp)
+    assert tokens[:9] == "delta_{%D0 %D1 delta_{%L0 +%L1 delta_{%C0 %C1 gamma_{%L0 %D0 %D2".split()
+    assert amp_text(tokens, names) == amp and amp_tokens(amp) == slow_tokens(amp)
+    with pytest.raises(InputError, match="found the index %b of a delta in no other tensor"):
+        amp_tokens("delta_{%a,%b}*delta_{%b,%c}*P_L_{%a,%c}")
+
+
+def test_wider_grammar_is_encoded_and_comes_back(tmp_path):
+    rows = [
+        (
+            r"V_ub^(*)*g_{%\m,%\n}*gamma_{+%\m,%a,%b}*gamma_5_{%b,%c}*delta_{%c,%d}*T_C_6_{%g,%k,%l}*u_{i_1,%l,%d}(p_1)_u*u_{i_2,%k,%a}(p_2)_u^(*)"
+            r"*G_{i_3,%g,+%\n}(p_3)^(*)/(s_12 + i*Gamma_Z*m_Z)",
+            "V_ub*V_ub^(*)^2*eps(p_1,p_2,p_3,p_4)*3^(1/2) + -V_ub^2",
+        )
+    ]
+    tokens = Tokenizer(build_vocabulary(write_csv(tmp_path / "train.csv", rows)))
+    ids, names = tokens.encode_amp(rows[0][0])
+    assert tokens.decode_amp(ids, names) == rows[0][0]
+    assert tokens.decode_sqamp(tokens.encode_sqamp(rows[0][1])) == rows[0][1]
+
+
 def test_one_name_for_two_kinds_of_index():
     amp = "gamma_{%x,%x,%y}*T_C_10_{%x,%x,%x}*e_{x,%x}(p_1)_u"
     tokens, names = amp_tokens(amp)
@@ -160,9 +198,40 @@ def test_one_name_for_two_kinds_of_index():
 
 def grammar():
     number = st.sampled_from(["2", "16", "(-8)", "-1/2", "4/81", "7^(1/2)"])
-    symbol = st.sampled_from(["i", "e^4", "m_e^2", "s_13", "-s_13", "reg_prop", "-reg_prop^2", "cos(theta_W)^(-1)", "V_ud^(*)"])
-    tensor = st.sampled_from([r"gamma_{+%\mu,%a,%b}", r"p_1_%\mu", r"p_2_+%\nu", "P_L_{%a,%c}", "e_{i_3,%a}(p_1)_u^(*)",
-                              r"G_{k,%g,+%\mu}(p_4)", "T_C_10_{%g,%k,%l}", "h(p_3)"])
+    symbol = st.sampled_from(
+        [
+            "i",
+            "e^4",
+            "m_e^2",
+            "s_13",
+            "-s_13",
+            "reg_prop",
+            "-reg_prop^2",
+            "cos(theta_W)^(-1)",
+            "V_ud^(*)",
+            "V_ud^(*)^2",
+            "-V_ud^(*)^(-2)",
+            "eps(p_1,p_2,p_3,p_4)",
+            "-eps(p_1,p_2,p_3,p_5)^2",
+        ]
+    )
+    tensor = st.sampled_from(
+        [
+            r"gamma_{+%\mu,%a,%b}",
+            r"p_1_%\mu",
+            r"p_2_+%\nu",
+            "P_L_{%a,%c}",
+            "e_{i_3,%a}(p_1)_u^(*)",
+            r"G_{k,%g,+%\mu}(p_4)",
+            "T_C_10_{%g,%k,%l}",
+            "h(p_3)",
+            r"g_{+%\mu,%\rho}",
+            "gamma_5_{%c,%d}",
+            "T_C_6_{%g,%k,%l}",
+            r"delta_{%b,%d}*P_R_{%b,%d}",
+            r"T_C_6_{%h,%k,%m}*delta_{%h,%h}",
+        ]
+    )
     factor = st.one_of(number, symbol, tensor)
     sums = st.recursive(factor, lambda inner: st.one_of(
         st.lists(inner, min_size=2, max_size=3).map("*".join),
@@ -182,7 +251,12 @@ def test_fast_tokens_are_the_slow_ones_and_exact(text):
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.sampled_from(AMPS + SQAMPS), st.integers(0, 400), st.sampled_from("*+-/(){}%_^~ ,s9"), st.sampled_from(["insert", "replace", "delete"]))
+@given(
+    st.sampled_from(AMPS + SQAMPS),
+    st.integers(0, 400),
+    st.sampled_from("*+-/(){}%_^~ ,s9"),
+    st.sampled_from(["insert", "replace", "delete"]),
+)
 def test_fast_and_slow_agree_on_broken_text(text, place, character, how):
     """One character wrong: either both lexers refuse it, or both read it alike and it comes back."""
     place %= len(text)
@@ -203,7 +277,10 @@ def test_an_amplitude_that_differs_in_its_names_is_not_lexed_again(vocabulary, m
     tokens = Tokenizer(vocabulary)
     ids, names = tokens.encode_amp(COMPTON)
     monkeypatch.setattr(tokenizer, "lex", None)
-    assert tokens.encode_amp(COMPTON.replace("_50", "_7").replace("%b", r"%\b")) == (ids, [name.replace("_50", "_7").replace("%b", r"%\b") for name in names])
+    assert tokens.encode_amp(COMPTON.replace("_50", "_7").replace("%b", r"%\b")) == (
+        ids,
+        [name.replace("_50", "_7").replace("%b", r"%\b") for name in names],
+    )
 
 
 def test_the_memory_of_factors_is_bounded():
@@ -224,15 +301,33 @@ def test_any_tokens_have_a_text(tokens):
 
 def test_what_the_vocabulary_lacks_is_spelled(vocabulary):
     tokens = Tokenizer(vocabulary)
-    for text in ("-12345/678*e^4", "(-99)*i + 77 + -5/7*e", "e^4*19*23 + e*31/(31 + (-31)*s_12)", "m_e^18*19^(1/2) + -m_e^(-12)*(s_12 + -e^3)^(-40)"):
+    for text in (
+        "-12345/678*e^4",
+        "(-99)*i + 77 + -5/7*e",
+        "e^4*19*23 + e*31/(31 + (-31)*s_12)",
+        "m_e^18*19^(1/2) + -m_e^(-12)*(s_12 + -e^3)^(-40)",
+    ):
         assert tokens.decode_sqamp(tokens.encode_sqamp(text)) == text
-    assert tokens.encode_sqamp("-12345/678") == [tokens.tgt_ids[t] for t in "#- #1 #2 #3 #4 #5 #/ #6 #7 #8".split()] + [EOS]
+    assert tokens.encode_sqamp("-12345/678") == [tokens.tgt_ids[t] for t in "#- #1 #2 #3 #4 #5 #/ #6 #7 #8".split()] + [
+        EOS
+    ]
 
 
-@pytest.mark.parametrize("token, pieces", [
-    ("(-32/81)", "#(- #3 #2 #/ #8 #1 #)"), ("12", "# #1 #2"), ("-m_W^6", "- m_W #^ #6"), ("m_W^(-12)", "m_W #^(- #1 #2 #)"),
-    (")^(-4)", ") #^(- #4 #)"), ("2^(1/2)", "# #2 #^( #1 #/ #2 #)"), ("-", "-"), ("e_{", "e_{"), ("}(p_1)_u", "}(p_1)_u"), ("V^(*)", "V^(*)"),
-])
+@pytest.mark.parametrize(
+    "token, pieces",
+    [
+        ("(-32/81)", "#(- #3 #2 #/ #8 #1 #)"),
+        ("12", "# #1 #2"),
+        ("-m_W^6", "- m_W #^ #6"),
+        ("m_W^(-12)", "m_W #^(- #1 #2 #)"),
+        (")^(-4)", ") #^(- #4 #)"),
+        ("2^(1/2)", "# #2 #^( #1 #/ #2 #)"),
+        ("-", "-"),
+        ("e_{", "e_{"),
+        ("}(p_1)_u", "}(p_1)_u"),
+        ("V^(*)", "V^(*)"),
+    ],
+)
 def test_spelling(token, pieces):
     assert spell(token, {}) == pieces.split()
     assert spell(token, {token}) == [token]
@@ -256,7 +351,9 @@ def test_rare_tokens_are_spelled(tmp_path):
 
 def test_a_vocabulary_has_every_index_up_to_the_highest(tmp_path):
     src = build_vocabulary(write_csv(tmp_path / "train.csv", [(GLUON, "2")]))["src"]
-    assert {"%D0", "%D1", "gamma_{%L0", "gamma_{%L1", "p_1_%L0", "p_1_%L1", "T_C_10_{%A0", "T_C_10_{%A1", "%C2"} < set(src)
+    assert {"%D0", "%D1", "gamma_{%L0", "gamma_{%L1", "p_1_%L0", "p_1_%L1", "T_C_10_{%A0", "T_C_10_{%A1", "%C2"} < set(
+        src
+    )
     assert not {"%D2", "gamma_{%L2", "gamma_{+%L0"} & set(src)
 
 
@@ -274,14 +371,14 @@ def test_keys_see_through_names():
     assert canonical_key(MOLLER) == canonical_key(other) != canonical_key(muon)
     assert template_key(MOLLER) == template_key(muon)
     assert template(muon)[1] == ["mu"] and "m_P0^2" in template(muon)[0]
-    assert template_key(MOLLER) != template_key(MOLLER.replace("-1/2*i", "1/9*i"))            # charges stay
-    mixed = MOLLER.replace("e_{k_3", "mu_{k_3").replace("e_{i_5", "mu_{i_5")                  # two particles are not one
+    assert template_key(MOLLER) != template_key(MOLLER.replace("-1/2*i", "1/9*i"))  # charges stay
+    mixed = MOLLER.replace("e_{k_3", "mu_{k_3").replace("e_{i_5", "mu_{i_5")  # two particles are not one
     assert template_key(mixed) not in (template_key(MOLLER), template_key(mixed.replace("m_e", "m_mu")))
     assert template(GLUON)[1] == ["G", "s"]
 
 
 def test_reference_counts_of_the_benchmark_set(marty):
-    """11,242 distinct amplitudes, 254 of them with more than one text of the square; 22 where legs off shell are marked."""
+    """11,242 distinct amplitudes, 254 with more than one text of the square; 22 where legs off shell are marked."""
     squares, marked = {}, {}
     with gzip.open(marty / "qed-2to2-offshell.csv.gz", "rt") as lines:
         for row in csv.DictReader(lines):
@@ -355,7 +452,9 @@ def test_build_vocabulary_names_file_and_line(tmp_path):
         build_vocabulary(path)
 
 
-@pytest.mark.parametrize("text, message", [("amp,sqamp\n", "train.csv:2: no rows"), ("amp,x\n1,2\n", "no column 'sqamp'")])
+@pytest.mark.parametrize(
+    "text, message", [("amp,sqamp\n", "train.csv:2: no rows"), ("amp,x\n1,2\n", "no column 'sqamp'")]
+)
 def test_load_split_without_rows_or_column(data, text, message):
     folder, tokens = data
     (folder / "train.csv").write_text(text)
@@ -451,8 +550,12 @@ def test_fermions_are_numbered_in_the_tokens_and_come_back(tmp_path):
         ids, names = tokens.encode_amp(amp)
         assert tokens.decode_amp(ids, names, fermions) == amp
         assert tokens.decode_sqamp(tokens.encode_sqamp(sqamp, fermions), fermions) == sqamp
-    assert {"F1_{", "F2_{", "G_{"} <= set(tokens.vocabulary["src"]) and not {"e_{", "tt_{", "s_{"} & set(tokens.vocabulary["src"])
-    assert {"m_F1", "m_F2", "m_mu"} <= set(tokens.vocabulary["tgt"]) and not {"m_e", "m_tt", "m_c"} & set(tokens.vocabulary["tgt"])
+    assert {"F1_{", "F2_{", "G_{"} <= set(tokens.vocabulary["src"]) and not {"e_{", "tt_{", "s_{"} & set(
+        tokens.vocabulary["src"]
+    )
+    assert {"m_F1", "m_F2", "m_mu"} <= set(tokens.vocabulary["tgt"]) and not {"m_e", "m_tt", "m_c"} & set(
+        tokens.vocabulary["tgt"]
+    )
 
 
 def test_renamed_rows_of_one_kind_have_the_same_tokens(tmp_path):
