@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from runtime.files import InputError, atomic_open, read_rows
+from dataset.reader import read_rows
+from runtime.files import InputError, atomic_open
 from tokenizer import EOS, PAD
 
 FORMAT = 2                  # of the cache's layout; the vocabulary, which is part of its key, names that of the tokens

@@ -50,6 +50,7 @@ from tqdm import tqdm
 
 from batches import pad
 from configurator import load_settings
+from dataset.reader import count_lines, read_rows
 from generate import beam_search, for_decoding, greedy, sample
 from generate_terms import beam_terms, greedy_terms, sample_terms
 from model import load_model
@@ -58,7 +59,7 @@ from physics.numeric import verify
 from physics.square import square_many
 from runtime import checkpoint
 from runtime.distributed import join, leave, wait
-from runtime.files import InputError, atomic_open, check_output, count_lines, digest, main_guard, read_rows
+from runtime.files import InputError, atomic_open, check_output, digest, main_guard
 from runtime.hardware import find_device
 from tokenizer import Tokenizer
 

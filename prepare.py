@@ -34,12 +34,22 @@ import physics.form
 import physics.square
 from configurator import load_settings
 from dataset.baseline import lookup_scores
+from dataset.reader import read_rows
 from dataset.rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows
-from dataset.shards import difference, open_folder, parse_shard, read_json, read_part, read_row, require_parts, write_part
+from dataset.shards import (
+    difference,
+    open_folder,
+    parse_shard,
+    read_json,
+    read_part,
+    read_row,
+    require_parts,
+    write_part,
+)
 from physics.amplitude import process_text
 from physics.processes import check_cost, choose_processes, count_diagrams, list_processes
 from physics.theory import THEORIES
-from runtime.files import InputError, atomic_open, digest, main_guard, read_rows, write_json, write_rows
+from runtime.files import InputError, atomic_open, digest, main_guard, write_json, write_rows
 from runtime.workers import parallel_map
 
 KEYS = ["theory", "processes", "sample", "squares", "basis", "style", "off_shell", "longest_amp", "longest_sqamp", "split",

@@ -12,8 +12,9 @@ import sys
 from tqdm import tqdm
 
 from configurator import load_settings
+from dataset.reader import count_lines, read_rows
 from physics.numeric import verify
-from runtime.files import InputError, count_lines, main_guard, read_rows
+from runtime.files import InputError, main_guard
 from runtime.workers import parallel_map
 
 CHUNK = 64                   # rows that a worker process gets at a time

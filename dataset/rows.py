@@ -9,7 +9,6 @@ import physics.amplitude
 import physics.square
 from dataset.baseline import canonical_key, kinematics_key, template_key
 from physics.amplitude import process_text
-from physics.expression import respelled
 from physics.numeric import verify
 from physics.processes import off_shell_choices
 from physics.theory import THEORIES
@@ -70,8 +69,6 @@ def check_rows(rows, seed, longest):
         if not verdict:
             wrong.append(f"{place}: {verdict.status}: {verdict.reason}")
             continue
-        if "INDEX_" in row["amp"]:
-            row = row | {name: respelled(row[name]) for name in ("amp", "sqamp")}
         if too_long(amp_tokens(row["amp"])[0], longest[0]):
             left_out["amp"] += 1
         elif too_long(sqamp_tokens(row["sqamp"]), longest[1]):

@@ -10,7 +10,8 @@ import matplotlib
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from runtime.files import InputError, main_guard, read_rows
+from dataset.reader import read_rows
+from runtime.files import InputError, main_guard
 from tokenizer import amp_tokens, sqamp_tokens
 
 SPLITS = ("train", "valid", "test")

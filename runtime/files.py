@@ -1,15 +1,12 @@
 """What scripts and disk say to each other: CSV rows in, atomic files out, one clear line when something is wrong."""
 import contextlib
 import csv
-import gzip
 import hashlib
-import io
 import json
 import os
 import pathlib
 import sys
 import tempfile
-import zlib
 
 csv.field_size_limit(2**24)          # QCD 2->3 amplitudes are longer than the csv module's default of 128 KiB
 
@@ -36,55 +33,6 @@ def main_guard(main):
         sys.exit(2)
 
 
-def open_text(path):
-    """Open a plain or gzipped text file for reading (UTF-8)."""
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, a CSV file is expected")
-    if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8-sig", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
-
-
-def read_rows(path, required=("amp", "sqamp")):
-    """Stream a CSV file with a header, or MARTY's raw text (plain or .gz both), as (line number, row dictionary) pairs.
-
-    A raw line is `Interaction: IN to OUT : DIAGRAM : AMP : SQAMP`. The line number is that of the row's first line in the file,
-    counted from 1. Raises InputError, as FILE:LINE, for a missing or empty file, a missing required column, a row with
-    too few or too many cells and undecodable bytes.
-    """
-    with open_text(path) as file:
-        try:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, None)
-            if header and header[0].startswith("Interaction:"):
-                file.seek(0)
-                for start, line in enumerate(file, 1):
-                    cells = [cell.strip() for cell in line.split(" : ")]
-                    if line.strip():
-                        if len(cells) != 4 or not cells[0].startswith("Interaction:"):
-                            raise InputError(f"{path}:{start}: not 'Interaction: IN to OUT : DIAGRAM : AMP : SQAMP'")
-                        yield start, {"process": cells[0].removeprefix("Interaction:").strip(), "diagram": cells[1],
-                                      "amp": cells[2], "sqamp": cells[3]}
-                return
-            if not header:
-                raise InputError(f"{path}:1: the file is empty, a header with the columns {', '.join(required)} is expected")
-            for column in required:
-                if column not in header:
-                    raise InputError(f"{path}:1: no column '{column}' among {', '.join(header)}")
-            start = reader.line_num + 1
-            for cells in reader:
-                if cells:                                    # csv yields [] for a blank line
-                    if len(cells) != len(header):
-                        raise InputError(f"{path}:{start}: {len(cells)} cells, the header has {len(header)}")
-                    yield start, dict(zip(header, cells))
-                start = reader.line_num + 1
-        except (csv.Error, UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
-            raise InputError(f"{path}:{reader.line_num + 1}: not readable as CSV ({error})") from None
-
-
 def digest(path):
     """SHA-256 of a file, as text. InputError if it cannot be read."""
     try:
@@ -92,15 +40,6 @@ def digest(path):
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: not readable ({error.strerror})") from None
-
-
-def count_lines(path):
-    """Lines of a text file, for the total of a progress bar; cheap beside reading its rows."""
-    with open_text(path) as file:
-        try:
-            return sum(1 for _ in file)
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError):
-            return None                                      # read_rows will say what is wrong, and where
 
 
 @contextlib.contextmanager

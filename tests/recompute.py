@@ -10,10 +10,11 @@ import sys
 
 from exact import equal
 
+from dataset.reader import read_rows
 from physics.expression import expand, legs_of, parse
 from physics.numeric import mass_of
 from physics.square import square_many
-from runtime.files import InputError, main_guard, read_rows
+from runtime.files import InputError, main_guard
 
 
 def main():

@@ -3,13 +3,14 @@ import os
 
 import pytest
 
-from runtime.files import InputError, atomic_open, read_rows, write_rows
+from dataset.reader import read_rows
+from runtime.files import InputError, atomic_open, write_rows
 
 
 def test_rows_come_with_the_line_they_start_on(tmp_path):
     path = tmp_path / "rows.csv"
-    path.write_text('amp,sqamp,note\na,b,c\n"a\nwith a line break",d,\n\ne,f,g\n')
-    assert [(line, row["amp"], row["sqamp"]) for line, row in read_rows(path)] == [(2, "a", "b"), (3, "a\nwith a line break", "d"), (6, "e", "f")]
+    path.write_text('amp,sqamp,note\na,b,c\na,d,"a\nwith a line break"\n\ne,f,g\n')
+    assert [(line, *row.values()) for line, row in read_rows(path)] == [(2, "a", "b", "c"), (3, "a", "d", "a\nwith a line break"), (6, "e", "f", "g")]
 
 
 def test_gzip_and_plain_read_alike(tmp_path):
@@ -17,6 +18,10 @@ def test_gzip_and_plain_read_alike(tmp_path):
     write_rows(plain, ["amp", "sqamp"], [{"amp": f"a{k}", "sqamp": "é,\""} for k in range(1000)])
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     assert list(read_rows(plain)) == list(read_rows(packed))
+
+
+def stop(path, line, reason):
+    raise InputError(f"{path}:{line}: {reason}")
 
 
 @pytest.mark.parametrize("content, reason", [
@@ -27,7 +32,7 @@ def test_broken_files_are_named_with_their_line(tmp_path, content, reason):
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
     with pytest.raises(InputError) as error:
-        list(read_rows(path))
+        list(read_rows(path, on_bad=stop))
     assert str(error.value).startswith(str(path)) and reason in str(error.value) and "\n" not in str(error.value)
 
 

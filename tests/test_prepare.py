@@ -24,9 +24,10 @@ import prepare
 from dataset import rows
 from dataset import shards as parts
 from dataset.baseline import canonical_key, kinematics_key, lookup_scores, template_key
+from dataset.reader import read_rows
 from physics.numeric import verify
 from physics.theory import THEORIES
-from runtime.files import InputError, read_rows
+from runtime.files import InputError
 from tokenizer import amp_tokens
 
 SMALL = "--processes=e e~ -> mu mu~; e mu -> e mu; e A -> e A; mu A -> mu A; u u -> u u; e e~ -> A A; d A -> d A"

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_verify import ELECTRON_MUON, SQUARE, mutants
 
+from dataset.reader import read_rows
 from physics import exact as proof
 from physics.amplitude import amplitudes, parse_process
 from physics.exact import COLOURS, TABLES, I, P, prove
@@ -16,7 +17,7 @@ from physics.numeric import mass_of, verify
 from physics.square import square
 from physics.theory import THEORIES
 from prepare import list_processes, make_rows
-from runtime.files import InputError, read_rows
+from runtime.files import InputError
 
 
 @given(st.integers(1, P - 1), st.integers(-2000, 2000))

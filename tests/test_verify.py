@@ -8,13 +8,13 @@ import pytest
 from conftest import ROOT
 from exact import equal
 
+from dataset.reader import read_rows
 from physics import numeric as judge
 from physics.amplitude import amplitudes, parse_process
 from physics.expression import expand, legs_of, parse
 from physics.numeric import verify
 from physics.square import square
 from physics.theory import THEORIES
-from runtime.files import read_rows
 
 ELECTRON_MUON = (r"1/2*i*e^2*gamma_{+%\mu_1,%a_1,%a_2}*gamma_{%\mu_1,%a_3,%a_4}*e_{i_2,%a_1}(p_2)_v^(*)*e_{i_1,%a_2}(p_1)_u"
                  r"*mu_{i_3,%a_3}(p_3)_u^(*)*mu_{i_4,%a_4}(p_4)_v/(m_e^2 + s_12 + 1/2*reg_prop)")
