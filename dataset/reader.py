@@ -121,7 +121,7 @@ def _open_text(path):
             file = stack.enter_context(open(path, "rb"))
             start = file.peek(512)[:512]
             unpack = next((unpack for mark, unpack in PACKED if start.startswith(mark)), None)
-            if start.startswith(b"PK\3\4"):
+            if start.startswith((b"PK\3\4", b"PK\5\6")):
                 file = stack.enter_context(_open_member(path, stack.enter_context(zipfile.ZipFile(file))))
             elif unpack:
                 file = stack.enter_context(unpack(file))
@@ -237,7 +237,7 @@ def _raw_rows(lines, bad):
         if len(cells) == 4 and cells[0].startswith("Interaction:") and not _has_undecodable(text):
             yield number, {"process": cells[0].removeprefix("Interaction:").strip(), "diagram": cells[1], "amp": cells[2], "sqamp": cells[3]}
         elif text.strip("\r\n"):
-            bad(number, "bytes that are no UTF-8" if _has_undecodable(text) else f"not '{RAW_LINE}'")
+            bad(number, "not readable: bytes that are no text" if _has_undecodable(text) else f"not '{RAW_LINE}'")
 
 
 def _csv_rows(lines, delimiter, columns, header, bad):
@@ -275,7 +275,7 @@ def _csv_rows(lines, delimiter, columns, header, bad):
 def _fault(cells, record, columns, header):
     """Why these cells, from these lines, are no row; None if they are one."""
     if any(_has_undecodable(text) for _, text in record):
-        return "bytes that are no UTF-8"
+        return "not readable: bytes that are no text"
     if len(cells) != len(columns):
         blank = len(record) == 1 and not record[0][1].strip()
         return "a line of blanks" if blank else f"{len(cells)} cells, the header has {len(columns)}"

@@ -30,7 +30,7 @@ REVERSED = re.compile(r"s_(?:21|3[12]|4[1-3]|5[1-4]|6[1-5]|7[1-6]|8[1-7]|9[1-8])
 SPACE = re.compile(r" (?!(?<=[\w.] )[\w.])(?!(?<=\* )\*)")                    # not the one between `2 3` or `* *`, which are errors
 NEGATIVE_POWER = re.compile(r"\^-(\d+)(?![\d^.])")
 INDICES = re.compile(r"_\{([^{}]*)\}(\(p_\d+\))?")
-MOMENTUM = re.compile(r"(?<!\w)(p_\d+_\+?)(?=\\\w)")
+MOMENTUM = re.compile(r"(?<!\w)(p_\d+_\+?)(\\?[A-Za-z]\w*)")
 INDEX = re.compile(r"(\+?)%?(\\?\w+)")
 BINARY = re.compile(r"(?<=[\w)}])(?<!(?<!\w)p_\d_)(?<!(?<!\w)p_\d\d_)[+-]")   # p_2_+%\mu has a + before an index
 
@@ -42,7 +42,9 @@ def canonical(text):
         return text
     text = SPACE.sub("", " ".join(text.split())).replace("**", "^")
     text = NEGATIVE_POWER.sub(r"^(-\1)", text)
-    text = MOMENTUM.sub(r"\1%", INDICES.sub(_with_percent, text))
+    text = INDICES.sub(_with_percent, text)
+    known = set(re.findall(r"%(\w+)", text))                                  # `p_2_nu` is p_2 with an index if nu is one
+    text = MOMENTUM.sub(lambda match: f"{match[1]}%{match[2]}" if match[2][0] == "\\" or match[2] in known else match[0], text)
     text = BINARY.sub(r" \g<0> ", text)
     return REVERSED.sub(lambda match: f"s_{match[0][3]}{match[0][2]}", text)
 

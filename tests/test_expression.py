@@ -18,7 +18,6 @@ from physics.expression import (
     expand,
     legs_of,
     parse,
-    respelled,
     to_text,
 )
 from physics.numeric import verify
