@@ -59,7 +59,7 @@ from physics.numeric import verify
 from physics.square import square_many
 from runtime import checkpoint
 from runtime.distributed import join, leave, wait
-from runtime.files import InputError, atomic_open, check_output, digest, main_guard
+from runtime.files import InputError, atomic_open, check_output, digest, main_guard, writing
 from runtime.hardware import find_device
 from tokenizer import Tokenizer
 
@@ -335,7 +335,7 @@ def decode_file(loaded, ckpt, path, output, settings, options, world):
         pass
     parts = [output.with_name(f"{output.name}.part-{rank}-of-{world.size}") for rank in range(world.size)]
     output.parent.mkdir(parents=True, exist_ok=True)
-    with hold(parts[world.rank]) as file:
+    with writing(parts[world.rank]), hold(parts[world.rank]) as file:
         decode_share(loaded, path, settings, options, file, fingerprint_of(loaded, ckpt, path, settings), world)
         wait(world)
         if world.rank == 0:

@@ -34,11 +34,13 @@ def run(declarations, expressions, statements, timeout):
     program += "".join(f"Local R{k} = {_wrapped(expression)};\n" for k, expression in enumerate(expressions))
     program += f"{statements}Print +s;\n.end\n"
     with tempfile.TemporaryDirectory(prefix="form-") as folder:
-        Path(folder, "program.frm").write_text(program)
         try:
+            Path(folder, "program.frm").write_text(program)
             done = subprocess.run([executable(), "-q", "-t", folder, "program.frm"], cwd=folder, capture_output=True, text=True, timeout=timeout)
         except subprocess.TimeoutExpired:
             raise InputError(f"FORM took more than {timeout} s") from None
+        except OSError as error:                             # a full disk, a machine that starts no more processes
+            raise InputError(f"FORM was not started: {error.filename or folder}: {error.strerror}") from None
     if done.returncode:
         message = next((line for line in done.stdout.splitlines() if "-->" in line or "rror" in line), done.stdout[-200:])
         raise InputError(f"FORM failed: {' '.join(message.split())}")

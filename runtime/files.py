@@ -1,6 +1,7 @@
-"""What scripts and disk say to each other: CSV rows in, atomic files out, one clear line when something is wrong."""
+"""Files of all scripts: written whole or not at all, and one clear line when something is wrong. dataset/reader.py reads rows."""
 import contextlib
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -8,7 +9,7 @@ import pathlib
 import sys
 import tempfile
 
-csv.field_size_limit(2**24)          # QCD 2->3 amplitudes are longer than the csv module's default of 128 KiB
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)             # a full disk, a used-up quota, a file that may not grow
 
 
 class InputError(Exception):
@@ -18,7 +19,9 @@ class InputError(Exception):
 def main_guard(main):
     """Run a script's main(); an InputError becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
     try:
-        sys.exit(main())
+        code = main()
+        sys.stdout.flush()
+        sys.exit(code)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
@@ -26,11 +29,20 @@ def main_guard(main):
         sys.stderr.write("interrupted\n")
         sys.exit(130)
     except BrokenPipeError:          # `python verify.py FILE | head`: the reader has gone, which is no error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
     except OSError as error:         # a folder that cannot be written, a full disk
-        sys.stderr.write(f"error: {error.filename or 'file'}: {error.strerror or error}\n")
+        name = error.filename
+        if name is None and error.errno in FULL:             # of our own files the name is known, see `writing`
+            name = "standard output"
+            _drop_output()
+        sys.stderr.write(f"error: {name or 'a file'}: {error.strerror or error}\n")
         sys.exit(2)
+
+
+def _drop_output():
+    """Send what standard output still holds nowhere: Python tries to write it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def digest(path):
@@ -43,14 +55,25 @@ def digest(path):
 
 
 @contextlib.contextmanager
+def writing(path):
+    """An OSError in this block that names no file, as that of a full disk does not, gets this path for `main_guard` to show."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def atomic_open(path, mode="w"):
-    """Write a file so that it is either complete under its name or not there: temp file beside it, fsync, rename."""
+    """Write a file so that it is either complete under its name or not there: temporary file beside it, fsync, rename."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, mode, **text) as file:
+        with writing(path), os.fdopen(handle, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -70,10 +93,10 @@ def atomic_open(path, mode="w"):
 
 
 def check_output(path, beginning):
-    """Refuse to overwrite a file that does not begin as the files do that the caller writes: a data set, a checkpoint, the input."""
+    """InputError if the file exists and does not begin with `beginning`, as the caller's own files do: it may be a data set or the input."""
     try:
         with open(path, "rb") as file:
-            if not file.read(len(beginning)) == beginning.encode():
+            if file.read(len(beginning)) != beginning.encode():
                 raise InputError(f"{path}: exists and is no earlier output of this script; name another --output")
     except FileNotFoundError:
         pass

@@ -1,7 +1,13 @@
 import gzip
 import os
+import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
+from conftest import ROOT
 
 from dataset.reader import read_rows
 from runtime.files import InputError, atomic_open, write_rows
@@ -55,3 +61,61 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     with atomic_open(path) as file:
         file.write("after")
     assert path.read_text() == "after" and os.listdir(tmp_path) == ["file.txt"]
+
+
+FULL = """
+import resource, signal, sys
+from runtime.files import main_guard
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))      # no file may grow beyond 1,000 bytes: writing fails as on a full disk
+def main():
+    {}
+main_guard(main)
+"""
+
+
+@pytest.mark.parametrize("call", [
+    "from runtime.files import write_rows; write_rows('{path}', ['amp'], ({{'amp': 'x' * 100}} for _ in range(999)))",
+    "from runtime.files import write_json; write_json('{path}', ['x' * 9999])",
+    "from dataset.shards import write_part, part_path; from pathlib import Path; write_part(Path('{path}'), 1, {{}}, [{{'amp': 'x' * 9999}}])",
+    "from physics import form; form.tempfile.tempdir = '{folder}'; form.run('Symbol x;' + '*' * 9999, [], '', 9)",
+    "from runtime.files import writing\n    with writing('{path}'), open('{path}', 'w') as file: file.write('x' * 9999)",
+])
+def test_a_full_disk_is_told_with_the_path(tmp_path, call):
+    path = tmp_path / "file"
+    done = subprocess.run([sys.executable, "-c", FULL.format(call.format(path=path, folder=tmp_path))], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and re.fullmatch(rf"error: .*{tmp_path}\S+: File too large\n", done.stderr), done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_full_standard_output_is_told(tmp_path):
+    for count in (1, 10**6):
+        script = f"from runtime.files import main_guard\nmain_guard(lambda: print('x' * {count}))"
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, done.stderr) == (2, "error: standard output: No space left on device\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process that its parent ended")
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_workers_end_with_their_parent_whatever_pythons_start_method(method):
+    """Python 3.14 starts workers by a server process, whose death they would wait for."""
+    script = f"""
+import multiprocessing, os, sys, time
+from runtime.workers import parallel_map
+if __name__ == "__main__":
+    multiprocessing.set_start_method({method!r})
+    print(*parallel_map(eval, ["__import__('os').getppid()"], 1), os.getpid(), flush=True)
+    for _ in parallel_map(exec, ["import os, time; print(os.getpid(), flush=True); time.sleep(60)"], 1): pass
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    parent, own = process.stdout.readline().split()
+    worker = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 10
+    while (alive := os.path.exists(f"/proc/{worker}")) and time.monotonic() < until:
+        time.sleep(0.02)
+    if alive:
+        os.kill(worker, signal.SIGKILL)
+    assert parent == own and not alive
