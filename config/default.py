@@ -105,6 +105,7 @@ kl_weight = 0.0  # weight of the distance to the model at the start: KL divergen
 # decode.py, evaluate.py
 ckpt = ""  # checkpoint to use; empty: best.pt of out_dir, or of the newest run where no config is named
 input = ""  # decode.py, evaluate.py: CSV file to read, empty: the test split; scst.py: empty: the training split; prepare.py: files to check and split, empty: rows are generated
+masses = ""  # mass symbols of particles that rows of files do not tell, "e=m mu=M A_em=0"; 0: massless (prepare.py, verify.py, decode.py, evaluate.py)
 output = ""  # file to write; empty: predictions.csv (decode.py), report.json (evaluate.py) beside the checkpoint, plot.png (train.py --plot) in the first run
 amp = ""  # one amplitude to square, instead of a file; "-": read it from standard input
 beam = False  # beam search instead of the most probable token at each position

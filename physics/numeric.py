@@ -17,7 +17,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from physics.expression import Field, Function, Negative, Number, Power, Product, Sum, Symbol, expand, fold, legs_of, names_in, parse
+from physics.expression import (
+    Field,
+    Function,
+    Negative,
+    Number,
+    Power,
+    Product,
+    Sum,
+    Symbol,
+    expand,
+    fold,
+    legs_of,
+    names_in,
+    parse,
+)
+from physics.particles import NO_FACTS
 from runtime.files import InputError
 
 POINTS = 2                   # random points a row; the values of a wrong row differ at every one of them
@@ -374,7 +389,7 @@ def averaged_square(terms, legs, values, momenta):
 # ---------------------------------------------------------------------------------------------------------------------
 # Verdicts
 
-def verify(amp, sqamp, seed=0, points=POINTS):
+def verify(amp, sqamp, seed=0, points=POINTS, facts=NO_FACTS):
     """Verdict on one row of text. Deterministic for a seed.
 
     A wrong sqamp is a rational function that differs from the right one; at a random real point the two agree with

@@ -37,7 +37,7 @@ def square(amp, basis="all", style="factored", timeout=60):
     return result
 
 
-def square_many(amps, basis="all", style="factored", timeout=60):
+def square_many(amps, basis="all", style="factored", timeout=60, facts=None):
     """Canonical sqamp texts of a list of amplitudes; in the place of a row that fails stands the InputError that says why.
 
     basis: "all" leaves the s_ij as the traces give them; "independent" eliminates by momentum conservation, so that one

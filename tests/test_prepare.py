@@ -421,6 +421,58 @@ def test_files_are_checked_deduplicated_and_split(small, tmp_path):
     assert parts_of[2].returncode == 0 and contents(tmp_path / "shards") == contents(tmp_path / "data")
 
 
+def test_bad_lines_of_files_are_named_counted_and_left_out(small, tmp_path):
+    """Of each kind one, in the first, a middle and the last line, of plain CSV and raw text; with shards too."""
+    made = rows_of(small[0])
+    lines = [f'"{row["amp"]}","{row["sqamp"]}"' for row in made[:6]]
+    plain, raw = tmp_path / "rows.csv", tmp_path / "raw.txt"
+    plain.write_text("\n".join(["Error: no model", "amp,sqamp", *lines[:3], lines[3] + ",", *lines[3:], lines[5][:40]]))
+    raw.write_text("\n".join(["", "Error: no model", *(f"Interaction: a to b : c : {row['amp']} : {row['sqamp']}" for row in made[6:]), "   "]))
+    flags = f"--input={plain} {raw}", "--workers=1"
+    done = run(tmp_path / "data", *flags)
+    assert done.returncode == 0, done.stderr
+    bad = [f"{plain}:1", f"{plain}:6", f"{plain}:10", f"{raw}:2", f"{raw}:{len(made) - 6 + 3}"]
+    assert [line.partition(": unreadable: ")[0] for line in done.stdout.splitlines() if ": unreadable: " in line] == bad
+    assert "5 rows are wrong or unreadable" in done.stdout and json.loads((tmp_path / "data" / "manifest.json").read_text())["wrong"] == 5
+    assert len(rows_of(tmp_path / "data")) == len(made)
+    shards = [run(tmp_path / "shards", *flags, flag) for flag in ("--shard=1/2", "--shard=2/2", "--merge")]
+    assert [shard.returncode for shard in shards] == [0, 0, 0] and contents(tmp_path / "shards") == contents(tmp_path / "data")
+
+
+@pytest.mark.parametrize("respell", [
+    lambda text: text.replace(" ", ""), lambda text: f"  {text}\n", lambda text: text.replace("*", "\n*").replace("(\n*)", "(*)"),
+    lambda text: text.replace("%", ""), lambda text: re.sub(r"%(\\?)\w+_(\d+)", r"%\1x\2", text),
+    lambda text: re.sub(r"\^(?!\()", "**", text), lambda text: re.sub(r"s_(\d)(\d)", r"s_\2\1", text),
+], ids=["no spaces", "outer spaces", "line breaks", "no %", "other index names", "**", "s_ji"])
+def test_rows_in_any_spelling_become_the_same_set(small, tmp_path, respell):
+    made = rows_of(small[0])
+    prepare.write_rows(tmp_path / "rows.csv", ["amp", "sqamp"], ({name: respell(row[name]) for name in ("amp", "sqamp")} for row in made))
+    done = run(tmp_path / "data", f"--input={tmp_path / 'rows.csv'}", "--workers=1")
+    assert done.returncode == 0, done.stderr
+    found = rows_of(tmp_path / "data")
+    assert sorted((canonical_key(row["amp"]), row["sqamp"]) for row in found) == sorted((canonical_key(row["amp"]), row["sqamp"]) for row in made)
+
+
+@pytest.mark.parametrize("names, setting", [
+    (["my file.csv"], "'my file.csv'"), (["my file.csv"], "my file.csv"), (["a b.csv", "c d.csv"], "'a b.csv' 'c d.csv'"), (["a.csv", "c d.csv"], "a.csv 'c d.csv'"),
+])
+def test_names_with_spaces_stand_in_quotes(small, tmp_path, names, setting):
+    for name, row in zip(names, rows_of(small[0])):
+        prepare.write_rows(tmp_path / name, ["amp", "sqamp"], [row])
+    done = run("data", f"--input={setting}", "--workers=1", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith(f"{len(names)} rows: "), done.stderr
+
+
+def test_masses_are_written_into_the_manifest(small, tmp_path):
+    flags = f"--input={small[0] / 'train.csv'}", "--workers=1"
+    done = run(tmp_path / "data", *flags, "--masses=mu=m_mu A=0")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "data" / "manifest.json").read_text())["settings"]["masses"] == "mu=m_mu A=0"
+    assert "masses='mu=m_mu A=0' (now" in run(tmp_path / "data", *flags, "--masses=A=0").stderr
+    assert "masses: got 'mu'" in run(tmp_path / "other", *flags, "--masses=mu").stderr
+    assert "masses: of particles in files" in run(tmp_path / "other", "--masses=A=0").stderr
+
+
 def test_raw_marty_text_is_read(marty, tmp_path):
     done = run(tmp_path / "data", f"--input={marty / 'raw-example.txt'}")
     assert done.returncode == 0 and re.match(r"\d+ rows: .* all verified", done.stdout.splitlines()[-1])
