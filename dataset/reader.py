@@ -29,6 +29,7 @@ HEADER_LINES = 100  # the header is one of the first so many lines
 FORMULAS = ("amp", "sqamp")  # columns that hold a formula
 ALIASES = {"amplitude": "amp", "squared_amplitude": "sqamp"}
 KNOWN_COLUMNS = {*FORMULAS, *ALIASES, "process", "diagram", "theory", "template", "prediction"}  # in any case of letters
+UNDECODABLE = "not readable: bytes that are no text"
 RAW_LINE = "Interaction: IN to OUT : DIAGRAM : AMP : SQAMP"
 READ_ERRORS = (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)  # RuntimeError: an encrypted zip
 
@@ -90,15 +91,16 @@ def read_rows(path, required=FORMULAS, on_bad=warn):
     with _open_text(path) as file:
         try:
             for number, row in _read(path, file, required, bad):
-                empty = next((column for column in required if not row[column].strip()), None)
-                if empty:
-                    bad(number, f"the cell '{empty}' is empty")
-                    continue
                 for column in FORMULAS:
                     if column in row:
                         row[column] = canonical(row[column])
-                found = True
-                yield number, row
+                for column in required:
+                    if not row[column] or row[column].isspace():
+                        bad(number, f"the cell '{column}' is empty")
+                        break
+                else:
+                    found = True
+                    yield number, row
         except READ_ERRORS as error:
             raise InputError(f"{path}:{number + 1}: not readable as CSV ({error or type(error).__name__})") from None
     if first_bad and not found:
@@ -179,7 +181,7 @@ def _read(path, file, required, bad):
             repeated = [name for name, count in collections.Counter(columns).items() if name and count > 1]
             if repeated:
                 raise InputError(f"{path}:{number}: the column '{repeated[0]}' stands there more than once; rename or delete the others")
-            rows = _csv_rows(lines, delimiter, columns, text, bad)
+            rows = _csv_rows(lines, delimiter, columns, next(csv.reader([text], delimiter=delimiter)), bad)
             break
         head.append((number, text))
     else:
@@ -237,12 +239,12 @@ def _raw_rows(lines, bad):
         if len(cells) == 4 and cells[0].startswith("Interaction:") and not _has_undecodable(text):
             yield number, {"process": cells[0].removeprefix("Interaction:").strip(), "diagram": cells[1], "amp": cells[2], "sqamp": cells[3]}
         elif text.strip("\r\n"):
-            bad(number, "not readable: bytes that are no text" if _has_undecodable(text) else f"not '{RAW_LINE}'")
+            bad(number, UNDECODABLE if _has_undecodable(text) else f"not '{RAW_LINE}'")
 
 
-def _csv_rows(lines, delimiter, columns, header, bad):
+def _csv_rows(lines, delimiter, columns, names, bad):
     """
-    Rows of CSV text after its header.
+    Rows of CSV text after its header, which has these names of columns.
 
     A row may have line breaks within quotes. Where such a row is bad, only its first line is given up, and reading goes on with the
     second: a quote that is missing somewhere must not swallow the rows after it.
@@ -259,29 +261,33 @@ def _csv_rows(lines, delimiter, columns, header, bad):
         record.clear()
         try:
             cells = next(reader)
-            fault = _fault(cells, record, columns, header) if cells else None
         except StopIteration:
             return
         except csv.Error as error:
             fault = f"not readable as CSV ({error})"
             reader = csv.reader(texts(), delimiter=delimiter, strict=True)  # the other one may have seen the end of the file
+        else:
+            if len(record) == 1 and len(cells) == len(columns) and record[0][1].isascii() and cells != names:
+                yield record[0][0], dict(zip(columns, cells))          # as nearly every line is
+                continue
+            if not cells:
+                continue
+            fault = _fault(cells, record, columns, names)
         if fault:
             bad(record[0][0], fault)
             again.extendleft(reversed(record[1:]))
-        elif cells:
+        else:
             yield record[0][0], dict(zip(columns, cells))
 
 
-def _fault(cells, record, columns, header):
-    """Why these cells, from these lines, are no row; None if they are one."""
+def _fault(cells, record, columns, names):
+    """Why these cells, of the lines in `record`, are no row; None if they are one."""
     if any(_has_undecodable(text) for _, text in record):
-        return "not readable: bytes that are no text"
+        return UNDECODABLE
     if len(cells) != len(columns):
-        blank = len(record) == 1 and not record[0][1].strip()
+        blank = len(record) == 1 and record[0][1].isspace()
         return "a line of blanks" if blank else f"{len(cells)} cells, the header has {len(columns)}"
-    if cells[0].strip() in header and record[0][1].strip() == header.strip():
-        return "the header once more"
-    return None
+    return "the header once more" if cells == names else None
 
 
 def _has_undecodable(text):

@@ -15,6 +15,7 @@ import re
 import string
 
 WORDS = (string.ascii_letters + string.digits).encode()
+SHORT = 1000                 # longest square, in characters, whose spelling is cached
 # What does not occur in MARTY's texts, seen without letters and digits
 FOREIGN_SKELETON = re.compile(rb"""
       [^ -~]                                        # a line break, a tab, a character beyond ASCII
@@ -24,6 +25,7 @@ FOREIGN_SKELETON = re.compile(rb"""
     | \{ (?! \+?% ) (?! [^{}]* \}\(_\) )            # the same at the beginning of a tensor; a field begins with its label
     | \{ [+%] [^{}]* \}\(_\)                        # a label with %
 """, re.VERBOSE)
+STARS = re.compile(r"\*\*")
 FOREIGN_MINUS = re.compile(r"-(?<=[^(]-)(?<![\w)}+-] -)")                     # a-b, x^-2, ( - x)
 REVERSED = re.compile(r"s_(?:21|3[12]|4[1-3]|5[1-4]|6[1-5]|7[1-6]|8[1-7]|9[1-8])(?!\w)(?<!\ws_\d\d)")
 
@@ -37,16 +39,26 @@ BINARY = re.compile(r"(?<=[\w)}])(?<!(?<!\w)p_\d_)(?<!(?<!\w)p_\d\d_)[+-]")   # 
 
 def canonical(text):
     """An amplitude or square in MARTY's spelling; the text itself where it is in it already. Raises nothing."""
-    if "**" not in text and not FOREIGN_MINUS.search(text) and not REVERSED.search(text) \
+    if "{" in text or len(text) > SHORT:                     # amplitudes are seldom the same text twice, short squares often
+        return _canonical(text)
+    return _canonical_square(text)
+
+
+def _canonical(text):
+    if not (STARS.search(text) or FOREIGN_MINUS.search(text) or REVERSED.search(text)) \
             and _has_canonical_skeleton(text.encode(errors="replace").translate(None, WORDS)):
         return text
     text = SPACE.sub("", " ".join(text.split())).replace("**", "^")
     text = NEGATIVE_POWER.sub(r"^(-\1)", text)
     text = INDICES.sub(_with_percent, text)
-    known = set(re.findall(r"%(\w+)", text))                                  # `p_2_nu` is p_2 with an index if nu is one
-    text = MOMENTUM.sub(lambda match: f"{match[1]}%{match[2]}" if match[2][0] == "\\" or match[2] in known else match[0], text)
+    known = set(re.findall(r"%(\w+)", text))                 # p_2_nu is p_2 with an index if nu is one elsewhere
+    text = MOMENTUM.sub(
+        lambda match: f"{match[1]}%{match[2]}" if match[2][0] == "\\" or match[2] in known else match[0], text)
     text = BINARY.sub(r" \g<0> ", text)
     return REVERSED.sub(lambda match: f"s_{match[0][3]}{match[0][2]}", text)
+
+
+_canonical_square = functools.lru_cache(maxsize=2**12)(_canonical)
 
 
 @functools.lru_cache(maxsize=2**14)

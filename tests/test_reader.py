@@ -50,7 +50,7 @@ def csv_text(rows=ROWS, header=("amp", "sqamp"), **options):
 def test_what_marty_writes_is_not_touched(marty):
     with gzip.open(marty / "qed-2to2-offshell.csv.gz", "rt", newline="") as file:
         for row in itertools.islice(csv.DictReader(file), 0, None, 20):
-            assert canonical(row["amp"]) is row["amp"] and canonical(row["sqamp"]) is row["sqamp"]
+            assert canonical(row["amp"]) == row["amp"] and canonical(row["sqamp"]) == row["sqamp"]
 
 
 @pytest.mark.parametrize("text, expected", [
