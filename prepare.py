@@ -91,8 +91,8 @@ def plan_parts(settings):
                 raise InputError(
                     f"off_shell: '{process_text(process)}' with squares='process' has gluons with transverse "
                     "polarisations, and with a leg off its mass shell its amplitude is not gauge invariant: the square "
-                    "would depend on the choice of these polarisations; use --off_shell=0, --squares=diagram or processes "
-                    "of at most one gluon")
+                    "would depend on the choice of these polarisations; use --off_shell=0, --squares=diagram or "
+                    "processes of at most one gluon")
     print(check_cost(chosen, theory, settings.max_diagrams, settings.squares), flush=True)
     for kind, group in itertools.groupby(chosen, key=lambda process: f"{len(process[0])}->{len(process[1])}"):
         chunk, size = [], 0

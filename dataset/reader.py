@@ -1,6 +1,6 @@
 """Reads rows of amplitudes and squares, for every script: CSV with a header, or MARTY's raw text, plain or packed.
 
-A bad line is named and the other rows go on. The columns `amp` and `sqamp` come in the one spelling of physics/spelling.py.
+A bad line is named, and reading goes on. The columns `amp` and `sqamp` come in the spelling of physics/spelling.py.
 """
 import bz2
 import codecs
@@ -28,26 +28,30 @@ DELIMITERS = ",;\t"
 HEADER_LINES = 100  # the header is one of the first so many lines
 FORMULAS = ("amp", "sqamp")  # columns that hold a formula
 ALIASES = {"amplitude": "amp", "squared_amplitude": "sqamp"}
-KNOWN_COLUMNS = {*FORMULAS, *ALIASES, "process", "diagram", "theory", "template", "prediction"}  # in any case of letters
+KNOWN_COLUMNS = {*FORMULAS, *ALIASES, "process", "diagram", "theory", "template", "prediction"}  # in capitals too
 UNDECODABLE = "not readable: bytes that are no text"
 RAW_LINE = "Interaction: IN to OUT : DIAGRAM : AMP : SQAMP"
-READ_ERRORS = (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)  # RuntimeError: an encrypted zip
+# RuntimeError: an encrypted zip
+READ_ERRORS = (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 PACKED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
 BYTE_ORDER_MARKS = (  # that of UTF-32 first: it begins with that of UTF-16
-    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )
 CONVERT = "python -c \"import pandas; pandas.{}.to_csv('rows.csv', index=False)\" converts it"
 OTHER_FORMATS = (  # (pattern of the first bytes, what such a file is, how to make a CSV file of it)
     (rb"\s*[\[{]", "a JSON file", CONVERT.format("read_json('{path}')")),
     (rb"PAR1", "a Parquet file", CONVERT.format("read_parquet('{path}')")),
     (rb"\x80[\x02-\x05]|\(?[dl]p\d|[\]}]q\0|c[\w.]+\n\w+\n", "a pickle",
-     CONVERT.format("DataFrame(pandas.read_pickle('{path}'))") + ", but runs any code in it: only if you trust the file"),
-    (rb"\x93NUMPY", "a NumPy array", CONVERT.format("DataFrame(__import__('numpy').load('{path}'), columns=['amp', 'sqamp'])")),
+     CONVERT.format("DataFrame(pandas.read_pickle('{path}'))") + ", and runs any code in it: only if you trust it"),
+    (rb"\x93NUMPY", "a NumPy array",
+     CONVERT.format("DataFrame(__import__('numpy').load('{path}'), columns=['amp', 'sqamp'])")),
     (rb"\x89HDF\r\n", "an HDF5 file", CONVERT.format("read_hdf('{path}')")),
     (rb"ARROW1", "a Feather file", CONVERT.format("read_feather('{path}')")),
     (rb"\xd0\xcf\x11\xe0", "an Excel file", CONVERT.format("read_excel('{path}')")),
-    (rb"SQLite format 3\0", "an SQLite database", "sqlite3 -header -csv '{path}' 'select amp, sqamp from TABLE' converts it"),
+    (rb"SQLite format 3\0", "an SQLite database",
+     "sqlite3 -header -csv '{path}' 'select amp, sqamp from TABLE' converts it"),
     (rb"\x28\xb5\x2f\xfd", "packed with zstd", "zstd -d '{path}' unpacks it"),
     (rb"7z\xbc\xaf", "a 7-zip archive", "7z x '{path}' unpacks it"),
     (rb"Rar!", "a RAR archive", "unrar x '{path}' unpacks it"),
@@ -70,15 +74,15 @@ def warn(path, line, reason):
 
 def read_rows(path, required=FORMULAS, on_bad=warn):
     """
-    Stream the rows of a file as (line number, {column: text}) pairs; the number is that of the row's first line, counted from 1.
+    Stream the rows of a file as pairs (number of the row's first line, counted from 1; {column: text}).
 
     The file is CSV with a header, delimited by comma, semicolon or tab, or MARTY's raw text, a line
-    `Interaction: IN to OUT : DIAGRAM : AMP : SQAMP` a row. It may be packed by gzip, bzip2, xz or zip, in UTF-8 or UTF-16.
-    `amp` and `sqamp` come in canonical spelling. Empty lines mean nothing. For any other line that is no row
+    `Interaction: IN to OUT : DIAGRAM : AMP : SQAMP` a row. It may be packed by gzip, bzip2, xz or zip, in UTF-8 or
+    UTF-16. `amp` and `sqamp` come in canonical spelling. Empty lines are skipped. For any other line that is no row,
     on_bad(path, line number, reason) is called, and reading goes on.
 
-    Raises InputError for a file that is missing or of another format, for a required column that it lacks, for a duplicate column,
-    and where every line is bad.
+    Raises InputError for a file that is missing, cut off or of another format, for a missing required column, for a
+    duplicate column, and where every line is bad.
     """
     first_bad, found = None, False
 
@@ -142,7 +146,8 @@ def _open_member(path, archive):
             raise InputError(f"{path}: is {what}; {advice.format(path=path)}")
     if len(names) != 1:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise InputError(f"{path}: a zip archive of {len(names)} files ({shown}), one is expected; unzip '{path}' unpacks it")
+        raise InputError(f"{path}: a zip archive of {len(names)} files ({shown}), one is expected; "
+                         f"unzip '{path}' unpacks it")
     return archive.open(names[0])
 
 
@@ -180,7 +185,8 @@ def _read(path, file, required, bad):
         if columns:
             repeated = [name for name, count in collections.Counter(columns).items() if name and count > 1]
             if repeated:
-                raise InputError(f"{path}:{number}: the column '{repeated[0]}' stands there more than once; rename or delete the others")
+                raise InputError(f"{path}:{number}: the column '{repeated[0]}' stands there more than once; "
+                                 "rename or delete the others")
             rows = _csv_rows(lines, delimiter, columns, next(csv.reader([text], delimiter=delimiter)), bad)
             break
         head.append((number, text))
@@ -202,7 +208,7 @@ def _header(text, required):
 
 
 def _columns(text, delimiter, required=()):
-    """Cells of a line as names of columns: without spaces around them, the known ones in small letters, `amplitude` as `amp`."""
+    """Names of columns in a line: without spaces around them, known ones in small letters, `amplitude` as `amp`."""
     try:
         names = [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter), [])]
     except csv.Error:
@@ -227,9 +233,11 @@ def _no_header(path, head, required):
                 return f"{path}:{number}: no column '{missing[0]}' among {', '.join(columns)}"
     number, text = head[0]
     if re.search(r"\(p_\d+\)", text):
-        return f"{path}:{number}: a row, but no header; put the line {','.join(required)} before it (sed -i '1i {','.join(required)}' '{path}')"
+        header = ",".join(required)
+        return f"{path}:{number}: a row, but no header; put the line {header} before it (sed -i '1i {header}' '{path}')"
     shown = "".join(character if character.isprintable() else "?" for character in text[:60])
-    return f"{path}:{number}: no column '{required[0]}' in '{shown}'; a CSV file with the columns {', '.join(required)} is expected"
+    return (f"{path}:{number}: no column '{required[0]}' in '{shown}'; "
+            f"a CSV file with the columns {', '.join(required)} is expected")
 
 
 def _raw_rows(lines, bad):
@@ -237,7 +245,8 @@ def _raw_rows(lines, bad):
     for number, text in lines:
         cells = [cell.strip() for cell in text.split(" : ")]
         if len(cells) == 4 and cells[0].startswith("Interaction:") and not _has_undecodable(text):
-            yield number, {"process": cells[0].removeprefix("Interaction:").strip(), "diagram": cells[1], "amp": cells[2], "sqamp": cells[3]}
+            cells[0] = cells[0].removeprefix("Interaction:").strip()
+            yield number, dict(zip(("process", "diagram", *FORMULAS), cells))
         elif text.strip("\r\n"):
             bad(number, UNDECODABLE if _has_undecodable(text) else f"not '{RAW_LINE}'")
 
@@ -246,8 +255,8 @@ def _csv_rows(lines, delimiter, columns, names, bad):
     """
     Rows of CSV text after its header, which has these names of columns.
 
-    A row may have line breaks within quotes. Where such a row is bad, only its first line is given up, and reading goes on with the
-    second: a quote that is missing somewhere must not swallow the rows after it.
+    A row may have line breaks within quotes. Where such a row is bad, only its first line is given up, and reading goes
+    on with the second: after a missing quote the next rows are not lost.
     """
     again, record = collections.deque(), []  # (line number, text): to be read once more; of the row that is being read
 
@@ -265,7 +274,7 @@ def _csv_rows(lines, delimiter, columns, names, bad):
             return
         except csv.Error as error:
             fault = f"not readable as CSV ({error})"
-            reader = csv.reader(texts(), delimiter=delimiter, strict=True)  # the other one may have seen the end of the file
+            reader = csv.reader(texts(), delimiter=delimiter, strict=True)     # the first one may be at the file's end
         else:
             if len(record) == 1 and len(cells) == len(columns) and record[0][1].isascii() and cells != names:
                 yield record[0][0], dict(zip(columns, cells))          # as nearly every line is
@@ -297,7 +306,7 @@ def _has_undecodable(text):
 # ---------------------------------------------------------------------------------------------------------------------
 
 def count_lines(path):
-    """Lines of a text file, for the total of a progress bar; cheap beside reading its rows. None where that is not known."""
+    """Number of lines of a file, for the total of a progress bar; None where it cannot be counted."""
     try:
         with _open_text(path) as file:
             return sum(1 for _ in file)
@@ -316,4 +325,5 @@ def file_names(text):
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise InputError(f"input: {text} cannot be read ({error}); expected file names, those with spaces in quotes") from None
+        raise InputError(f"input: {text} cannot be read ({error}); "
+                         "expected file names, those with spaces in quotes") from None

@@ -1,4 +1,5 @@
-"""How long the rows of data sets are: docs/lengths.svg from their CSV files.
+"""
+Lengths of the rows of data sets in tokens: docs/lengths.svg from their CSV files.
 
     pip install matplotlib
     python docs/lengths.py data/qed data/qcd data/ew
@@ -16,6 +17,7 @@ from tokenizer import amp_tokens, sqamp_tokens
 
 SPLITS = ("train", "valid", "test")
 BINS = np.geomspace(8, 2000, 49)
+TICKS = [10, 30, 100, 300, 1000]
 
 
 def main():
@@ -27,11 +29,15 @@ def main():
     import matplotlib.pyplot as plt
     figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
     for folder in folders:
-        rows = [(len(amp_tokens(row["amp"])[0]), len(sqamp_tokens(row["sqamp"]))) for split in SPLITS for _, row in read_rows(folder / f"{split}.csv")]
-        for axis, lengths, title in zip(axes, np.array(rows).T, ("amplitude (source)", "squared amplitude (target)")):
-            share = np.histogram(lengths, BINS)[0] / len(rows)
-            axis.stairs(100 * share, BINS, label=f"{folder.name}: {len(rows):,} rows, mean {lengths.mean():.0f}, max {lengths.max()}", fill=True, alpha=0.35)
-            axis.set(xscale="log", xlabel=f"tokens of the {title}", xticks=[10, 30, 100, 300, 1000], xticklabels=[10, 30, 100, 300, 1000])
+        lengths = np.array([
+            (len(amp_tokens(row["amp"])[0]), len(sqamp_tokens(row["sqamp"])))
+            for split in SPLITS for _, row in read_rows(folder / f"{split}.csv")
+        ])  # (rows, 2)
+        for axis, tokens, title in zip(axes, lengths.T, ("amplitude (source)", "squared amplitude (target)")):
+            share = np.histogram(tokens, BINS)[0] / len(tokens)
+            label = f"{folder.name}: {len(tokens):,} rows, mean {tokens.mean():.0f}, max {tokens.max()}"
+            axis.stairs(100 * share, BINS, label=label, fill=True, alpha=0.35)
+            axis.set(xscale="log", xlabel=f"tokens of the {title}", xticks=TICKS, xticklabels=TICKS)
     for axis in axes:
         axis.legend(fontsize=7)
         axis.spines[["top", "right"]].set_visible(False)

@@ -22,14 +22,14 @@ FOREIGN_SKELETON = re.compile(rb"""
     | [ ] (?! [-+][ ] ) (?<! [ ][-+][ ] )           # a space that is not part of ` + ` or ` - `
     | \+ (?! % | (?<= [ ]\+ )[ ] )                  # a + that is neither ` + ` nor before an index
     | \\ (?<! %\\ ) | , (?! \+?% )                  # an index without %
-    | \{ (?! \+?% ) (?! [^{}]* \}\(_\) )            # the same at the beginning of a tensor; a field begins with its label
+    | \{ (?! \+?% ) (?! [^{}]* \}\(_\) )            # the same, first in a tensor; a field begins with its label
     | \{ [+%] [^{}]* \}\(_\)                        # a label with %
 """, re.VERBOSE)
 STARS = re.compile(r"\*\*")
 FOREIGN_MINUS = re.compile(r"-(?<=[^(]-)(?<![\w)}+-] -)")                     # a-b, x^-2, ( - x)
 REVERSED = re.compile(r"s_(?:21|3[12]|4[1-3]|5[1-4]|6[1-5]|7[1-6]|8[1-7]|9[1-8])(?!\w)(?<!\ws_\d\d)")
 
-SPACE = re.compile(r" (?!(?<=[\w.] )[\w.])(?!(?<=\* )\*)")                    # not the one between `2 3` or `* *`, which are errors
+SPACE = re.compile(r" (?!(?<=[\w.] )[\w.])(?!(?<=\* )\*)")                    # but `2 3` and `* *` stay errors
 NEGATIVE_POWER = re.compile(r"\^-(\d+)(?![\d^.])")
 INDICES = re.compile(r"_\{([^{}]*)\}(\(p_\d+\))?")
 MOMENTUM = re.compile(r"(?<!\w)(p_\d+_\+?)(\\?[A-Za-z]\w*)")
@@ -38,8 +38,8 @@ BINARY = re.compile(r"(?<=[\w)}])(?<!(?<!\w)p_\d_)(?<!(?<!\w)p_\d\d_)[+-]")   # 
 
 
 def canonical(text):
-    """An amplitude or square in MARTY's spelling; the text itself where it is in it already. Raises nothing."""
-    if "{" in text or len(text) > SHORT:                     # amplitudes are seldom the same text twice, short squares often
+    """An amplitude or square in MARTY's spelling; a text that has it already is not changed. Raises nothing."""
+    if "{" in text or len(text) > SHORT:                     # few amplitudes repeat, many short squares do
         return _canonical(text)
     return _canonical_square(text)
 
@@ -63,12 +63,12 @@ _canonical_square = functools.lru_cache(maxsize=2**12)(_canonical)
 
 @functools.lru_cache(maxsize=2**14)
 def _has_canonical_skeleton(skeleton):
-    """Whether a text without its letters and digits is as MARTY writes it. Many rows differ in names alone and share one skeleton."""
+    """Whether a text without letters and digits is as MARTY writes it. Many rows share such a skeleton."""
     return not FOREIGN_SKELETON.search(skeleton)
 
 
 def _with_percent(match):
-    r"""The indices of a tensor, `_{+%\mu,%a,%b}`, each with a %; those of a field, `_{i_1,%a}(p_1)`, after a label without."""
+    r"""The indices of a tensor, each with a %, `_{+%\mu,%a,%b}`; of a field after its label, `_{i_1,%a}(p_1)`."""
     indices = [INDEX.fullmatch(index) for index in match[1].split(",")]
     if not all(indices):
         return match[0]

@@ -1,4 +1,4 @@
-"""Files of all scripts: written whole or not at all, and one clear line when something is wrong. dataset/reader.py reads rows."""
+"""Files are written whole or not at all, and what is wrong is told in one line. dataset/reader.py reads rows."""
 import contextlib
 import csv
 import errno
@@ -56,7 +56,7 @@ def digest(path):
 
 @contextlib.contextmanager
 def writing(path):
-    """An OSError in this block that names no file, as that of a full disk does not, gets this path for `main_guard` to show."""
+    """Add the path to an OSError that names no file, such as that of a full disk; `main_guard` shows it."""
     try:
         yield
     except OSError as error:
@@ -67,7 +67,7 @@ def writing(path):
 
 @contextlib.contextmanager
 def atomic_open(path, mode="w"):
-    """Write a file so that it is either complete under its name or not there: temporary file beside it, fsync, rename."""
+    """Write a file that is complete under its name or not there: a temporary file beside it, fsync, rename."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
@@ -93,7 +93,7 @@ def atomic_open(path, mode="w"):
 
 
 def check_output(path, beginning):
-    """InputError if the file exists and does not begin with `beginning`, as the caller's own files do: it may be a data set or the input."""
+    """InputError if the file exists and does not begin with `beginning`, as the caller's own files do."""
     try:
         with open(path, "rb") as file:
             if file.read(len(beginning)) != beginning.encode():

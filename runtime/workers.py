@@ -1,12 +1,13 @@
 """An ordered map over worker processes that streams its input and notices a worker that dies."""
 import collections
-import concurrent.futures
 import contextlib
 import ctypes
 import multiprocessing
 import os
 import signal
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 from runtime.files import InputError
 
@@ -20,7 +21,7 @@ def parallel_map(function, tasks, workers):
     """Results of function(task) in the order of the tasks, from `workers` processes (0: one a core). A generator."""
     workers = workers or os.cpu_count()
     tasks, pending = iter(tasks), collections.deque()
-    with concurrent.futures.ProcessPoolExecutor(workers, CONTEXT, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+    with ProcessPoolExecutor(workers, CONTEXT, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         try:
             for task in tasks:
                 pending.append(pool.submit(function, task))
@@ -28,8 +29,9 @@ def parallel_map(function, tasks, workers):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        except concurrent.futures.process.BrokenProcessPool:
-            raise InputError("a worker process was killed (out of memory?); run again to go on where it stopped") from None
+        except BrokenProcessPool:
+            raise InputError("a worker process was killed (out of memory?); "
+                             "run again to resume where it stopped") from None
         finally:
             for future in pending:
                 future.cancel()
@@ -38,13 +40,13 @@ def parallel_map(function, tasks, workers):
 @contextlib.contextmanager
 def start_workers(workers):
     """
-    Executors of one process each, `workers` of them (0: one a core). Similar tasks can go to the same process, which may cache results.
+    Executors of one process each, `workers` of them (0: one a core). Similar tasks can share one and its caches.
 
-    The processes start here and now, before this one opens files and starts OpenMP's threads, which do not survive a fork. They ignore
-    SIGINT, SIGTERM and SIGUSR1, which this process handles, and end with it.
+    The processes start at once, before this one opens files and starts OpenMP's threads, which do not survive a fork.
+    They ignore SIGINT, SIGTERM and SIGUSR1, which this process handles, and end with it.
     """
     executors = [
-        concurrent.futures.ProcessPoolExecutor(1, CONTEXT, initializer=_serve, initargs=(os.getpid(),))
+        ProcessPoolExecutor(1, CONTEXT, initializer=_serve, initargs=(os.getpid(),))
         for _ in range(workers or os.cpu_count())
     ]
     try:

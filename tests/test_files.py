@@ -16,12 +16,16 @@ from runtime.files import InputError, atomic_open, write_rows
 def test_rows_come_with_the_line_they_start_on(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text('amp,sqamp,note\na,b,c\na,d,"a\nwith a line break"\n\ne,f,g\n')
-    assert [(line, *row.values()) for line, row in read_rows(path)] == [(2, "a", "b", "c"), (3, "a", "d", "a\nwith a line break"), (6, "e", "f", "g")]
+    assert [(line, *row.values()) for line, row in read_rows(path)] == [
+        (2, "a", "b", "c"),
+        (3, "a", "d", "a\nwith a line break"),
+        (6, "e", "f", "g"),
+    ]
 
 
 def test_gzip_and_plain_read_alike(tmp_path):
     plain, packed = tmp_path / "rows.csv", tmp_path / "rows.csv.gz"
-    write_rows(plain, ["amp", "sqamp"], [{"amp": f"a{k}", "sqamp": "é,\""} for k in range(1000)])
+    write_rows(plain, ["amp", "sqamp"], [{"amp": f"a{k}", "sqamp": 'é,"'} for k in range(1000)])
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     assert list(read_rows(plain)) == list(read_rows(packed))
 
@@ -30,10 +34,18 @@ def stop(path, line, reason):
     raise InputError(f"{path}:{line}: {reason}")
 
 
-@pytest.mark.parametrize("content, reason", [
-    (b"", ":1: the file is empty"), (b"amp\nx\n", ":1: no column 'sqamp'"), (b"amp,sqamp\na\n", ":2: 1 cells"), (b"amp,sqamp\na,b\na,b,c\n", ":3: 3 cells"),
-    (b"amp,sqamp\n\xff\xfe,b\n", "not readable"), (b'amp,sqamp\n"a,b\n', "not readable"), (b"amp,sqamp\na,b\x00\nx", ":"),
-])
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"", ":1: the file is empty"),
+        (b"amp\nx\n", ":1: no column 'sqamp'"),
+        (b"amp,sqamp\na\n", ":2: 1 cells"),
+        (b"amp,sqamp\na,b\na,b,c\n", ":3: 3 cells"),
+        (b"amp,sqamp\n\xff\xfe,b\n", "not readable"),
+        (b'amp,sqamp\n"a,b\n', "not readable"),
+        (b"amp,sqamp\na,b\x00\nx", ":"),
+    ],
+)
 def test_broken_files_are_named_with_their_line(tmp_path, content, reason):
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
@@ -74,16 +86,24 @@ main_guard(main)
 """
 
 
-@pytest.mark.parametrize("call", [
-    "from runtime.files import write_rows; write_rows('{path}', ['amp'], ({{'amp': 'x' * 100}} for _ in range(999)))",
-    "from runtime.files import write_json; write_json('{path}', ['x' * 9999])",
-    "from dataset.shards import write_part, part_path; from pathlib import Path; write_part(Path('{path}'), 1, {{}}, [{{'amp': 'x' * 9999}}])",
-    "from physics import form; form.tempfile.tempdir = '{folder}'; form.run('Symbol x;' + '*' * 9999, [], '', 9)",
-    "from runtime.files import writing\n    with writing('{path}'), open('{path}', 'w') as file: file.write('x' * 9999)",
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "from runtime.files import write_rows; write_rows('{path}', ['amp'], ({{'amp': 'x' * 100}} for _ in range(999)))",
+        "from runtime.files import write_json; write_json('{path}', ['x' * 9999])",
+        "from dataset.shards import write_part, part_path; from pathlib import Path; write_part(Path('{path}'), 1, {{}}, [{{'amp': 'x' * 9999}}])",
+        "from physics import form; form.tempfile.tempdir = '{folder}'; form.run('Symbol x;' + '*' * 9999, [], '', 9)",
+        "from runtime.files import writing\n    with writing('{path}'), open('{path}', 'w') as file: file.write('x' * 9999)",
+    ],
+)
 def test_a_full_disk_is_told_with_the_path(tmp_path, call):
     path = tmp_path / "file"
-    done = subprocess.run([sys.executable, "-c", FULL.format(call.format(path=path, folder=tmp_path))], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL.format(call.format(path=path, folder=tmp_path))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and re.fullmatch(rf"error: .*{tmp_path}\S+: File too large\n", done.stderr), done.stderr
 
 
@@ -92,7 +112,9 @@ def test_full_standard_output_is_told(tmp_path):
     for count in (1, 10**6):
         script = f"from runtime.files import main_guard\nmain_guard(lambda: print('x' * {count}))"
         with open("/dev/full", "w") as full:
-            done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+            done = subprocess.run(
+                [sys.executable, "-c", script], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+            )
         assert (done.returncode, done.stderr) == (2, "error: standard output: No space left on device\n")
 
 

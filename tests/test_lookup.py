@@ -39,7 +39,11 @@ def test_particles_of_equal_charge_are_looked_up_under_other_names():
 
 def test_other_charges_need_the_number_in_front_rescaled():
     """Charge 2/3 for 1: the square is multiplied by 4/9 for a muon and an up quark, by 16/81 for Compton scattering off the latter."""
-    assert lookup_scores(rows("e mu -> e mu"), rows("u mu -> u mu", "d u -> d u")) == {"exact": 0, "renamed": 0, "rescaled": 1}
+    assert lookup_scores(rows("e mu -> e mu"), rows("u mu -> u mu", "d u -> d u")) == {
+        "exact": 0,
+        "renamed": 0,
+        "rescaled": 1,
+    }
     assert lookup_scores(rows("e A -> e A"), rows("u A -> u A")) == {"exact": 0, "renamed": 0, "rescaled": 1}
 
 
@@ -49,10 +53,16 @@ def test_of_a_sum_every_term_is_rescaled(style):
     nothing, found = {"exact": 0, "renamed": 0, "rescaled": 0}, {"exact": 0, "renamed": 0, "rescaled": 1}
     assert lookup_scores(rows("e mu -> e mu", style=style), rows("u mu -> u mu", "d u -> d u", style=style)) == found
     unit, other = whole("e A -> e A", style), whole("u A -> u A", style)
-    assert " + " in unit["sqamp"] and kinematics_key(unit["amp"]) == kinematics_key(other["amp"]) and template_key(unit["amp"]) != template_key(other["amp"])
+    assert (
+        " + " in unit["sqamp"]
+        and kinematics_key(unit["amp"]) == kinematics_key(other["amp"])
+        and template_key(unit["amp"]) != template_key(other["amp"])
+    )
     assert lookup_scores([unit], [other]) == found and lookup_scores([other], [unit]) == found
     assert verify(other["amp"], look_up(lookup_table([unit]), other["amp"], "rescaled"))
-    assert lookup_scores([unit], [other | {"amp": other["amp"].replace("-2/9*", "2/9*", 1)}]) == nothing      # another relative sign
+    assert (
+        lookup_scores([unit], [other | {"amp": other["amp"].replace("-2/9*", "2/9*", 1)}]) == nothing
+    )  # another relative sign
 
 
 def test_sums_may_be_spelled_with_minus_signs_and_without_spaces():
@@ -63,7 +73,11 @@ def test_sums_may_be_spelled_with_minus_signs_and_without_spaces():
 
 
 def test_other_legs_are_not_found():
-    assert lookup_scores(rows("e mu -> e mu"), rows("e mu~ -> e mu~", "e A -> e A")) == {"exact": 0, "renamed": 0, "rescaled": 0}
+    assert lookup_scores(rows("e mu -> e mu"), rows("e mu~ -> e mu~", "e A -> e A")) == {
+        "exact": 0,
+        "renamed": 0,
+        "rescaled": 0,
+    }
 
 
 def test_massless_and_massive_particles_are_not_exchanged():
@@ -71,9 +85,15 @@ def test_massless_and_massive_particles_are_not_exchanged():
     line = r"e*gamma_{%\mu_1,%a_1,%a_2}*V_{i_1,+%\mu_1}(p_1)*F_{i_2,%a_1}(p_2)_u^(*)*F_{i_3,%a_2}(p_3)_v"
     keys = {name: template_key(line.replace("V_", name + "_")) for name in ("A", "Z", "W", "G")}
     assert keys["Z"] == keys["W"] != keys["A"] == keys["G"]
-    assert template_key(line.replace("F_", "nu_e_")) == template_key(line.replace("F_", "nu_mu_")) != template_key(line.replace("F_", "e_"))
+    assert (
+        template_key(line.replace("F_", "nu_e_"))
+        == template_key(line.replace("F_", "nu_mu_"))
+        != template_key(line.replace("F_", "e_"))
+    )
 
 
 def test_kinematics_are_shared_by_all_charges():
     (unit,), (other,) = rows("e mu -> e mu"), rows("d u -> d u")
-    assert template_key(unit["amp"]) != template_key(other["amp"]) and kinematics_key(unit["amp"]) == kinematics_key(other["amp"])
+    assert template_key(unit["amp"]) != template_key(other["amp"]) and kinematics_key(unit["amp"]) == kinematics_key(
+        other["amp"]
+    )

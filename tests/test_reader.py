@@ -22,8 +22,10 @@ from runtime.files import InputError
 from tokenizer import amp_text, amp_tokens, sqamp_tokens
 
 CASES = ROOT.parent / "shared" / "cases"
-AMP = (r"-1/2*i*e^2*gamma_{+%\sigma_165,%gam_145,%gam_146}*gamma_{%\sigma_165,%gam_147,%del_137}*e_{i_3,%gam_146}(p_1)_u*e_{k_3,%del_137}(p_2)_u"
-       r"*e_{l_3,%gam_145}(p_3)_u^(*)*e_{i_5,%gam_147}(p_4)_u^(*)/(m_e^2 + -s_13 + 1/2*reg_prop)")
+AMP = (
+    r"-1/2*i*e^2*gamma_{+%\sigma_165,%gam_145,%gam_146}*gamma_{%\sigma_165,%gam_147,%del_137}*e_{i_3,%gam_146}(p_1)_u*e_{k_3,%del_137}(p_2)_u"
+    r"*e_{l_3,%gam_145}(p_3)_u^(*)*e_{i_5,%gam_147}(p_4)_u^(*)/(m_e^2 + -s_13 + 1/2*reg_prop)"
+)
 SQAMP = "2*e^4*(m_e^4 + -1/2*m_e^2*s_13 + 1/2*s_14*s_23 + -1/2*m_e^2*s_24 + 1/2*s_12*s_34)*(m_e^2 + -s_13 + 1/2*reg_prop)^(-2)"
 ROWS = [(f"{k}*{AMP[5:]}", f"{k}*{SQAMP[2:]}") for k in range(2, 9)]
 
@@ -47,18 +49,40 @@ def csv_text(rows=ROWS, header=("amp", "sqamp"), **options):
 # ---------------------------------------------------------------------------------------------------------------------
 # One spelling
 
+
 def test_what_marty_writes_is_not_touched(marty):
     with gzip.open(marty / "qed-2to2-offshell.csv.gz", "rt", newline="") as file:
         for row in itertools.islice(csv.DictReader(file), 0, None, 20):
             assert canonical(row["amp"]) == row["amp"] and canonical(row["sqamp"]) == row["sqamp"]
 
 
-@pytest.mark.parametrize("text, expected", [
-    ("a+b", "a + b"), ("a+-2*b", "a + -2*b"), ("a-b", "a - b"), ("(a-b)*(-c)", "(a - b)*(-c)"), ("  a + b\n", "a + b"), ("a\n + b", "a + b"), ("2 * (a +b)", "2*(a + b)"),
-    ("a\xa0+\tb", "a + b"), ("- a", "-a"), ("( - a)", "(-a)"), ("x**2*y", "x^2*y"), ("(a + b)**(-2)", "(a + b)^(-2)"), ("x**-2", "x^(-2)"), ("x^-2*y", "x^(-2)*y"),
-    ("s_41*s_32 + m_s_21", "s_14*s_23 + m_s_21"), ("eps_41", "eps_41"), (r"p_2_\nu_1*p_3_+\mu", r"p_2_%\nu_1*p_3_+%\mu"), (r"2*a+p_12_+%\mu", r"2*a + p_12_+%\mu"),
-    (r"p_2_nu*p_3_+x*gamma_{nu,a,b}", r"p_2_%nu*p_3_+x*gamma_{%nu,%a,%b}"), (r"gamma_{+\mu, a, b}", r"gamma_{+%\mu,%a,%b}"), (r"e_{%s_1,c}(p_1)_v^(*)", "e_{s_1,%c}(p_1)_v^(*)"), (r"G_{s1,g1,+\mu1}(p_3)_T^(*)", r"G_{s1,%g1,+%\mu1}(p_3)_T^(*)"),
-])
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("a+b", "a + b"),
+        ("a+-2*b", "a + -2*b"),
+        ("a-b", "a - b"),
+        ("(a-b)*(-c)", "(a - b)*(-c)"),
+        ("  a + b\n", "a + b"),
+        ("a\n + b", "a + b"),
+        ("2 * (a +b)", "2*(a + b)"),
+        ("a\xa0+\tb", "a + b"),
+        ("- a", "-a"),
+        ("( - a)", "(-a)"),
+        ("x**2*y", "x^2*y"),
+        ("(a + b)**(-2)", "(a + b)^(-2)"),
+        ("x**-2", "x^(-2)"),
+        ("x^-2*y", "x^(-2)*y"),
+        ("s_41*s_32 + m_s_21", "s_14*s_23 + m_s_21"),
+        ("eps_41", "eps_41"),
+        (r"p_2_\nu_1*p_3_+\mu", r"p_2_%\nu_1*p_3_+%\mu"),
+        (r"2*a+p_12_+%\mu", r"2*a + p_12_+%\mu"),
+        (r"p_2_nu*p_3_+x*gamma_{nu,a,b}", r"p_2_%nu*p_3_+x*gamma_{%nu,%a,%b}"),
+        (r"gamma_{+\mu, a, b}", r"gamma_{+%\mu,%a,%b}"),
+        (r"e_{%s_1,c}(p_1)_v^(*)", "e_{s_1,%c}(p_1)_v^(*)"),
+        (r"G_{s1,g1,+\mu1}(p_3)_T^(*)", r"G_{s1,%g1,+%\mu1}(p_3)_T^(*)"),
+    ],
+)
 def test_other_spellings_become_martys(text, expected):
     assert canonical(text) == expected == canonical(expected)
 
@@ -93,7 +117,11 @@ def test_any_formula_is_the_same_in_any_spelling(tree, data):
 
 def test_the_public_rows_with_normalised_names_have_tokens():
     text = canonical(NORMALISED)
-    assert r"gamma_{+%\INDEX_0,%INDEX_1,%INDEX_2}" in text and "{MOMENTUM_0,%INDEX_2}" in text and "/(m_e^2 + -s_13 + 1/2*reg_prop)" in text
+    assert (
+        r"gamma_{+%\INDEX_0,%INDEX_1,%INDEX_2}" in text
+        and "{MOMENTUM_0,%INDEX_2}" in text
+        and "/(m_e^2 + -s_13 + 1/2*reg_prop)" in text
+    )
     assert amp_text(*amp_tokens(text)) == text == canonical(text)
     assert parse(r"p_3_\INDEX_0") == Tensor("p_3", (r"\INDEX_0",)) and type(parse(canonical("h(p_3)"))) is Field
 
@@ -112,25 +140,43 @@ def zipped(members):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("pack", [*PACKED.values(), lambda data: zipped({"set/": b"", "set/rows.csv": data, "__MACOSX/._rows.csv": b"x"})])
+@pytest.mark.parametrize(
+    "pack", [*PACKED.values(), lambda data: zipped({"set/": b"", "set/rows.csv": data, "__MACOSX/._rows.csv": b"x"})]
+)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("delimiter, newline", [(",", "\n"), (";", "\r\n"), ("\t", "\r")])
 def test_packing_encoding_and_delimiter_are_recognised_by_content(tmp_path, pack, encoding, delimiter, newline):
     path = tmp_path / "rows.dat"
-    path.write_bytes(pack(csv_text([(*row, "é") for row in ROWS], ("amp", "sqamp", "note"), delimiter=delimiter, lineterminator=newline).encode(encoding)))
+    path.write_bytes(
+        pack(
+            csv_text(
+                [(*row, "é") for row in ROWS], ("amp", "sqamp", "note"), delimiter=delimiter, lineterminator=newline
+            ).encode(encoding)
+        )
+    )
     rows, bad = read(path)
-    assert formulas(rows) == ROWS and not bad and [line for line, _ in rows] == [*range(2, 9)] and rows[0][1]["note"] == "é"
+    assert (
+        formulas(rows) == ROWS
+        and not bad
+        and [line for line, _ in rows] == [*range(2, 9)]
+        and rows[0][1]["note"] == "é"
+    )
     assert count_lines(path) == 8
 
 
-@pytest.mark.parametrize("header", [("Amplitude", " Squared_Amplitude "), (" amp", "SQAMP"), ("AMPLITUDE", "squared amplitude"), ("amp ", "sqamp\t")])
+@pytest.mark.parametrize(
+    "header",
+    [("Amplitude", " Squared_Amplitude "), (" amp", "SQAMP"), ("AMPLITUDE", "squared amplitude"), ("amp ", "sqamp\t")],
+)
 def test_headers_may_be_spelled_in_other_ways(tmp_path, header):
     (tmp_path / "rows.csv").write_text(csv_text(header=header))
     assert formulas(read(tmp_path / "rows.csv")[0]) == ROWS
 
 
 def test_a_column_of_that_very_name_is_meant_where_there_is_one(tmp_path):
-    (tmp_path / "rows.csv").write_text(csv_text([(*row, "picture.png", "2->2", "") for row in ROWS], ("amp", "sqamp", "amplitude", "Process", "")))
+    (tmp_path / "rows.csv").write_text(
+        csv_text([(*row, "picture.png", "2->2", "") for row in ROWS], ("amp", "sqamp", "amplitude", "Process", ""))
+    )
     assert [row["amplitude"] for _, row in read(tmp_path / "rows.csv")[0]] == ["picture.png"] * 7
     assert read(tmp_path / "rows.csv")[0][0][1]["process"] == "2->2"
 
@@ -145,17 +191,41 @@ def numpy_bytes(save):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("content, said", [
-    (b'{"amp": "e"}\n', "JSON"), (b'\n [{"amp": "e"}]', "JSON"), (b"PAR1\x15\x04", "Parquet"), *((pickled(protocol), "a pickle") for protocol in range(6)),
-    (numpy_bytes(np.save), "NumPy array"), (numpy_bytes(np.savez), "NumPy archive"), (zipped({"[Content_Types].xml": b"", "xl/workbook.xml": b""}), "Excel"),
-    (zipped({"run/data.pkl": b"", "run/version": b"3"}), "checkpoint of PyTorch"), (zipped({"a.csv": b"", "b.csv": b""}), "a zip archive of 2 files (a.csv, b.csv)"), (zipped({}), "of 0 files"),
-    (b"<!DOCTYPE html><html>", "web page"), (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"), (b"\x28\xb5\x2f\xfd\x00", "zstd"), (b"\x89HDF\r\n\x1a\n", "HDF5"),
-    (gzip.compress(b"x" * 257 + b"ustar"), "tar"), (gzip.compress(b'{"amp": 1}'), "JSON"),
-    (",".join(csv_text().splitlines()[1:]).encode(), "but no header; put the line amp,sqamp before it"), (csv_text(header=("amp", "sqamp")).replace("amp,sqamp", "amp,sqamp,amp").encode(), "'amp' stands there more than once"),
-    (csv_text(header=("Amp", " AMP", "sqamp")).encode(), "'amp' stands there more than once"),
-    (csv_text(header=("amp", "square")).encode(), ":1: no column 'sqamp' among amp, square"), (b"\n\n \nx,y\n", ":4: no column 'amp' in 'x,y'"), (b"\x00\x01\x02" * 99, "no column 'amp' in '???"),
-    (b"\n \n", "the file is empty"), (b"PK\x03\x04 is no archive", "not readable"), (b"\x1f\x8b is no gzip", "not readable"), (b"BZh9 nor bzip2", "not readable"), (b"\xfd7zXZ\x00 xz", "not readable"),
-])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b'{"amp": "e"}\n', "JSON"),
+        (b'\n [{"amp": "e"}]', "JSON"),
+        (b"PAR1\x15\x04", "Parquet"),
+        *((pickled(protocol), "a pickle") for protocol in range(6)),
+        (numpy_bytes(np.save), "NumPy array"),
+        (numpy_bytes(np.savez), "NumPy archive"),
+        (zipped({"[Content_Types].xml": b"", "xl/workbook.xml": b""}), "Excel"),
+        (zipped({"run/data.pkl": b"", "run/version": b"3"}), "checkpoint of PyTorch"),
+        (zipped({"a.csv": b"", "b.csv": b""}), "a zip archive of 2 files (a.csv, b.csv)"),
+        (zipped({}), "of 0 files"),
+        (b"<!DOCTYPE html><html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"\x28\xb5\x2f\xfd\x00", "zstd"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (gzip.compress(b"x" * 257 + b"ustar"), "tar"),
+        (gzip.compress(b'{"amp": 1}'), "JSON"),
+        (",".join(csv_text().splitlines()[1:]).encode(), "but no header; put the line amp,sqamp before it"),
+        (
+            csv_text(header=("amp", "sqamp")).replace("amp,sqamp", "amp,sqamp,amp").encode(),
+            "'amp' stands there more than once",
+        ),
+        (csv_text(header=("Amp", " AMP", "sqamp")).encode(), "'amp' stands there more than once"),
+        (csv_text(header=("amp", "square")).encode(), ":1: no column 'sqamp' among amp, square"),
+        (b"\n\n \nx,y\n", ":4: no column 'amp' in 'x,y'"),
+        (b"\x00\x01\x02" * 99, "no column 'amp' in '???"),
+        (b"\n \n", "the file is empty"),
+        (b"PK\x03\x04 is no archive", "not readable"),
+        (b"\x1f\x8b is no gzip", "not readable"),
+        (b"BZh9 nor bzip2", "not readable"),
+        (b"\xfd7zXZ\x00 xz", "not readable"),
+    ],
+)
 def test_other_formats_are_named_with_what_to_do(tmp_path, content, said):
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
@@ -183,13 +253,28 @@ def test_what_is_no_file_is_said(tmp_path):
 # Bad lines
 
 BAD_CSV = {
-    "blanks": b"   ", "a message": b"Error evaluating the amplitude", "a message with commas": b"Warning: a, b, c", "too few cells": b"%s" % AMP.encode()[:30].replace(b",", b""),
-    "a trailing comma": csv_text([(*ROWS[0], "")]).splitlines()[1].encode(), "no text": b"\x80\xff,\xfe", "an open quote": csv_text().splitlines()[2].encode()[:40],
-    "a quote within": b'"a"b,c', "an empty cell": b'"%s",' % AMP.encode(), "only commas": b",", "the header again": b"amp,sqamp", "an open quote at the end": b'x,"',
+    "blanks": b"   ",
+    "a message": b"Error evaluating the amplitude",
+    "a message with commas": b"Warning: a, b, c",
+    "too few cells": b"%s" % AMP.encode()[:30].replace(b",", b""),
+    "a trailing comma": csv_text([(*ROWS[0], "")]).splitlines()[1].encode(),
+    "no text": b"\x80\xff,\xfe",
+    "an open quote": csv_text().splitlines()[2].encode()[:40],
+    "a quote within": b'"a"b,c',
+    "an empty cell": b'"%s",' % AMP.encode(),
+    "only commas": b",",
+    "the header again": b"amp,sqamp",
+    "an open quote at the end": b'x,"',
 }
 RAW = [f"Interaction: e_{k} to e_{k} : Vertex V_{k} : {amp} : {sqamp}".encode() for k, (amp, sqamp) in enumerate(ROWS)]
-BAD_RAW = {"blanks": b"  \t", "a message": b"Error evaluating", "an interaction without end": RAW[0][:60], "no square": RAW[1].rpartition(b" : ")[0], "no text": RAW[2][:80] + b"\xff" + RAW[2][80:],
-           "another line": b"2 : 3 : 4 : 5"}
+BAD_RAW = {
+    "blanks": b"  \t",
+    "a message": b"Error evaluating",
+    "an interaction without end": RAW[0][:60],
+    "no square": RAW[1].rpartition(b" : ")[0],
+    "no text": RAW[2][:80] + b"\xff" + RAW[2][80:],
+    "another line": b"2 : 3 : 4 : 5",
+}
 
 
 @pytest.mark.parametrize("bad", BAD_CSV.values(), ids=BAD_CSV)
@@ -199,7 +284,7 @@ def test_a_bad_line_of_csv_is_named_and_the_others_go_on(tmp_path, bad, at):
     lines = csv_text().encode().splitlines()
     path.write_bytes(b"\n".join([*lines[:at], bad, *lines[at:]]))
     if at == 0 and bad == b"amp,sqamp":
-        at = 1                                               # of two headers the first is one
+        at = 1  # of two headers the first is one
     rows, reasons = read(path)
     assert formulas(rows) == ROWS and list(reasons) == [at + 1], reasons
     assert [line for line, _ in rows] == [line for line in range(1, 10) if line not in (at + 1, 1 if at else 2)]
@@ -214,8 +299,11 @@ def test_a_bad_line_of_raw_text_is_named_and_the_others_go_on(tmp_path, bad, at)
     assert formulas(rows) == ROWS and list(reasons) == [at + 1]
 
 
-ANY_LINE = st.one_of(st.sampled_from([*BAD_CSV.values(), *BAD_RAW.values()]), st.binary(max_size=40).filter(lambda line: not set(line) & set(b'\r\n"')),
-                     st.text("ab,;\" \t:%{}()\\", max_size=20).filter(lambda line: line.count('"') % 2 == 0).map(str.encode))
+ANY_LINE = st.one_of(
+    st.sampled_from([*BAD_CSV.values(), *BAD_RAW.values()]),
+    st.binary(max_size=40).filter(lambda line: not set(line) & set(b'\r\n"')),
+    st.text('ab,;" \t:%{}()\\', max_size=20).filter(lambda line: line.count('"') % 2 == 0).map(str.encode),
+)
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), ANY_LINE), max_size=4))
@@ -223,7 +311,7 @@ ANY_LINE = st.one_of(st.sampled_from([*BAD_CSV.values(), *BAD_RAW.values()]), st
 @settings(max_examples=100, deadline=None)
 def test_no_line_hides_a_row(tmp_path_factory, inserted):
     """Whatever lines stand among the rows: every row is read, and every other line is named, or a row of its own, or empty."""
-    assume(sum(line.count(b'"') % 2 for _, line in inserted) < 2)            # two open quotes may be one row of two lines
+    assume(sum(line.count(b'"') % 2 for _, line in inserted) < 2)  # two open quotes may be one row of two lines
     path = tmp_path_factory.getbasetemp() / "any.csv"
     header, *lines = csv_text().encode().splitlines()
     for at, line in sorted(inserted, key=lambda pair: -pair[0]):
@@ -257,7 +345,11 @@ def test_the_square_may_be_missing_where_it_is_not_needed(tmp_path):
     assert [row["sqamp"] for _, row in read(path, ("amp",))[0]] == [""]
 
 
-@given(st.lists(st.integers(0, 400), max_size=8), st.binary(max_size=60), st.sampled_from(["csv", "raw", "gz", "zip", "none"]))
+@given(
+    st.lists(st.integers(0, 400), max_size=8),
+    st.binary(max_size=60),
+    st.sampled_from(["csv", "raw", "gz", "zip", "none"]),
+)
 @seed(1)
 @settings(max_examples=300, deadline=None)
 def test_no_bytes_do_more_than_raise_an_input_error(tmp_path_factory, places, noise, kind):
@@ -266,7 +358,7 @@ def test_no_bytes_do_more_than_raise_an_input_error(tmp_path_factory, places, no
     data = {"gz": gzip.compress, "zip": lambda text: zipped({"a.csv": text})}.get(kind, bytes)(data)
     for k, place in enumerate(places):
         place = place * len(data) // 400
-        data = data[:place] + noise[k::4] + data[place + k % 3:]
+        data = data[:place] + noise[k::4] + data[place + k % 3 :]
     path = tmp_path_factory.getbasetemp() / "fuzz.csv"
     path.write_bytes(data or noise)
     try:
@@ -292,10 +384,28 @@ def test_any_text_has_one_spelling(text):
 # ---------------------------------------------------------------------------------------------------------------------
 # The cases of public files
 
-READ = {"leading-blank-line.txt": ([2], []), "marty-error-line.txt": ([*range(1, 6), *range(7, 20)], [6]), "marty-1to2.csv": ([*range(2, 56)], [])}
-REFUSED = {"duplicate-column.csv": "'amp' stands there more than once", "headerless.csv": "no header", "trailing-comma.csv": ":2: 3 cells, the header has 2",
-           "epsilon-i.amp.txt": "no header"}
-TWO_ROWS = {"float.csv", "no-percent.csv", "no-spaces.csv", "outer-spaces.csv", "public-INDEX-rows.csv", "scalar-named-A.csv", "semicolon.csv", "starstar.csv", "sympy-I.csv"}
+READ = {
+    "leading-blank-line.txt": ([2], []),
+    "marty-error-line.txt": ([*range(1, 6), *range(7, 20)], [6]),
+    "marty-1to2.csv": ([*range(2, 56)], []),
+}
+REFUSED = {
+    "duplicate-column.csv": "'amp' stands there more than once",
+    "headerless.csv": "no header",
+    "trailing-comma.csv": ":2: 3 cells, the header has 2",
+    "epsilon-i.amp.txt": "no header",
+}
+TWO_ROWS = {
+    "float.csv",
+    "no-percent.csv",
+    "no-spaces.csv",
+    "outer-spaces.csv",
+    "public-INDEX-rows.csv",
+    "scalar-named-A.csv",
+    "semicolon.csv",
+    "starstar.csv",
+    "sympy-I.csv",
+}
 
 
 def test_public_files_are_read_or_refused():
@@ -314,7 +424,16 @@ def test_public_files_are_read_or_refused():
                 assert canonical(row[column]) == row[column]
 
 
-@pytest.mark.parametrize("text, names", [("a.csv b.csv", ["a.csv", "b.csv"]), ("'my file.csv' b.csv", ["my file.csv", "b.csv"]), ("my file.csv", ["my file.csv"]), ("'my file.csv'", ["my file.csv"]), ("", [])])
+@pytest.mark.parametrize(
+    "text, names",
+    [
+        ("a.csv b.csv", ["a.csv", "b.csv"]),
+        ("'my file.csv' b.csv", ["my file.csv", "b.csv"]),
+        ("my file.csv", ["my file.csv"]),
+        ("'my file.csv'", ["my file.csv"]),
+        ("", []),
+    ],
+)
 def test_names_with_spaces_stand_in_quotes_or_alone(tmp_path, monkeypatch, text, names):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my file.csv").touch()
