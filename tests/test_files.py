@@ -79,7 +79,7 @@ FULL = """
 import resource, signal, sys
 from runtime.files import main_guard
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))      # no file may grow beyond 1,000 bytes: writing fails as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # no file may grow: writing fails as on a full disk
 def main():
     {}
 main_guard(main)
@@ -89,11 +89,13 @@ main_guard(main)
 @pytest.mark.parametrize(
     "call",
     [
-        "from runtime.files import write_rows; write_rows('{path}', ['amp'], ({{'amp': 'x' * 100}} for _ in range(999)))",
+        "from runtime.files import write_rows; write_rows('{path}', ['amp'], [{{'amp': 'x' * 9999}}])",
         "from runtime.files import write_json; write_json('{path}', ['x' * 9999])",
-        "from dataset.shards import write_part, part_path; from pathlib import Path; write_part(Path('{path}'), 1, {{}}, [{{'amp': 'x' * 9999}}])",
+        "from dataset.shards import write_part; import pathlib\n"
+        "    write_part(pathlib.Path('{path}'), 1, {{}}, [{{'amp': 'x' * 9999}}])",
         "from physics import form; form.tempfile.tempdir = '{folder}'; form.run('Symbol x;' + '*' * 9999, [], '', 9)",
-        "from runtime.files import writing\n    with writing('{path}'), open('{path}', 'w') as file: file.write('x' * 9999)",
+        "from runtime.files import writing\n"
+        "    with writing('{path}'), open('{path}', 'w') as file: file.write('x' * 9999)",
     ],
 )
 def test_a_full_disk_is_told_with_the_path(tmp_path, call):

@@ -31,14 +31,14 @@ def test_index_names_do_not_hide_a_known_row():
 
 
 def test_particles_of_equal_charge_are_looked_up_under_other_names():
-    """mu, tau and e have one charge; the order of the masses in the canonical text changes with the names, the physics does not."""
+    """mu, tau and e have one charge; with the names only the order of the masses in the text changes."""
     train, asked = rows("t mu -> t mu"), rows("e t -> e t", "mu e -> mu e")
     assert lookup_scores(train, asked) == {"exact": 0, "renamed": 1, "rescaled": 1}
     assert "m_e" in look_up(lookup_table(train), asked[0]["amp"], "renamed")
 
 
 def test_other_charges_need_the_number_in_front_rescaled():
-    """Charge 2/3 for 1: the square is multiplied by 4/9 for a muon and an up quark, by 16/81 for Compton scattering off the latter."""
+    """Charge 2/3 for 1: the square is multiplied by 4/9 for a muon and an up quark, by 16/81 in Compton scattering."""
     assert lookup_scores(rows("e mu -> e mu"), rows("u mu -> u mu", "d u -> d u")) == {
         "exact": 0,
         "renamed": 0,
@@ -49,7 +49,7 @@ def test_other_charges_need_the_number_in_front_rescaled():
 
 @pytest.mark.parametrize("style", ["factored", "marty"])
 def test_of_a_sum_every_term_is_rescaled(style):
-    """Squares multiplied out are sums, so are the amplitudes of whole processes, signs between the diagrams included."""
+    """Squares multiplied out are sums, so are the amplitudes of whole processes, with the signs between diagrams."""
     nothing, found = {"exact": 0, "renamed": 0, "rescaled": 0}, {"exact": 0, "renamed": 0, "rescaled": 1}
     assert lookup_scores(rows("e mu -> e mu", style=style), rows("u mu -> u mu", "d u -> d u", style=style)) == found
     unit, other = whole("e A -> e A", style), whole("u A -> u A", style)
@@ -81,7 +81,7 @@ def test_other_legs_are_not_found():
 
 
 def test_massless_and_massive_particles_are_not_exchanged():
-    """Photon and Z, neutrino and electron may stand in one text up to names, but differ in their sums and averages over spins."""
+    """Photon and Z, neutrino and electron may have one text up to names, but differ in their sums over spins."""
     line = r"e*gamma_{%\mu_1,%a_1,%a_2}*V_{i_1,+%\mu_1}(p_1)*F_{i_2,%a_1}(p_2)_u^(*)*F_{i_3,%a_2}(p_3)_v"
     keys = {name: template_key(line.replace("V_", name + "_")) for name in ("A", "Z", "W", "G")}
     assert keys["Z"] == keys["W"] != keys["A"] == keys["G"]

@@ -60,7 +60,7 @@ def small(tmp_path_factory):
 
 
 def test_every_crossing_and_order_of_qed_is_enumerated():
-    """By hand: two flavours: which legs (6) * direction of each line (2 * 2) * 36 pairs; one flavour: ff, f~f~ and 2 * 2 orders of ff~;
+    """By hand: two flavours: 6 choices of legs * 4 directions * 36 pairs; one flavour: ff, f~f~, 2 * 2 orders of ff~;
     one flavour and two photons: 6 * 2; and A A -> A A, which has equal charges but no tree diagram."""
     processes = prepare.list_processes("2->2", THEORIES["qed"])
     assert len(processes) == len(set(processes)) == 864 + 9 * 6 + 9 * 12 + 1
@@ -419,7 +419,7 @@ def test_a_row_that_is_not_squared_is_named_and_tried_again(tmp_path, monkeypatc
     monkeypatch.setattr(
         rows.physics.square,
         "square_many",
-        lambda amps, *options: [InputError("FORM took more than 60 s"), *right(amps[1:], *options)],
+        lambda amps, *options, **facts: [InputError("FORM took more than 60 s"), *right(amps[1:], *options)],
     )
     size, (reason,) = prepare.make_part(task)
     assert size == 2 and re.fullmatch(r"e A -> e A \[e\(.*\)\]: not squared: FORM took more than 60 s", reason)
@@ -431,8 +431,12 @@ def test_a_row_that_is_not_squared_is_named_and_tried_again(tmp_path, monkeypatc
 def test_a_run_with_a_row_that_is_not_squared_says_so_and_the_next_one_makes_it(tmp_path):
     """The program `form` fails once: the run ends with what and why, and the same command then makes the whole set."""
     failing = (
-        "import sys, runpy; sys.path.insert(0, {root!r}); import physics.square as s; right = s.square_many; from runtime.files import InputError\n"
-        "s.square_many = lambda amps, *o: [InputError('FORM failed') if 'A_' in a else r for a, r in zip(amps, right(amps, *o))]\n"
+        "import sys, runpy; sys.path.insert(0, {root!r}); import physics.square as s; right = s.square_many\n"
+        "from runtime.files import InputError\n"
+        "def failing(amps, *options, **facts):\n"
+        "    squares = right(amps, *options, **facts)\n"
+        "    return [InputError('FORM failed') if 'A_' in amp else text for amp, text in zip(amps, squares)]\n"
+        "s.square_many = failing\n"
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     ).format(root=str(ROOT))
     flags = (f"--data_dir={tmp_path}", "--workers=1", "--processes=e mu -> e mu; e A -> e A")
@@ -502,7 +506,7 @@ def test_foreign_files_are_left_alone(tmp_path):
 
 
 def test_a_wrong_square_is_never_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows.physics.square, "square_many", lambda amps, *options: ["e^4*s_12"] * len(amps))
+    monkeypatch.setattr(rows.physics.square, "square_many", lambda amps, *options, **facts: ["e^4*s_12"] * len(amps))
     done = rows.make_rows([(("e", "e~"), ("mu", "mu~"))], "qed", "diagram", "all", 1)
     assert len(done["wrong"]) == 1 and "the amplitude gives" in done["wrong"][0]
 
@@ -515,7 +519,8 @@ def test_impossible_decays_are_counted(tmp_path):
         kinds["2->2"]["crossed"] == 0 and kinds["1->3"]["rows"] > kinds["1->3"]["crossed"] == kinds["1->3"]["rows"] - 1
     )
     assert (
-        f"{kinds['1->3']['rows']} rows ({kinds['1->3']['crossed']} of impossible decays: verified with a product crossed)"
+        f"{kinds['1->3']['rows']} rows ({kinds['1->3']['crossed']} of impossible decays: "
+        "verified with a product crossed)"
         in done.stdout
     )
 

@@ -26,7 +26,8 @@ AMP = (
     r"-1/2*i*e^2*gamma_{+%\sigma_165,%gam_145,%gam_146}*gamma_{%\sigma_165,%gam_147,%del_137}*e_{i_3,%gam_146}(p_1)_u*e_{k_3,%del_137}(p_2)_u"
     r"*e_{l_3,%gam_145}(p_3)_u^(*)*e_{i_5,%gam_147}(p_4)_u^(*)/(m_e^2 + -s_13 + 1/2*reg_prop)"
 )
-SQAMP = "2*e^4*(m_e^4 + -1/2*m_e^2*s_13 + 1/2*s_14*s_23 + -1/2*m_e^2*s_24 + 1/2*s_12*s_34)*(m_e^2 + -s_13 + 1/2*reg_prop)^(-2)"
+POLYNOMIAL = "m_e^4 + -1/2*m_e^2*s_13 + 1/2*s_14*s_23 + -1/2*m_e^2*s_24 + 1/2*s_12*s_34"
+SQAMP = f"2*e^4*({POLYNOMIAL})*(m_e^2 + -s_13 + 1/2*reg_prop)^(-2)"
 ROWS = [(f"{k}*{AMP[5:]}", f"{k}*{SQAMP[2:]}") for k in range(2, 9)]
 
 
@@ -310,7 +311,7 @@ ANY_LINE = st.one_of(
 @example([(3, b'",'), (5, b"a,")])
 @settings(max_examples=100, deadline=None)
 def test_no_line_hides_a_row(tmp_path_factory, inserted):
-    """Whatever lines stand among the rows: every row is read, and every other line is named, or a row of its own, or empty."""
+    """Whatever lines stand among the rows: every row is read; every other line is named, a row of its own, or empty."""
     assume(sum(line.count(b'"') % 2 for _, line in inserted) < 2)  # two open quotes may be one row of two lines
     path = tmp_path_factory.getbasetemp() / "any.csv"
     header, *lines = csv_text().encode().splitlines()
