@@ -36,7 +36,7 @@ import physics.form
 import physics.square
 from configurator import load_settings
 from dataset.baseline import lookup_scores
-from dataset.reader import file_names, read_rows
+from dataset.reader import file_names, read_files
 from dataset.rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows
 from dataset.shards import (
     difference,
@@ -75,7 +75,7 @@ FORMAT = 3                   # of the data set; raise it when the same settings 
 def plan_parts(settings):
     """(number of rows, kind such as "2->3", processes or rows of files) of every part of the work, in order."""
     if settings.input:
-        rows = read_inputs(settings.input)
+        rows = read_files(file_names(settings.input))
         for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []):
             yield len(chunk), "files", chunk
         return
@@ -104,21 +104,6 @@ def plan_parts(settings):
                 chunk, size = [], 0
         if chunk:
             yield size, kind, chunk
-
-
-def read_inputs(text):
-    """(FILE:LINE, row) of all files. For a bad line the reason, a text, stands in the place of the row."""
-    bad = []
-    for path in file_names(text):
-        for line, row in read_rows(path, on_bad=lambda *where: bad.append(where)):
-            yield from _take(bad)
-            yield f"{path}:{line}", row
-        yield from _take(bad)
-
-
-def _take(bad):
-    yield from [(f"{path}:{line}", reason) for path, line, reason in bad]
-    bad.clear()
 
 
 def make_part(task):

@@ -99,7 +99,7 @@ def read_rows(path, required=FORMULAS, on_bad=warn):
                     if column in row:
                         row[column] = canonical(row[column])
                 for column in required:
-                    if not row[column] or row[column].isspace():
+                    if not row[column]:
                         bad(number, f"the cell '{column}' is empty")
                         break
                 else:
@@ -109,6 +109,18 @@ def read_rows(path, required=FORMULAS, on_bad=warn):
             raise InputError(f"{path}:{number + 1}: not readable as CSV ({error or type(error).__name__})") from None
     if first_bad and not found:
         raise InputError(f"{first_bad}; no line of the file is a row")
+
+
+def read_files(paths, required=FORMULAS):
+    """(path, line number, row) of several files; for a bad line the reason, a text, instead of the row."""
+    bad = []
+    for path in paths:
+        for line, row in read_rows(path, required, lambda *where: bad.append(where)):
+            yield from bad
+            bad.clear()
+            yield path, line, row
+        yield from bad
+        bad.clear()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -71,17 +71,17 @@ def check_rows(rows, seed, longest, masses=()):
     """
     The same of rows from files.
 
-    rows: pairs (FILE:LINE, row), or (FILE:LINE, why that line is no row).
+    rows: (path, line number, row), or the reason instead of the row of a bad line, as read_files yields them.
     masses: what the user says about the particles, see physics/particles.py. The rows' process column is believed.
     """
     before, kept, wrong, left_out = cpu_seconds(), [], [], {"amp": 0, "sqamp": 0}
-    for where, row in rows:
+    for path, line, row in rows:
         if isinstance(row, str):
-            wrong.append(f"{where}: unreadable: {row}")
+            wrong.append(f"{path}:{line}: unreadable: {row}")
             continue
         verdict = verify(row["amp"], row["sqamp"], seed, facts=Facts(row.get("process", ""), masses))
         if not verdict:
-            wrong.append(f"{where}: {verdict.status}: {verdict.reason}")
+            wrong.append(f"{path}:{line}: {verdict.status}: {verdict.reason}")
             continue
         if too_long(amp_tokens(row["amp"])[0], longest[0]):
             left_out["amp"] += 1

@@ -15,7 +15,7 @@ from hypothesis import assume, example, given, seed, settings
 from hypothesis import strategies as st
 from test_expression import LEAVES, NORMALISED, _grow
 
-from dataset.reader import count_lines, file_names, read_rows
+from dataset.reader import count_lines, file_names, read_files, read_rows
 from physics.expression import Field, Tensor, parse, to_text
 from physics.spelling import canonical
 from runtime.files import InputError
@@ -329,6 +329,16 @@ def test_by_default_a_bad_line_is_told_on_stderr(tmp_path, capsys):
     path.write_text(csv_text() + "a,b,c\n")
     assert len(list(read_rows(path))) == 7
     assert capsys.readouterr().err == f"{path}:9: 3 cells, the header has 2\n"
+
+
+def test_bad_lines_may_be_had_in_their_place_among_the_rows(tmp_path):
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for path in paths:
+        path.write_text(csv_text(ROWS[:2]) + "a,b,c\n" + csv_text(ROWS[2:3]).partition("\n")[2] + "d\n")
+    found = [(path, line, row if isinstance(row, str) else row["amp"]) for path, line, row in read_files(paths)]
+    bad = [f"{count} cells, the header has 2" for count in (3, 1)]
+    of_one = [(2, ROWS[0][0]), (3, ROWS[1][0]), (4, bad[0]), (5, ROWS[2][0]), (6, bad[1])]
+    assert found == [(path, *pair) for path in paths for pair in of_one]
 
 
 def test_where_no_line_is_a_row_the_first_one_is_told(tmp_path):
