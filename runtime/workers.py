@@ -14,7 +14,7 @@ from runtime.files import InputError
 AHEAD = 16                   # tasks a worker that are read ahead: memory does not grow with the input
 PR_SET_PDEATHSIG = 1         # of Linux's prctl
 # Forked workers share what is loaded and are there at once. Python 3.14 would start others unless it is asked.
-CONTEXT = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+CONTEXT = multiprocessing.get_context("fork") if sys.platform == "linux" else None
 
 
 def parallel_map(function, tasks, workers):
