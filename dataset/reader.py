@@ -98,13 +98,11 @@ def read_rows(path, required=FORMULAS, on_bad=warn):
                 for column in FORMULAS:
                     if column in row:
                         row[column] = canonical(row[column])
-                for column in required:
-                    if not row[column]:
-                        bad(number, f"the cell '{column}' is empty")
-                        break
-                else:
+                if any(row.values()):
                     found = True
                     yield number, row
+                else:
+                    bad(number, "all cells are empty")
         except READ_ERRORS as error:
             raise InputError(f"{path}:{number + 1}: not readable as CSV ({error or type(error).__name__})") from None
     if first_bad and not found:

@@ -262,7 +262,6 @@ BAD_CSV = {
     "no text": b"\x80\xff,\xfe",
     "an open quote": csv_text().splitlines()[2].encode()[:40],
     "a quote within": b'"a"b,c',
-    "an empty cell": b'"%s",' % AMP.encode(),
     "only commas": b",",
     "the header again": b"amp,sqamp",
     "an open quote at the end": b'x,"',
@@ -353,7 +352,7 @@ def test_where_no_line_is_a_row_the_first_one_is_told(tmp_path):
 def test_the_square_may_be_missing_where_it_is_not_needed(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(f'amp,sqamp\n"{AMP}",\n')
-    assert [row["sqamp"] for _, row in read(path, ("amp",))[0]] == [""]
+    assert [row["sqamp"] for _, row in read(path, ("amp",))[0]] == [""] == [row["sqamp"] for _, row in read(path)[0]]
 
 
 @given(
@@ -374,7 +373,7 @@ def test_no_bytes_do_more_than_raise_an_input_error(tmp_path_factory, places, no
     path.write_bytes(data or noise)
     try:
         for line, row in read(path)[0]:
-            assert line > 0 and row["amp"].strip() and row["sqamp"].strip()
+            assert line > 0 and {"amp", "sqamp"} <= row.keys()
             for text, read_text in ((row["amp"], parse), (row["amp"], amp_tokens), (row["sqamp"], sqamp_tokens)):
                 try:
                     read_text(text)
