@@ -16,12 +16,14 @@ import numpy as np
 import torch
 
 from attention import Packing, pack_rows
+from dataset.reader import read_rows
 from physics.processes import process_kind
-from runtime.files import InputError, atomic_open, read_rows
+from runtime.files import InputError, atomic_open
 from tokenizer import EOS, PAD
 
 HERE = pathlib.Path(__file__).resolve().parent
-CODE = ("batches.py", "tokenizer.py", "termwise.py", "runtime/files.py", "physics/processes.py")  # makes what is cached
+CODE = ("batches.py", "tokenizer.py", "termwise.py", "dataset/reader.py", "physics/spelling.py",
+        "physics/processes.py")  # makes what is cached
 FEW = 8  # validation rows of a kind, where it has so many
 
 

@@ -165,8 +165,8 @@ def read_flag(word, defaults):
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         value = text
-    if kind is str and not isinstance(value, str):
-        value = text  # --output=2024 is a file called 2024
+    if kind is str and not (isinstance(value, str) and text.count(text[:1]) == 2):
+        value = text  # --output=2024 is a file called 2024, and --input="'a b' 'c d'" are two
     return name, check(name, value, defaults, where)
 
 

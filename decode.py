@@ -55,6 +55,7 @@ from tqdm import tqdm
 
 from batches import pad
 from configurator import ROOT, check_least, load_settings
+from dataset.reader import read_rows
 from generate import beam_search, for_decoding, greedy, sample
 from generate_terms import search_terms
 from model import load_model
@@ -63,7 +64,7 @@ from physics.numeric import same, verify
 from physics.square import square_many
 from runtime import checkpoint
 from runtime.distributed import join, leave, wait
-from runtime.files import InputError, atomic_open, check_output, digest, main_guard, read_rows
+from runtime.files import InputError, atomic_open, check_output, digest, main_guard, writing
 from runtime.hardware import find_device
 from tokenizer import Tokenizer
 
@@ -471,7 +472,7 @@ def decode_file(loaded, ckpt, path, output, settings, options, world):
         columns.append("candidates")
     parts = [output.with_name(f"{output.name}.part-{rank}-of-{world.size}") for rank in range(world.size)]
     output.parent.mkdir(parents=True, exist_ok=True)
-    with hold(parts[world.rank]) as file:
+    with writing(parts[world.rank]), hold(parts[world.rank]) as file:
         fingerprint = fingerprint_of(loaded, ckpt, path, settings)
         decode_share(loaded, path, count, settings, options, file, fingerprint, world)
         wait(world)

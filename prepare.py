@@ -1,16 +1,19 @@
-r"""Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every row verified, split, written as CSV.
+r"""
+Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every row verified, split, written as CSV.
 
     python prepare.py [config/file.py] [--key=value ...]
     python prepare.py config/qed.py --processes="e e~ -> mu mu~; e A -> e A; 1->3"
-    python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty      (a name with spaces in it stands in quotes of its own)
+    python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty      check and split rows of files
     python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams
-    python prepare.py config/qcd.py --shard=3/16              only part 3 of 16, on any machine that sees data_dir
-    python prepare.py config/qcd.py --merge                   join the 16; one that is missing or damaged is named
+    python prepare.py config/qcd.py --shard=3/16              make shard 3 of 16, on any machine that sees data_dir
+    python prepare.py config/qcd.py --merge                   join the 16; a missing or damaged one is named
 
-`processes` is a list of processes; "2->2" stands for every one with so many legs, in every crossing and order of the legs.
-With `input` the rows come from files instead, CSV or MARTY's raw text: checked, those that are wrong named and kept out.
-Writes train.csv, valid.csv, test.csv and manifest.json into data_dir. Work that was interrupted goes on where it stopped;
-the same settings give the same CSV files, byte for byte, whatever the number of workers or shards, and however often it was killed.
+`processes` is a list of processes; "2->2" stands for all with two incoming and two outgoing legs.
+With `input` the rows come from files, CSV or MARTY's raw text; a name with spaces in it stands in quotes of its own.
+Each row is checked; wrong and unreadable ones are named and left out. `masses` says what a file does not:
+--masses="e=m A_em=0".
+Writes train.csv, valid.csv, test.csv and manifest.json into data_dir. An interrupted run is resumed where it stopped.
+The same settings give the same CSV files, byte for byte, with any number of workers or shards.
 """
 import array
 import collections
@@ -21,7 +24,6 @@ import json
 import os
 import platform
 import random
-import shlex
 import shutil
 import time
 from pathlib import Path
@@ -34,19 +36,33 @@ import physics.form
 import physics.square
 from configurator import load_settings
 from dataset.baseline import lookup_scores
+from dataset.reader import file_names, read_files
 from dataset.rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows
-from dataset.shards import difference, open_folder, parse_shard, read_json, read_part, read_row, require_parts, write_part
+from dataset.shards import (
+    difference,
+    open_folder,
+    parse_shard,
+    read_json,
+    read_part,
+    read_row,
+    require_parts,
+    write_part,
+)
 from physics.amplitude import process_text
+from physics.particles import parse_masses
 from physics.processes import check_cost, choose_processes, count_diagrams, list_processes
 from physics.theory import THEORIES
-from runtime.files import InputError, atomic_open, digest, main_guard, read_rows, write_json, write_rows
+from runtime.files import InputError, atomic_open, digest, main_guard, write_json, write_rows
 from runtime.workers import parallel_map
 
-KEYS = ["theory", "processes", "sample", "squares", "basis", "style", "off_shell", "longest_amp", "longest_sqamp", "split",
-        "valid_fraction", "test_fraction", "randomise_indices", "input", "draw", "shard", "merge", "max_diagrams", "data_dir", "seed", "workers"]
+KEYS = [
+    "theory", "processes", "sample", "squares", "basis", "style", "off_shell", "longest_amp", "longest_sqamp", "split",
+    "valid_fraction", "test_fraction", "randomise_indices", "input", "masses", "draw", "shard", "merge", "max_diagrams",
+    "data_dir", "seed", "workers",
+]
 OF_ONE_RUN = {"data_dir", "workers", "draw", "shard", "merge", "max_diagrams"}       # settings that no row depends on
 SPLITS = ("random", "template", "kinematics")
-CHUNK = 64                   # diagrams, or rows of a file, in one part of the work: one FORM program, one file of finished rows
+CHUNK = 64                   # diagrams, or rows of a file, in one part: one FORM program, one file of finished rows
 BLOCK = 500                  # test rows that the lookup table answers at a time
 SHOWN = 20                   # wrong rows named at the end
 MOST_DRAWN = 1000            # diagrams that are drawn
@@ -54,26 +70,29 @@ FORMAT = 3                   # of the data set; raise it when the same settings 
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The work in parts
+# The parts of the work
 
-def pieces(settings):
-    """(how many rows it will have, its kind such as "2->3", processes or rows of files) of every part of the work, in order."""
+def plan_parts(settings):
+    """(number of rows, kind such as "2->3", processes or rows of files) of every part of the work, in order."""
     if settings.input:
-        rows = read_inputs(settings.input)
+        rows = read_files(file_names(settings.input))
         for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []):
             yield len(chunk), "files", chunk
         return
     theory = THEORIES[settings.theory]
     chosen = choose_processes(settings.processes, theory, settings.sample, settings.seed, settings.off_shell)
     if not chosen:
-        raise InputError(f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory} and momenta that allow it"
-                         + f", or none with at most sample={settings.sample} diagrams" * bool(settings.sample))
+        limit = f", or none with at most sample={settings.sample} diagrams" if settings.sample else ""
+        raise InputError(f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory} "
+                         f"and momenta that allow it{limit}")
     if settings.squares == "process" and settings.off_shell:
         for process in chosen:
             if sum(theory.particles[name].colour == 8 for name in itertools.chain(*process)) > 1:
-                raise InputError(f"off_shell: '{process_text(process)}' with squares='process' has gluons with transverse polarisations, and with a leg "
-                                 "off its mass shell its amplitude is not gauge invariant: the square would depend on the choice of these "
-                                 "polarisations; use --off_shell=0, --squares=diagram or processes of at most one gluon")
+                raise InputError(
+                    f"off_shell: '{process_text(process)}' with squares='process' has gluons with transverse "
+                    "polarisations, and with a leg off its mass shell its amplitude is not gauge invariant: the square "
+                    "would depend on the choice of these polarisations; use --off_shell=0, --squares=diagram or "
+                    "processes of at most one gluon")
     print(check_cost(chosen, theory, settings.max_diagrams, settings.squares), flush=True)
     for kind, group in itertools.groupby(chosen, key=lambda process: f"{len(process[0])}->{len(process[1])}"):
         chunk, size = [], 0
@@ -87,31 +106,18 @@ def pieces(settings):
             yield size, kind, chunk
 
 
-def read_inputs(text):
-    for path in input_files(text):
-        for line, row in read_rows(path):
-            yield f"{path}:{line}", row
-
-
-def input_files(text):
-    """The names in the setting `input`, separated by spaces; one that has spaces in it stands in quotes."""
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise InputError(f"input: {text} cannot be read ({error}); expected file names, those with spaces in quotes") from None
-
-
 def make_part(task):
-    """Make one part unless it is there already; returns how many rows were asked for and why any of them is not right.
+    """
+    Make one part unless it is there already; returns the number of its rows and why any of them is not right.
 
-    A part of rows that we make is not stored unless all of them are right: what made one fail, a full machine perhaps, is tried again.
+    A part of rows that we make is stored only if all of them are right. Otherwise a new run makes it again.
     """
     folder, number, (size, kind, items), settings = task
     header, _ = read_part(folder, number)
     if header is None:
         longest = settings.longest_amp, settings.longest_sqamp
         if settings.input:
-            done = check_rows(items, settings.seed, longest)
+            done = check_rows(items, settings.seed, longest, parse_masses(settings.masses))
         else:
             done = make_rows(items, settings.theory, settings.squares, settings.basis, settings.seed,
                              settings.style, settings.off_shell, longest)
@@ -127,11 +133,15 @@ def make_part(task):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The whole: rows stay in their parts; of each one only some 60 bytes are held here
+# The whole data set: rows stay in the part files, some 60 bytes of each are held in memory
 
 def collect(folder, count):
-    """What all parts say together, rows that stand twice left out:
-    ({"part", "offset", "random", "template", "kinematics", "amp", "sqamp", "crossed": array of all rows}, [header of each part without its rows])."""
+    """
+    The index of all rows without duplicates, {column: array}, and the header of each part.
+
+    Columns: `part` and `offset` (where the row is stored), `random`, `template`, `kinematics` (hashes for that split),
+    `amp` and `sqamp` (lengths in tokens), `crossed`.
+    """
     columns = {name: array.array("Q") for name in ("part", "offset", "key", *SPLITS, "amp", "sqamp", "crossed")}
     headers = []
     for number in range(count):
@@ -142,16 +152,17 @@ def collect(folder, count):
         for offset, row in rows:
             for column, value in zip(columns.values(), (number, offset, *row["keys"], *row["tokens"], row["crossed"])):
                 column.append(value)
-    columns = {name: np.frombuffer(column, np.uint64) if column else np.zeros(0, np.uint64) for name, column in columns.items()}
+    columns = {name: np.array(column, np.uint64) for name, column in columns.items()}
     kept = np.sort(np.unique(columns.pop("key"), return_index=True)[1])      # the first of each
     return {name: column[kept] for name, column in columns.items()}, headers
 
 
 def split_rows(groups, settings):
-    """{"train": row numbers, "valid": ..., "test": ...}, drawn with the seed: whole groups, until a split has its share.
+    """
+    {"train": row numbers, "valid": ..., "test": ...}, drawn with the seed: whole groups, until a split has its share.
 
-    groups: of each row what must not straddle the splits. "random": the amplitude up to index names. "template": up to particle names
-    too, so that nothing like a test row was seen in training. "kinematics": up to the number in front, the charges, as well.
+    groups: one value a row; rows of equal value come into one split. They are hashes of the amplitude up to index names
+    (split "random"), up to particle names too ("template"), or up to the number in front as well ("kinematics").
     """
     _, first, group, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(first)                                # groups in the order of their first row
@@ -181,46 +192,50 @@ def load_rows(folder, columns, numbers):
 
 
 def lookup_accuracy(folder, columns, splits, workers):
-    """lookup_scores of the test split, block by block: to a block only the training rows that can answer one of its rows."""
+    """lookup_scores of the test split, block by block, each with the training rows that can answer one of its rows."""
     train, test = splits["train"], splits["test"]
-    newest = {}                                              # of the training rows with a key the last one counts: key -> its place in train
+    newest = {}                                              # of the training rows with one key the last one counts
     for split in SPLITS:
         keys, last = np.unique(columns[split][train][::-1], return_index=True)
         newest[split] = keys, len(train) - 1 - last
 
     def tasks():
         for block in np.split(test, range(BLOCK, len(test), BLOCK)):
-            needed = [places[np.isin(keys, columns[split][block])] for split, (keys, places) in newest.items()]
+            needed = [last[np.isin(keys, columns[split][block])] for split, (keys, last) in newest.items()]
             answers = train[np.unique(np.concatenate(needed))]
-            yield folder, *({name: columns[name][numbers] for name in ("part", "offset")} for numbers in (answers, block))
+            yield folder, *({name: columns[name][rows] for name in ("part", "offset")} for rows in (answers, block))
 
     scores = collections.Counter()
-    for count, part in parallel_map(_lookup_block, tasks(), workers):
-        scores.update({kind: share * count for kind, share in part.items()})
+    for count, of_block in parallel_map(_lookup_block, tasks(), workers):
+        scores.update({kind: share * count for kind, share in of_block.items()})
     return {kind: score / max(len(test), 1) for kind, score in scores.items()}
 
 
 def _lookup_block(task):
-    folder, *places = task
-    train, test = (list(load_rows(folder, columns, range(len(columns["part"])))) for columns in places)
+    folder, *indices = task
+    train, test = (list(load_rows(folder, columns, range(len(columns["part"])))) for columns in indices)
     scores = lookup_scores(train, test)
-    physics.square.rational.cache_clear()                    # it remembers every square it compared: hundreds of MB of long ones
+    physics.square.rational.cache_clear()                    # of every square compared: hundreds of MB of long ones
     return len(test), scores
 
 
 def statistics(columns, headers):
-    """{kind: rows, those judged with a leg crossed as no real decay is possible (verify.py), rows left out, tokens of amplitudes and
-    squares, CPU milliseconds a row} for the manifest."""
+    """
+    {kind: figures} for the manifest: rows, those of impossible decays, which were verified with a leg crossed, rows
+    left out, tokens of amplitudes and squares, CPU milliseconds a row.
+    """
     kinds = np.array([header["kind"] for header in headers])
     table = {}
     for kind in dict.fromkeys(kinds.tolist()):
         of_kind = kinds[columns["part"].astype(np.int64)] == kind
         parts = [header for header in headers if header["kind"] == kind]
         made, seconds = sum(header["rows"] for header in parts), sum_up(parts, "seconds")
+        lengths = {f"{name}_tokens": columns[name][of_kind] for name in ("amp", "sqamp") if of_kind.any()}
         table[kind] = {
-            "rows": int(of_kind.sum()), "crossed": int(columns["crossed"][of_kind].sum()), "left_out": sum_up(parts, "left_out"),
-            **{f"{name}_tokens": {"mean": round(float(columns[name][of_kind].mean()), 1), "max": int(columns[name][of_kind].max())}
-               for name in ("amp", "sqamp") if of_kind.any()},
+            "rows": int(of_kind.sum()),
+            "crossed": int(columns["crossed"][of_kind].sum()),
+            "left_out": sum_up(parts, "left_out"),
+            **{name: {"mean": round(float(n.mean()), 1), "max": int(n.max())} for name, n in lengths.items()},
             "ms_per_row_per_core": {name: round(1000 * value / max(made, 1), 4) for name, value in seconds.items()},
         }
     return table
@@ -239,7 +254,7 @@ def finish(folder, parts, count, facts, settings, started):
     wrong = [line for header in headers for line in header["wrong"]]
     made, rows = sum(header["rows"] for header in headers), len(columns["part"])
     left_out = sum_up(headers, "left_out")
-    if wrong:                                                # rows of files; with a wrong one of ours we do not come here
+    if wrong:                                                # of files: rows that we made are all right
         print(*wrong[:SHOWN], f"{len(wrong)} rows are wrong or unreadable and were kept out", sep="\n")
     if not rows:
         raise InputError(f"{settings.input}: no row is right" if settings.input and not any(left_out.values()) else
@@ -264,17 +279,27 @@ def finish(folder, parts, count, facts, settings, started):
         print(f"{made - rows} rows stand twice and were left out")
     for column, setting in (("amp", "longest_amp"), ("sqamp", "longest_sqamp")):
         if left_out[column]:
-            print(f"{left_out[column]} rows were left out: {column} has more than {setting}={getattr(settings, setting)} tokens")
+            longest = getattr(settings, setting)
+            print(f"{left_out[column]} rows were left out: {column} has more than {setting}={longest} tokens")
     for name, numbers in splits.items():
         if not len(numbers):
-            print(f"note: {folder}/{name}.csv is empty, and train.py needs rows in it: more processes, or a larger {name}_fraction")
-    for kind, said in kinds.items():
-        if said["rows"]:
-            lengths = ", ".join(f"{name} {said[f'{name}_tokens']['mean']} tokens (at most {said[f'{name}_tokens']['max']})" for name in ("amp", "sqamp"))
-            crossed = f" ({said['crossed']} of impossible decays: verified with a product crossed)" * bool(said["crossed"])
-            print(f"{folder}: {kind}: {said['rows']} rows{crossed}; {lengths}; "
-                  f"CPU ms a row: {', '.join(f'{name} {value:.2f}' for name, value in said['ms_per_row_per_core'].items())}")
+            print(f"note: {folder}/{name}.csv is empty, and train.py needs rows in it: "
+                  f"more processes, or a larger {name}_fraction")
+    for kind, figures in kinds.items():
+        if figures["rows"]:
+            print(f"{folder}: {describe(kind, figures)}")
     print(summary)
+
+
+def describe(kind, figures):
+    """One line about the rows of a kind."""
+    crossed = ""
+    if figures["crossed"]:
+        crossed = f" ({figures['crossed']} of impossible decays: verified with a product crossed)"
+    tokens = {name: figures[f"{name}_tokens"] for name in ("amp", "sqamp")}
+    lengths = ", ".join(f"{name} {length['mean']} tokens (at most {length['max']})" for name, length in tokens.items())
+    times = ", ".join(f"{name} {value:.2f}" for name, value in figures["ms_per_row_per_core"].items())
+    return f"{kind}: {figures['rows']} rows{crossed}; {lengths}; CPU ms a row: {times}"
 
 
 def clean_up(folder):
@@ -288,7 +313,7 @@ def clean_up(folder):
 # ---------------------------------------------------------------------------------------------------------------------
 
 def draw(text, theory, folder):
-    """One SVG sheet with all tree diagrams of each process of a list; prints the files. Raises InputError for too many, and for none."""
+    """Draw all tree diagrams of a list of processes, one SVG sheet each. InputError for too many, and for none."""
     counts = {process: count_diagrams(process, theory) for process in list_processes(text, theory)}
     total = sum(counts.values())
     if total > MOST_DRAWN:
@@ -309,10 +334,15 @@ def draw(text, theory, folder):
 def check(settings):
     if settings.theory not in THEORIES:
         raise InputError(f"theory: got '{settings.theory}', wanted one of {', '.join(THEORIES)}")
-    for key, known in (("split", SPLITS), ("squares", ("diagram", "process")), ("basis", ("all", "independent")), ("style", tuple(physics.square.STYLES))):
+    choices = {
+        "split": SPLITS, "squares": ("diagram", "process"), "basis": ("all", "independent"),
+        "style": tuple(physics.square.STYLES),
+    }
+    for key, known in choices.items():
         if getattr(settings, key) not in known:
             raise InputError(f"{key}: got '{getattr(settings, key)}', wanted {' or '.join(map(repr, known))}")
-    if not (settings.valid_fraction >= 0 and settings.test_fraction >= 0 and settings.valid_fraction + settings.test_fraction < 1):
+    fractions = settings.valid_fraction, settings.test_fraction
+    if min(fractions) < 0 or sum(fractions) >= 1:
         raise InputError("valid_fraction and test_fraction: wanted at least 0 each and less than 1 together")
     for key, least in (("sample", 0), ("off_shell", 0), ("longest_amp", 0), ("longest_sqamp", 0), ("max_diagrams", 1)):
         if getattr(settings, key) < least:
@@ -321,12 +351,16 @@ def check(settings):
         raise InputError("shard and merge: one after the other, --shard=K/N for each K, then --merge")
     if not settings.input and not settings.processes.strip(" ;"):
         raise InputError(f"processes: '{settings.processes}' names no process of {settings.theory}")
+    if parse_masses(settings.masses) and not settings.input:
+        raise InputError("masses: of particles in files, --input=FILE; rows made from processes have the theory's")
 
 
 def facts_of(settings):
     """What the rows depend on, as a dictionary."""
     facts = {key: getattr(settings, key) for key in KEYS if key not in OF_ONE_RUN} | {"format": FORMAT}
-    return facts | {"input_sha256": [digest(path) for path in input_files(settings.input)]}
+    if not settings.masses:                                  # an older data set has no such setting, and is the same
+        del facts["masses"]
+    return facts | {"input_sha256": [digest(path) for path in file_names(settings.input)]}
 
 
 def fingerprint(facts):
@@ -334,7 +368,7 @@ def fingerprint(facts):
 
 
 def code_version():
-    """Hash of the code that makes the rows: parts that another version made are not gone on with."""
+    """Hash of the code that makes the rows: parts that another version made are not used."""
     here = Path(__file__).resolve().parent
     paths = [here / name for name in ("prepare.py", "tokenizer.py", "runtime/files.py")]
     paths += sorted(here.glob("dataset/*.py")) + sorted(here.glob("physics/*.py"))
@@ -352,19 +386,24 @@ def versions():
 
 
 def is_complete(folder, facts):
-    """Whether the data set is there, as it was written. Raises InputError where another one, or somebody's own file, is in its place."""
+    """Whether the data set is there, as it was written. InputError where another one, or a user's file, is there."""
     if not (folder / "manifest.json").exists():
-        if not (folder / ".parts").exists() and any((folder / f"{name}.csv").exists() for name in ("train", "valid", "test")):
-            raise InputError(f"{folder} holds CSV files that this program did not finish; name another --data_dir or delete them")
+        present = any((folder / f"{name}.csv").exists() for name in ("train", "valid", "test"))
+        if present and not (folder / ".parts").exists():
+            raise InputError(f"{folder} holds CSV files that this program did not finish; "
+                             "name another --data_dir or delete them")
         return False
     manifest = read_json(folder / "manifest.json")
-    if not isinstance(manifest, dict) or not {"fingerprint", "settings", "sha256", "summary"} <= manifest.keys() or not isinstance(manifest["sha256"], dict):
+    needed = {"fingerprint", "settings", "sha256", "summary"}
+    if not isinstance(manifest, dict) or not needed <= manifest.keys() or not isinstance(manifest["sha256"], dict):
         raise InputError(f"{folder}/manifest.json is damaged; delete that folder")
     if manifest["fingerprint"] != fingerprint(facts):
-        raise InputError(f"{folder} holds a data set made with {difference(facts, manifest['settings'])}; name another --data_dir or delete that folder")
+        raise InputError(f"{folder} holds a data set made with {difference(facts, manifest['settings'])}; "
+                         "name another --data_dir or delete that folder")
     for name, known in manifest["sha256"].items():
         if not (folder / f"{name}.csv").exists() or digest(folder / f"{name}.csv") != known:
-            raise InputError(f"{folder}/{name}.csv is not what this program wrote; delete that folder to make the data set again")
+            raise InputError(f"{folder}/{name}.csv is not what this program wrote; "
+                             "delete that folder to make the data set again")
     print(f"{folder} is complete already")
     print(manifest["summary"])
     clean_up(folder)
@@ -383,26 +422,29 @@ def main():
         return
     with_code = facts | {"code": code_version()}
     parts = folder / ".parts" / fingerprint(with_code)
-    work = enumerate(pieces(settings))
+    plan = enumerate(plan_parts(settings))
     if settings.merge:
-        count = sum(1 for _ in work)
+        count = sum(1 for _ in plan)
         require_parts(parts, with_code, count)
         return finish(folder, parts, count, facts, settings, started)
 
     if not settings.input:
         physics.form.executable()                            # raises where there is none
-    first = next(work, None)                                 # raises what is wrong with the settings before anything is written
+    first = next(plan, None)                                 # raises for wrong settings before anything is written
     open_folder(parts, with_code, shards)
-    tasks = ((parts, number, piece, settings) for number, piece in itertools.chain([first] * bool(first), work) if number % shards == shard - 1)
+    plan = itertools.chain([first] if first else [], plan)
+    tasks = ((parts, number, part, settings) for number, part in plan if number % shards == shard - 1)
     count = asked = wrong = 0
     with tqdm(unit=" rows", disable=None) as progress:
         for size, reasons in parallel_map(make_part, tasks, settings.workers):
             progress.update(size)
-            for reason in reasons[:max(SHOWN - wrong, 0)] if not settings.input else ():
-                progress.write(reason)
+            if not settings.input:                           # those of files are named at the end
+                for reason in reasons[:max(SHOWN - wrong, 0)]:
+                    progress.write(reason)
             count, asked, wrong = count + 1, asked + size, wrong + len(reasons)
     if wrong and not settings.input:
-        raise InputError(f"{wrong} of {asked} rows are not squared or not verified; no data set was written, and a new run tries these again")
+        raise InputError(f"{wrong} of {asked} rows are not squared or not verified; no data set was written, "
+                         "and a new run tries these again")
     if settings.shard:
         print(f"shard {shard}/{shards}: {count} parts in {parts}, {wrong} rows wrong")
         return

@@ -43,12 +43,13 @@ from attention import pack_rows
 from batches import choose_rows, join_ids, load_split, pad, to_device
 from configurator import check_least, load_settings
 from dataset.held_out import held_out_keys, load_indices, load_rows
+from dataset.reader import read_rows
 from generate import sample, truncate
 from model import Transformer, config_of
 from rewards import NEED_TRUTH, Judges, Question, Text, parse_reward
 from runtime import checkpoint, runs
 from runtime.distributed import catch_signals, first_alone, gather, join, leave, quiet, sum_gradients
-from runtime.files import InputError, main_guard, read_rows
+from runtime.files import InputError, main_guard
 from runtime.hardware import find_dtype, peak_memory
 from runtime.workers import start_workers
 from tokenizer import BOS, Tokenizer

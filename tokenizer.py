@@ -26,7 +26,8 @@ import re
 from typing import NamedTuple
 
 import termwise
-from runtime.files import InputError, read_rows
+from dataset.reader import read_rows
+from runtime.files import InputError
 
 FORMAT = 2              # of the tokens; vocabularies and packed data made with another one are refused
 PAD, BOS, EOS = 0, 1, 2

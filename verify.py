@@ -14,9 +14,10 @@ import sys
 from tqdm import tqdm
 
 from configurator import load_settings
+from dataset.reader import count_lines, read_files
 from physics.numeric import verify
 from physics.particles import Facts, parse_masses
-from runtime.files import InputError, count_lines, main_guard, read_rows
+from runtime.files import InputError, main_guard
 from runtime.workers import parallel_map
 
 CHUNK = 64  # rows that a worker process gets at a time
@@ -24,10 +25,16 @@ SHOWN = 10  # failing rows shown at the end
 
 
 def _verify_rows(task):
+    """(path, line number, status, reason) of each row; a row that is a text is the reason why it cannot be read."""
     rows, seed, masses = task
-    return [
-        (path, line, verify(amp, sqamp, seed, facts=Facts(process, masses))) for path, line, amp, sqamp, process in rows
-    ]
+    judged = []
+    for path, line, row in rows:
+        status, reason = "unreadable", row
+        if not isinstance(row, str):
+            facts = Facts(row.get("process", ""), masses)
+            status, reason, *_ = verify(row["amp"], row["sqamp"], seed, facts=facts)
+        judged.append((path, line, status, reason))
+    return judged
 
 
 def main():
@@ -39,20 +46,16 @@ def main():
         raise InputError("no file to verify; usage: python verify.py FILE.csv[.gz] ...")
     lines = [count_lines(path) for path in paths]
     masses = parse_masses(settings.masses)
-    rows = (
-        (path, line, row["amp"], row["sqamp"], row.get("process", ""))
-        for path in paths
-        for line, row in read_rows(path)
-    )
+    rows = read_files(paths)
     tasks = ((chunk, settings.seed, masses) for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []))
     counts, failures = collections.Counter(), []
     with tqdm(total=None if None in lines else sum(lines) - len(lines), unit=" rows", disable=None) as progress:
         for verdicts in parallel_map(_verify_rows, tasks, settings.workers):
             progress.update(len(verdicts))
-            for path, line, verdict in verdicts:
-                counts[verdict.status] += 1
-                if not verdict and len(failures) < SHOWN:
-                    failures.append(f"{path}:{line}: {verdict.status}: {verdict.reason}")
+            for path, line, status, reason in verdicts:
+                counts[status] += 1
+                if status != "right" and len(failures) < SHOWN:
+                    failures.append(f"{path}:{line}: {status}: {reason}")
     if not counts:
         raise InputError(f"{' '.join(paths)}: no rows to verify")
     print(*failures, sep="\n", end="\n" if failures else "")

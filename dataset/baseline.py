@@ -1,8 +1,11 @@
-"""When two rows count as the same, and the baseline that a model has to beat: a lookup table of the training rows.
+"""
+When two rows count as the same, and the baseline that a model has to beat: a lookup table of the training rows.
 
-The table answers an amplitude with the square of a training amplitude that is equal up to index names ("exact"), up to index
-and particle names ("renamed"; the masses in the answer are renamed back), or up to these and the number in front, the product
-of the charges ("rescaled"; the answer is multiplied by the square of the ratio). The number in front of a sum is that of its first term.
+The table answers an amplitude with the square of a training amplitude that is equal
+- "exact": up to index names;
+- "renamed": up to index and particle names; the masses in the answer are renamed back;
+- "rescaled": also up to the number in front, the product of the charges; the answer is multiplied by the squared ratio.
+The number in front of a sum is that of its first term.
 """
 import re
 from fractions import Fraction
@@ -17,7 +20,8 @@ from tokenizer import amp_tokens
 KINDS = ("exact", "renamed", "rescaled")
 MASS_OR_LEG = re.compile(r"(?<!\w)m_([A-Za-z]\w*)|(?<!\w)([A-Za-z]\w*?)(?=(?:_\{ \})?\(p_)")
 _MASS = re.compile(r"(?<!\w)m_(\w+)")
-_BRACKET_OR_SIGN = re.compile(r"[({)}]|(?<=[A-Za-z0-9)}])\s*[+-]\s*")      # a sign before an index, a factor or an exponent is none between terms
+# A sign before an index, a factor or an exponent does not separate terms
+_BRACKET_OR_SIGN = re.compile(r"[({)}]|(?<=[A-Za-z0-9)}])\s*[+-]\s*")
 
 
 def canonical_key(amp):
@@ -26,10 +30,11 @@ def canonical_key(amp):
 
 
 def template(amp):
-    """The amplitude up to index and particle names, and the particles in order of first appearance, as field or in a mass.
+    """
+    The amplitude up to index and particle names, and the particles in order of first appearance, as field or in a mass.
 
-    `m_e` becomes `m_P0`, `e_{ }(p_1)_u` becomes `P0_{ }(p_1)_u`, of a massless particle `N0_{ }(p_1)`; numbers, so charges, stay. Names
-    are exchanged within one kind of particle only: spin and colour show in a field's indices.
+    `m_e` becomes `m_P0`, `e_{ }(p_1)_u` becomes `P0_{ }(p_1)_u`, a massless particle `N0_{ }(p_1)`. Numbers, and so
+    charges, stay. Particles of another spin or colour have another template: a field's indices show both.
     """
     particles = {}
 
@@ -52,8 +57,12 @@ def kinematics_key(amp):
 
 
 def lookup_table(rows):
-    """{kind: {key: entry}} of rows with `amp` and `sqamp`. The entry is the sqamp; "renamed" with masses m_P0, m_P1, ...;
-    "rescaled" as (number in front over that of the amplitude squared, the rest with such masses)."""
+    """
+    {kind: {key: entry}} of rows with `amp` and `sqamp`.
+
+    The entry is the sqamp; for "renamed" with masses m_P0, m_P1, ...; for "rescaled" a pair: the number in front of the
+    square over the squared number in front of the amplitude, and the rest with such masses.
+    """
     table = {kind: {} for kind in KINDS}
     for row in rows:
         table["exact"][canonical_key(row["amp"])] = row["sqamp"]
@@ -80,21 +89,23 @@ def look_up(table, amp, kind):
 
 
 def lookup_scores(train, test):
-    """{kind: share} of the test rows that a table of the training rows answers right.
+    """
+    {kind: share} of the test rows that a table of the training rows answers right.
 
-    An answer is right if it is the row's sqamp, or the same polynomial over the same propagators spelled in another order.
+    An answer is right if it is the row's sqamp, or the same polynomial over the same propagators in another order.
     """
     table = lookup_table(train)
     right = dict.fromkeys(KINDS, 0)
     for row in test:
         for kind in KINDS:
             answer = look_up(table, row["amp"], kind)
-            right[kind] += answer is not None and (answer == row["sqamp"] or _canonical(answer) == _canonical(row["sqamp"]))
+            if answer is not None and (answer == row["sqamp"] or _canonical(answer) == _canonical(row["sqamp"])):
+                right[kind] += 1
     return {kind: count / max(len(test), 1) for kind, count in right.items()}
 
 
 def _split_number(text):
-    """(number in front, the rest of the text). Of a sum the number of its first term, by which all terms are divided."""
+    """(number in front, the rest of the text). For a sum it is that of the first term, which divides all terms."""
     terms = [_split_term(term, minus) for term, minus in _top_terms(text)]
     first, rest = terms[0]
     if not first:

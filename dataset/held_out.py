@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dataset.baseline import canonical_key
+from dataset.reader import read_rows
 from physics.numeric import read_amplitude
-from runtime.files import InputError, digest, read_rows
+from runtime.files import InputError, digest
 
 
 class Row(NamedTuple):

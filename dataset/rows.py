@@ -9,7 +9,6 @@ import physics.amplitude
 import physics.square
 from dataset.baseline import canonical_key, kinematics_key, template_key
 from physics.amplitude import process_text
-from physics.expression import respelled
 from physics.numeric import verify
 from physics.particles import Facts
 from physics.processes import off_shell_choices
@@ -21,25 +20,28 @@ COLUMNS = ["process", "diagram", "theory", "template", "amp", "sqamp"]
 
 
 def make_rows(processes, theory_name, squares, basis, seed, style="factored", off_shell=0, longest=(0, 0)):
-    """Rows of some processes that are right, the reasons why others are not, how many were too long, CPU seconds spent:
-    {"rows": [...], "wrong": [...], "left_out": {"amp": 0, "sqamp": 0}, "seconds": {...}}.
+    """
+    Rows of some processes: {"rows": the right ones, "wrong": reasons why others are not, "left_out": {"amp": number of
+    rows with too long an amplitude, "sqamp": with too long a square}, "seconds": CPU time of each stage}.
 
-    off_shell: up to so many legs are off their mass shell, in every choice of them that momenta allow.
-    longest: most tokens of an amplitude and of a square, without those at start and end; 0: no limit. An amplitude that is too long
-    is not squared, a square that is too long not verified.
+    off_shell: at most this many legs are off their mass shell, in every choice of them that momenta allow.
+    longest: most tokens of an amplitude and of a square, without those at start and end; 0: no limit.
     """
     theory, clock = THEORIES[theory_name], [cpu_seconds()]
     rows, wrong, left_out = [], [], {"amp": 0, "sqamp": 0}
     for process in processes:
         diagrams = list(physics.amplitude.diagrams(process, theory))
         for off in off_shell_choices(process, off_shell, theory):
-            mark = f" off shell: {' '.join(map(str, off))}" * bool(off)
-            drawn = [(" ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators()) + mark,
-                      physics.amplitude.amplitude(diagram, process, theory, squares == "process", off)) for diagram in diagrams]
-            if squares == "process" and drawn:               # one row: the sum of all diagrams
-                names, amps = zip(*drawn)
-                drawn = [(" + ".join(names), " + ".join(amps))]
-            for name, amp in drawn:
+            mark = f" off shell: {' '.join(map(str, off))}" if off else ""
+            named = []
+            for diagram in diagrams:
+                propagators = " ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators())
+                amp = physics.amplitude.amplitude(diagram, process, theory, squares == "process", off)
+                named.append((propagators + mark, amp))
+            if squares == "process" and named:               # one row: the sum of all diagrams
+                names, amps = zip(*named)
+                named = [(" + ".join(names), " + ".join(amps))]
+            for name, amp in named:
                 if too_long(amp_tokens(amp)[0], longest[0]):
                     left_out["amp"] += 1
                 else:
@@ -49,31 +51,38 @@ def make_rows(processes, theory_name, squares, basis, seed, style="factored", of
     squared = physics.square.square_many([row["amp"] for row in rows], basis, style, facts=facts)
     clock.append(cpu_seconds())
     kept = []
-    for row, sqamp in zip(rows, squared):
+    for row, sqamp, known in zip(rows, squared, facts):
         where = f"{row['process']} [{row['diagram']}]"
         if isinstance(sqamp, InputError):
             wrong.append(f"{where}: not squared: {sqamp}")
         elif too_long(sqamp_tokens(sqamp), longest[1]):
             left_out["sqamp"] += 1
-        elif verdict := verify(row["amp"], sqamp, seed):
+        elif verdict := verify(row["amp"], sqamp, seed, facts=known):
             kept.append(row | {"sqamp": sqamp, "crossed": int(verdict.crossed)})
         else:
             wrong.append(f"{where}: {verdict.status}: {verdict.reason}")
     clock.append(cpu_seconds())
-    seconds = dict(zip(("amplitudes", "squares", "verification"), (after - before for before, after in itertools.pairwise(clock))))
+    stages = ("amplitudes", "squares", "verification")
+    seconds = {stage: after - before for stage, (before, after) in zip(stages, itertools.pairwise(clock))}
     return {"rows": kept, "wrong": wrong, "left_out": left_out, "seconds": seconds}
 
 
-def check_rows(rows, seed, longest):
-    """The same of rows (FILE:LINE, row) that were read from files: only the right ones are kept."""
+def check_rows(rows, seed, longest, masses=()):
+    """
+    The same of rows from files.
+
+    rows: (path, line number, row), or the reason instead of the row of a bad line, as read_files yields them.
+    masses: what the user says about the particles, see physics/particles.py. The rows' process column is believed.
+    """
     before, kept, wrong, left_out = cpu_seconds(), [], [], {"amp": 0, "sqamp": 0}
-    for place, row in rows:
-        verdict = verify(row["amp"], row["sqamp"], seed)
-        if not verdict:
-            wrong.append(f"{place}: {verdict.status}: {verdict.reason}")
+    for path, line, row in rows:
+        if isinstance(row, str):
+            wrong.append(f"{path}:{line}: unreadable: {row}")
             continue
-        if "INDEX_" in row["amp"]:
-            row = row | {name: respelled(row[name]) for name in ("amp", "sqamp")}
+        verdict = verify(row["amp"], row["sqamp"], seed, facts=Facts(row.get("process", ""), masses))
+        if not verdict:
+            wrong.append(f"{path}:{line}: {verdict.status}: {verdict.reason}")
+            continue
         if too_long(amp_tokens(row["amp"])[0], longest[0]):
             left_out["amp"] += 1
         elif too_long(sqamp_tokens(row["sqamp"]), longest[1]):
@@ -96,12 +105,12 @@ def cpu_seconds():
 # Keys and index names
 
 def add_keys(row, settings):
-    """What the splits need to know of a row: hashes of what counts as the same, lengths in tokens."""
+    """Add to a row what the splits need: hashes of its keys (see dataset/baseline.py) and its lengths in tokens."""
     amp = row["amp"]
     template = template_key(amp)
     exact = canonical_key(amp)
     row["template"] = hashlib.sha256(template.encode()).hexdigest()[:12]
-    same = f"{exact} {row['sqamp']}" if settings.input else exact        # a row of a file may differ from another in its square alone
+    same = f"{exact} {row['sqamp']}" if settings.input else exact        # rows of files may differ in the square alone
     row["keys"] = [hash64(same), hash64(exact), hash64(template), hash64(kinematics_key(amp))]
     row["tokens"] = [len(amp_tokens(amp)[0]), len(sqamp_tokens(row["sqamp"]))]
     if settings.randomise_indices and not settings.input:
@@ -112,7 +121,7 @@ def hash64(text):
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
-LABELS = {                   # what amplitude.py writes -> what MARTY draws from
+LABELS = {                   # index names of amplitude.py -> names that MARTY chooses from
     r"%\mu_": (r"%\mu_", r"%\nu_", r"%\rho_", r"%\sigma_", r"%\tau_", r"%\lambda_"),
     "%a_": ("%alpha_", "%beta_", "%gam_", "%del_", "%eps_", "%eta_"),
     "%C_": ("%A_", "%B_", "%C_", "%D_", "%E_", "%F_", "%G_", "%H_"),
@@ -123,7 +132,7 @@ _INDEX = re.compile(r"(%\\?[A-Za-z]+_|(?<=\{)i_)(\d+)")
 
 
 def randomise_indices(amp, seed):
-    """The amplitude with other index names, drawn as MARTY's look; the same text and seed give the same names."""
+    """The amplitude with random index names that look like MARTY's; the same text and seed give the same names."""
     rng, names = random.Random(f"{seed} {amp}"), {}
 
     def rename(match):

@@ -1,7 +1,9 @@
-"""A large piece of work in durable parts: files that are complete or not there, so that it can be killed, go on, and be shared out.
+"""
+Crash-safe shards of intermediate results: part files that are complete or not there, so that a killed run is resumed.
 
-A part file holds one JSON object a line: first a header with the key of the work, the number of the part and the SHA-256 of all that
-follows, then the rows. Parts of one work lie in one folder. Shard 3/16 are the parts 2, 18, 34, ... counted from 0.
+A part file holds one JSON object a line: first a header with the key of the data set, the number of the part and the
+SHA-256 of all that follows, then the rows. The parts of one data set lie in one folder. Shard 3/16 consists of the
+parts 2, 18, 34, ..., counted from 0.
 """
 import hashlib
 import itertools
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from runtime.files import InputError, atomic_open, write_json
 
-NAMED = 5                    # broken parts named for each shard
+NAMED = 5                    # broken parts that a message names for each shard
 
 
 def parse_shard(text):
@@ -23,9 +25,11 @@ def parse_shard(text):
 
 
 def open_folder(folder, facts, shards):
-    """Make or find the folder of a work, which holds its facts, and say where another one was begun beside it.
+    """
+    Make or find the folder of the parts, store the facts there, and print it if parts of other settings lie beside it.
 
-    shards: in how many the work is cut, 1 if it is not. Raises InputError where it is being done in another number of them.
+    facts: the settings and the code version that the parts depend on. shards: their number, 1 without shards.
+    Raises InputError where the parts are being made in another number of shards.
     """
     others = [other for other in sorted(folder.parent.glob("*/facts.json")) if other.parent != folder]
     if others and not (folder / "facts.json").exists():
@@ -35,21 +39,24 @@ def open_folder(folder, facts, shards):
     if shards > 1:
         known = shards_of(folder)
         if known not in (1, shards):
-            raise InputError(f"shard: {folder.parent.parent} is being made in {known} shards, not in {shards}; go on with these, "
-                             "or name another --data_dir")
+            raise InputError(f"shard: {folder.parent.parent} is being made in {known} shards, not in {shards}; "
+                             "go on with these, or name another --data_dir")
         write_json(folder / "shards.json", {"shards": shards})
 
 
 def shards_of(folder):
-    """In how many shards the work is being done; 1 where nobody said."""
-    said = read_json(folder / "shards.json")
-    return said["shards"] if isinstance(said, dict) and isinstance(said.get("shards"), int) else 1
+    """The number of shards in which the parts are being made; 1 if none is stored."""
+    stored = read_json(folder / "shards.json")
+    return stored["shards"] if isinstance(stored, dict) and isinstance(stored.get("shards"), int) else 1
 
 
 def difference(facts, others):
-    """The settings in which the facts of two works differ, as text."""
+    """The settings in which two sets of facts differ, as text."""
     others = others if isinstance(others, dict) else {}
-    changed = [f"{name}={others.get(name)!r} (now {value!r})" for name, value in facts.items() if others.get(name) != value and name != "code"]
+    changed = []
+    for name in dict.fromkeys([*facts, *others]):
+        if name != "code" and facts.get(name) != others.get(name):
+            changed.append(f"{name}={others.get(name)!r} (now {facts.get(name)!r})")
     return "other settings: " + ", ".join(changed) if changed else "another version of this program"
 
 
@@ -58,15 +65,17 @@ def part_path(folder, number):
 
 
 def write_part(folder, number, header, rows):
+    """Write a part, atomically. header: what else its first line tells; rows: dictionaries."""
     body = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-    header = {"key": folder.name, "part": number, "rows": len(rows), "sha256": hashlib.sha256(body).hexdigest()} | header
+    identity = {"key": folder.name, "part": number, "rows": len(rows), "sha256": hashlib.sha256(body).hexdigest()}
+    header = identity | header
     with atomic_open(part_path(folder, number), "wb") as file:
         file.write(json.dumps(header, ensure_ascii=False).encode() + b"\n")
         file.write(body)
 
 
 def read_part(folder, number):
-    """(header, [(offset in the file, row), ...]) of a part; (None, what is wrong with it) where it is 'missing', 'damaged' or 'foreign'."""
+    """(header, [(offset in the file, row), ...]) of a part, or (None, fault): 'missing', 'damaged' or 'foreign'."""
     try:
         head, _, body = part_path(folder, number).read_bytes().partition(b"\n")
         header = json.loads(head)
@@ -84,14 +93,14 @@ def read_part(folder, number):
 
 
 def read_row(folder, number, offset):
-    """One row of a part that was read before."""
+    """One row of a part, at an offset that read_part told."""
     with open(part_path(folder, number), "rb") as file:
         file.seek(offset)
         return json.loads(file.readline())
 
 
 def require_parts(folder, facts, count):
-    """Raise an InputError that names every shard, or part, that is missing, damaged or foreign among so many parts."""
+    """Raise an InputError that names every shard, or part, that is missing, damaged or foreign among `count` parts."""
     if not (folder / "facts.json").exists():
         others = [difference(facts, read_json(path)) for path in sorted(folder.parent.glob("*/facts.json"))]
         raise InputError(f"{folder.parent.parent}: no shards made with these settings"
@@ -102,21 +111,26 @@ def require_parts(folder, facts, count):
         if header is None:
             broken.setdefault(number % shards, {}).setdefault(reason, []).append(number)
     extra = [path.name for path in sorted(folder.glob("*.part")) if path.stem.isdigit() and int(path.stem) >= count]
-    said = []
+    faults = []
     for shard, reasons in sorted(broken.items()):
         where = f"shard {shard + 1}/{shards}" if shards > 1 else "no shards"
         for reason, numbers in reasons.items():
-            whole = len(numbers) == len(range(shard, count, shards))
-            names = "all its parts" if whole else f"part {', '.join(part_path(Path(), number).name for number in numbers[:NAMED])}"
-            said.append(f"{where}: {names} {reason}" + f" and {len(numbers) - NAMED} more" * (not whole and len(numbers) > NAMED))
+            names = ", ".join(part_path(Path(), number).name for number in numbers[:NAMED])
+            if len(numbers) == len(range(shard, count, shards)):
+                faults.append(f"{where}: all its parts {reason}")
+            elif len(numbers) > NAMED:
+                faults.append(f"{where}: part {names} {reason} and {len(numbers) - NAMED} more")
+            else:
+                faults.append(f"{where}: part {names} {reason}")
     if extra:
-        said.append(f"{', '.join(extra[:NAMED])} foreign: there are only {count} parts")
-    if said:
-        raise InputError(f"{folder}: {'; '.join(said)}. Make these shards again (parts that are right are kept), then merge")
+        faults.append(f"{', '.join(extra[:NAMED])} foreign: there are only {count} parts")
+    if faults:
+        raise InputError(f"{folder}: {'; '.join(faults)}. "
+                         "Make these shards again (parts that are right are kept), then merge")
 
 
 def read_json(path):
-    """What the file holds; None where it is missing or broken."""
+    """The content of a JSON file; None where it is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

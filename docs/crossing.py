@@ -15,8 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from dataset.reader import read_rows
 from physics.processes import process_kind
-from runtime.files import InputError, main_guard, read_rows, write_rows
+from runtime.files import InputError, main_guard, write_rows
 
 COLUMNS = ["process", "diagram", "amp", "sqamp"]
 HELD_OUT = "f~ f~ -> f~ f~"

@@ -1,4 +1,5 @@
-"""How long the rows of data sets are: docs/lengths.svg from their CSV files.
+"""
+Lengths of the rows of data sets in tokens: docs/lengths.svg from their CSV files.
 
     pip install matplotlib
     python docs/lengths.py data/qed data/qcd data/ew
@@ -10,7 +11,8 @@ import matplotlib
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from runtime.files import InputError, main_guard, read_rows
+from dataset.reader import read_rows
+from runtime.files import InputError, main_guard
 from tokenizer import amp_tokens, sqamp_tokens
 
 SPLITS = ("train", "valid", "test")
@@ -27,12 +29,13 @@ def main():
     import matplotlib.pyplot as plt
     figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
     for folder in folders:
-        rows = [row for split in SPLITS for _, row in read_rows(folder / f"{split}.csv")]
-        source = np.array([len(amp_tokens(row["amp"])[0]) for row in rows])  # (rows,)
-        target = np.array([len(sqamp_tokens(row["sqamp"])) for row in rows])
-        for axis, lengths, title in zip(axes, (source, target), ("amplitude (source)", "squared amplitude (target)")):
-            share = np.histogram(lengths, BINS)[0] / len(rows)
-            label = f"{folder.name}: {len(rows):,} rows, mean {lengths.mean():.0f}, max {lengths.max()}"
+        lengths = np.array([
+            (len(amp_tokens(row["amp"])[0]), len(sqamp_tokens(row["sqamp"])))
+            for split in SPLITS for _, row in read_rows(folder / f"{split}.csv")
+        ])  # (rows, 2)
+        for axis, tokens, title in zip(axes, lengths.T, ("amplitude (source)", "squared amplitude (target)")):
+            share = np.histogram(tokens, BINS)[0] / len(tokens)
+            label = f"{folder.name}: {len(tokens):,} rows, mean {tokens.mean():.0f}, max {tokens.max()}"
             axis.stairs(100 * share, BINS, label=label, fill=True, alpha=0.35)
             axis.set(xscale="log", xlabel=f"tokens of the {title}", xticks=TICKS, xticklabels=TICKS)
     for axis in axes:

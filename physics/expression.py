@@ -263,15 +263,6 @@ def _sum(terms, minus):
     return terms[0] if len(terms) == 1 else Sum(tuple(terms), tuple(minus))
 
 
-def respelled(text):
-    r"""The text as MARTY spells it. Earlier work has normalised index names without `%` and no spaces:
-
-    `gamma_{+\INDEX_0,INDEX_1,INDEX_2}*p_3_\INDEX_0*e_{MOMENTUM_0,INDEX_2}(p_1)_u+-m_e`; a backslash marks Lorentz
-    indices.
-    """
-    return re.sub(r"(?<=[{,+_])(\\?INDEX_\d+)\b", r"%\1", to_text(parse(text)))
-
-
 def marked_off_shell(amp, legs):
     """The amplitude with the fields of these legs (numbers from 1) marked `_off`."""
     def mark(match):

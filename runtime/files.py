@@ -1,17 +1,15 @@
-"""What scripts and disk say to each other: CSV rows in, atomic files out, one clear line when something is wrong."""
+"""Files are written whole or not at all, and what is wrong is told in one line. dataset/reader.py reads rows."""
 import contextlib
 import csv
-import gzip
+import errno
 import hashlib
-import io
 import json
 import os
 import pathlib
 import sys
 import tempfile
-import zlib
 
-csv.field_size_limit(2**24)          # QCD 2->3 amplitudes are longer than the csv module's default of 128 KiB
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)             # a full disk, a used-up quota, a file that may not grow
 
 
 class InputError(Exception):
@@ -21,7 +19,9 @@ class InputError(Exception):
 def main_guard(main):
     """Run a script's main(); an InputError becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
     try:
-        sys.exit(main())
+        code = main()
+        sys.stdout.flush()
+        sys.exit(code)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
@@ -29,60 +29,20 @@ def main_guard(main):
         sys.stderr.write("interrupted\n")
         sys.exit(130)
     except BrokenPipeError:          # `python verify.py FILE | head`: the reader has gone, which is no error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
     except OSError as error:         # a folder that cannot be written, a full disk
-        sys.stderr.write(f"error: {error.filename or 'file'}: {error.strerror or error}\n")
+        name = error.filename
+        if name is None and error.errno in FULL:             # of our own files the name is known, see `writing`
+            name = "standard output"
+            _drop_output()
+        sys.stderr.write(f"error: {name or 'a file'}: {error.strerror or error}\n")
         sys.exit(2)
 
 
-def open_text(path):
-    """Open a plain or gzipped text file for reading (UTF-8)."""
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, a CSV file is expected")
-    if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8-sig", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
-
-
-def read_rows(path, required=("amp", "sqamp")):
-    """Stream a CSV file with a header, or MARTY's raw text (plain or .gz both), as (line number, row dictionary) pairs.
-
-    A raw line is `Interaction: IN to OUT : DIAGRAM : AMP : SQAMP`. The line number is that of the row's first line in the file,
-    counted from 1. Raises InputError, as FILE:LINE, for a missing or empty file, a missing required column, a row with
-    too few or too many cells and undecodable bytes.
-    """
-    with open_text(path) as file:
-        try:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, None)
-            if header and header[0].startswith("Interaction:"):
-                file.seek(0)
-                for start, line in enumerate(file, 1):
-                    cells = [cell.strip() for cell in line.split(" : ")]
-                    if line.strip():
-                        if len(cells) != 4 or not cells[0].startswith("Interaction:"):
-                            raise InputError(f"{path}:{start}: not 'Interaction: IN to OUT : DIAGRAM : AMP : SQAMP'")
-                        yield start, {"process": cells[0].removeprefix("Interaction:").strip(), "diagram": cells[1],
-                                      "amp": cells[2], "sqamp": cells[3]}
-                return
-            if not header:
-                raise InputError(f"{path}:1: the file is empty, a header with the columns {', '.join(required)} is expected")
-            for column in required:
-                if column not in header:
-                    raise InputError(f"{path}:1: no column '{column}' among {', '.join(header)}")
-            start = reader.line_num + 1
-            for cells in reader:
-                if cells:                                    # csv yields [] for a blank line
-                    if len(cells) != len(header):
-                        raise InputError(f"{path}:{start}: {len(cells)} cells, the header has {len(header)}")
-                    yield start, dict(zip(header, cells))
-                start = reader.line_num + 1
-        except (csv.Error, UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
-            raise InputError(f"{path}:{reader.line_num + 1}: not readable as CSV ({error})") from None
+def _drop_output():
+    """Send what standard output still holds nowhere: Python tries to write it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def digest(path):
@@ -94,24 +54,26 @@ def digest(path):
         raise InputError(f"{path}: not readable ({error.strerror})") from None
 
 
-def count_lines(path):
-    """Lines of a text file, for the total of a progress bar; cheap beside reading its rows."""
-    with open_text(path) as file:
-        try:
-            return sum(1 for _ in file)
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError):
-            return None                                      # read_rows will say what is wrong, and where
+@contextlib.contextmanager
+def writing(path):
+    """Add the path to an OSError that names no file, such as that of a full disk; `main_guard` shows it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager
 def atomic_open(path, mode="w"):
-    """Write a file so that it is either complete under its name or not there: temp file beside it, fsync, rename."""
+    """Write a file that is complete under its name or not there: a temporary file beside it, fsync, rename."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, mode, **text) as file:
+        with writing(path), os.fdopen(handle, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -131,10 +93,10 @@ def atomic_open(path, mode="w"):
 
 
 def check_output(path, beginning):
-    """Refuse to overwrite a file that does not begin as the files do that the caller writes: a data set, a checkpoint, the input."""
+    """InputError if the file exists and does not begin with `beginning`, as the caller's own files do."""
     try:
         with open(path, "rb") as file:
-            if not file.read(len(beginning)) == beginning.encode():
+            if file.read(len(beginning)) != beginning.encode():
                 raise InputError(f"{path}: exists and is no earlier output of this script; name another --output")
     except FileNotFoundError:
         pass

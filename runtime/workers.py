@@ -1,24 +1,27 @@
 """An ordered map over worker processes that streams its input and notices a worker that dies."""
 import collections
-import concurrent.futures
 import contextlib
 import ctypes
 import multiprocessing
 import os
 import signal
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 from runtime.files import InputError
 
-AHEAD = 16                   # pieces of work a worker that are read ahead: memory does not grow with the input
+AHEAD = 16                   # tasks a worker that are read ahead: memory does not grow with the input
 PR_SET_PDEATHSIG = 1         # of Linux's prctl
+# Forked workers share what is loaded and are there at once. Python 3.14 would start others unless it is asked.
+CONTEXT = multiprocessing.get_context("fork") if sys.platform == "linux" else None
 
 
 def parallel_map(function, tasks, workers):
-    """Results of function(task) in the order of the tasks, from so many processes (0: one a core). A generator."""
+    """Results of function(task) in the order of the tasks, from `workers` processes (0: one a core). A generator."""
     workers = workers or os.cpu_count()
     tasks, pending = iter(tasks), collections.deque()
-    with concurrent.futures.ProcessPoolExecutor(workers, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+    with ProcessPoolExecutor(workers, CONTEXT, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         try:
             for task in tasks:
                 pending.append(pool.submit(function, task))
@@ -26,8 +29,9 @@ def parallel_map(function, tasks, workers):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        except concurrent.futures.process.BrokenProcessPool:
-            raise InputError("a worker process was killed (out of memory?); run again to go on where it stopped") from None
+        except BrokenProcessPool:
+            raise InputError("a worker process was killed (out of memory?); "
+                             "run again to resume where it stopped") from None
         finally:
             for future in pending:
                 future.cancel()
@@ -36,12 +40,15 @@ def parallel_map(function, tasks, workers):
 @contextlib.contextmanager
 def start_workers(workers):
     """
-    Executors of one process each, so many (0: one a core): work on like things can go to the same, which remembers them.
+    Executors of one process each, `workers` of them (0: one a core). Similar tasks can share one and its caches.
 
-    The processes are forked here and now, before this one opens files and starts OpenMP's threads, which do not survive a fork. They leave it
-    to this process what SIGINT, SIGTERM and SIGUSR1 mean, and end with it.
+    The processes start at once, before this one opens files and starts OpenMP's threads, which do not survive a fork.
+    They ignore SIGINT, SIGTERM and SIGUSR1, which this process handles, and end with it.
     """
-    executors = [concurrent.futures.ProcessPoolExecutor(1, initializer=_serve, initargs=(os.getpid(),)) for _ in range(workers or os.cpu_count())]
+    executors = [
+        ProcessPoolExecutor(1, CONTEXT, initializer=_serve, initargs=(os.getpid(),))
+        for _ in range(workers or os.cpu_count())
+    ]
     try:
         for started in [executor.submit(int) for executor in executors]:
             started.result()
@@ -58,8 +65,8 @@ def _serve(parent):
 
 
 def _end_with(parent):
-    """A worker does not outlive the process that started it, even where that was killed and could not say so; on Linux only."""
-    if sys.platform == "linux" and multiprocessing.get_start_method() == "fork":
+    """Make this worker end with the process that started it, even if that is killed; on Linux only."""
+    if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:                           # killed before the line above
             os._exit(1)

@@ -11,11 +11,12 @@ import sys
 
 from exact import equal
 
+from dataset.reader import read_rows
 from physics.expression import parse
 from physics.matrices import read_amplitude
 from physics.particles import roles_of
 from physics.square import square_many
-from runtime.files import InputError, main_guard, read_rows
+from runtime.files import InputError, main_guard
 
 
 def main():

@@ -62,6 +62,8 @@ def test_folders_are_named_after_the_config_file(tmp_path):
     ("--max_steps=1_000", "max_steps", 1000),
     ("--output=2024", "output", "2024"),
     ("--output='a b'", "output", "a b"),
+    ("--input='a b' 'c d'", "input", "'a b' 'c d'"),
+    ("--input=", "input", ""),
     ("--processes=2->2", "processes", "2->2"),
     ("--amp=-1/2*i*e^2", "amp", "-1/2*i*e^2"),
     ("--amp=a=b", "amp", "a=b"),

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataset.reader import read_rows
 from physics.expression import (
     Field,
     Function,
@@ -18,11 +19,11 @@ from physics.expression import (
     expand,
     legs_of,
     parse,
-    respelled,
     to_text,
 )
 from physics.numeric import verify
-from runtime.files import InputError, read_rows
+from physics.spelling import canonical
+from runtime.files import InputError
 from tokenizer import amp_text, amp_tokens
 
 NAMES = st.sampled_from(["i", "e", "g", "m_e", "m_mu", "s_12", "s_34", "reg_prop", "theta_W", "V_ub", "V_ub^(*)", "eps",
@@ -311,15 +312,15 @@ def test_spellings_of_earlier_work_are_read():
         "2*e^4*(m_e^4 + -1/2*m_e^2*s_13 + 1/2*s_14*s_23 + -1/2*m_e^2*s_24 + 1/2*s_12*s_34)"
         "*(m_e^2 + -s_13 + 1/2*reg_prop)^(-2)",
     )
-    text = respelled(NORMALISED)
+    text = canonical(NORMALISED)
     assert (
         r"gamma_{+%\INDEX_0,%INDEX_1,%INDEX_2}" in text
         and "{MOMENTUM_0,%INDEX_2}" in text
         and "/(m_e^2 + -s_13 + 1/2*reg_prop)" in text
     )
-    assert amp_text(*amp_tokens(text)) == text == respelled(text)
+    assert amp_text(*amp_tokens(text)) == text == canonical(text)
     assert (
-        parse(r"p_3_\INDEX_0") == Tensor("p_3", (r"\INDEX_0",)) and respelled(r"+-p_3_\INDEX_0"[2:]) == r"p_3_%\INDEX_0"
+        parse(r"p_3_\INDEX_0") == Tensor("p_3", (r"\INDEX_0",)) and canonical(r"+-p_3_\INDEX_0"[2:]) == r"p_3_%\INDEX_0"
     )
     with pytest.raises(InputError, match="column 5: found .*, expected an operator or the end"):
         parse("Prod;(;-1/2;i;)")

@@ -1,33 +1,56 @@
 import gzip
 import os
+import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
+from conftest import ROOT
 
-from runtime.files import InputError, atomic_open, read_rows, write_rows
+from dataset.reader import read_rows
+from runtime.files import InputError, atomic_open, write_rows
 
 
 def test_rows_come_with_the_line_they_start_on(tmp_path):
     path = tmp_path / "rows.csv"
-    path.write_text('amp,sqamp,note\na,b,c\n"a\nwith a line break",d,\n\ne,f,g\n')
-    assert [(line, row["amp"], row["sqamp"]) for line, row in read_rows(path)] == [(2, "a", "b"), (3, "a\nwith a line break", "d"), (6, "e", "f")]
+    path.write_text('amp,sqamp,note\na,b,c\na,d,"a\nwith a line break"\n\ne,f,g\n')
+    assert [(line, *row.values()) for line, row in read_rows(path)] == [
+        (2, "a", "b", "c"),
+        (3, "a", "d", "a\nwith a line break"),
+        (6, "e", "f", "g"),
+    ]
 
 
 def test_gzip_and_plain_read_alike(tmp_path):
     plain, packed = tmp_path / "rows.csv", tmp_path / "rows.csv.gz"
-    write_rows(plain, ["amp", "sqamp"], [{"amp": f"a{k}", "sqamp": "é,\""} for k in range(1000)])
+    write_rows(plain, ["amp", "sqamp"], [{"amp": f"a{k}", "sqamp": 'é,"'} for k in range(1000)])
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     assert list(read_rows(plain)) == list(read_rows(packed))
 
 
-@pytest.mark.parametrize("content, reason", [
-    (b"", ":1: the file is empty"), (b"amp\nx\n", ":1: no column 'sqamp'"), (b"amp,sqamp\na\n", ":2: 1 cells"), (b"amp,sqamp\na,b\na,b,c\n", ":3: 3 cells"),
-    (b"amp,sqamp\n\xff\xfe,b\n", "not readable"), (b'amp,sqamp\n"a,b\n', "not readable"), (b"amp,sqamp\na,b\x00\nx", ":"),
-])
+def stop(path, line, reason):
+    raise InputError(f"{path}:{line}: {reason}")
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"", ":1: the file is empty"),
+        (b"amp\nx\n", ":1: no column 'sqamp'"),
+        (b"amp,sqamp\na\n", ":2: 1 cells"),
+        (b"amp,sqamp\na,b\na,b,c\n", ":3: 3 cells"),
+        (b"amp,sqamp\n\xff\xfe,b\n", "not readable"),
+        (b'amp,sqamp\n"a,b\n', "not readable"),
+        (b"amp,sqamp\na,b\x00\nx", ":"),
+    ],
+)
 def test_broken_files_are_named_with_their_line(tmp_path, content, reason):
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
     with pytest.raises(InputError) as error:
-        list(read_rows(path))
+        list(read_rows(path, on_bad=stop))
     assert str(error.value).startswith(str(path)) and reason in str(error.value) and "\n" not in str(error.value)
 
 
@@ -50,3 +73,73 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     with atomic_open(path) as file:
         file.write("after")
     assert path.read_text() == "after" and os.listdir(tmp_path) == ["file.txt"]
+
+
+FULL = """
+import resource, signal, sys
+from runtime.files import main_guard
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # no file may grow: writing fails as on a full disk
+def main():
+    {}
+main_guard(main)
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "from runtime.files import write_rows; write_rows('{path}', ['amp'], [{{'amp': 'x' * 9999}}])",
+        "from runtime.files import write_json; write_json('{path}', ['x' * 9999])",
+        "from dataset.shards import write_part; import pathlib\n"
+        "    write_part(pathlib.Path('{path}'), 1, {{}}, [{{'amp': 'x' * 9999}}])",
+        "from physics import form; form.tempfile.tempdir = '{folder}'; form.run('Symbol x;' + '*' * 9999, [], '', 9)",
+        "from runtime.files import writing\n"
+        "    with writing('{path}'), open('{path}', 'w') as file: file.write('x' * 9999)",
+    ],
+)
+def test_a_full_disk_is_told_with_the_path(tmp_path, call):
+    path = tmp_path / "file"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL.format(call.format(path=path, folder=tmp_path))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and re.fullmatch(rf"error: .*{tmp_path}\S+: File too large\n", done.stderr), done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_full_standard_output_is_told(tmp_path):
+    for count in (1, 10**6):
+        script = f"from runtime.files import main_guard\nmain_guard(lambda: print('x' * {count}))"
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-c", script], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        assert (done.returncode, done.stderr) == (2, "error: standard output: No space left on device\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process that its parent ended")
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_workers_end_with_their_parent_whatever_pythons_start_method(method):
+    """Python 3.14 starts workers by a server process, whose death they would wait for."""
+    script = f"""
+import multiprocessing, os, sys, time
+from runtime.workers import parallel_map
+if __name__ == "__main__":
+    multiprocessing.set_start_method({method!r})
+    print(*parallel_map(eval, ["__import__('os').getppid()"], 1), os.getpid(), flush=True)
+    for _ in parallel_map(exec, ["import os, time; print(os.getpid(), flush=True); time.sleep(60)"], 1): pass
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    parent, own = process.stdout.readline().split()
+    worker = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 10
+    while (alive := os.path.exists(f"/proc/{worker}")) and time.monotonic() < until:
+        time.sleep(0.02)
+    if alive:
+        os.kill(worker, signal.SIGKILL)
+    assert parent == own and not alive

@@ -31,28 +31,38 @@ def test_index_names_do_not_hide_a_known_row():
 
 
 def test_particles_of_equal_charge_are_looked_up_under_other_names():
-    """mu, tau and e have one charge; the order of the masses in the canonical text changes with the names, the physics does not."""
+    """mu, tau and e have one charge; with the names only the order of the masses in the text changes."""
     train, asked = rows("t mu -> t mu"), rows("e t -> e t", "mu e -> mu e")
     assert lookup_scores(train, asked) == {"exact": 0, "renamed": 1, "rescaled": 1}
     assert "m_e" in look_up(lookup_table(train), asked[0]["amp"], "renamed")
 
 
 def test_other_charges_need_the_number_in_front_rescaled():
-    """Charge 2/3 for 1: the square is multiplied by 4/9 for a muon and an up quark, by 16/81 for Compton scattering off the latter."""
-    assert lookup_scores(rows("e mu -> e mu"), rows("u mu -> u mu", "d u -> d u")) == {"exact": 0, "renamed": 0, "rescaled": 1}
+    """Charge 2/3 for 1: the square is multiplied by 4/9 for a muon and an up quark, by 16/81 in Compton scattering."""
+    assert lookup_scores(rows("e mu -> e mu"), rows("u mu -> u mu", "d u -> d u")) == {
+        "exact": 0,
+        "renamed": 0,
+        "rescaled": 1,
+    }
     assert lookup_scores(rows("e A -> e A"), rows("u A -> u A")) == {"exact": 0, "renamed": 0, "rescaled": 1}
 
 
 @pytest.mark.parametrize("style", ["factored", "marty"])
 def test_of_a_sum_every_term_is_rescaled(style):
-    """Squares multiplied out are sums, so are the amplitudes of whole processes, signs between the diagrams included."""
+    """Squares multiplied out are sums, so are the amplitudes of whole processes, with the signs between diagrams."""
     nothing, found = {"exact": 0, "renamed": 0, "rescaled": 0}, {"exact": 0, "renamed": 0, "rescaled": 1}
     assert lookup_scores(rows("e mu -> e mu", style=style), rows("u mu -> u mu", "d u -> d u", style=style)) == found
     unit, other = whole("e A -> e A", style), whole("u A -> u A", style)
-    assert " + " in unit["sqamp"] and kinematics_key(unit["amp"]) == kinematics_key(other["amp"]) and template_key(unit["amp"]) != template_key(other["amp"])
+    assert (
+        " + " in unit["sqamp"]
+        and kinematics_key(unit["amp"]) == kinematics_key(other["amp"])
+        and template_key(unit["amp"]) != template_key(other["amp"])
+    )
     assert lookup_scores([unit], [other]) == found and lookup_scores([other], [unit]) == found
     assert verify(other["amp"], look_up(lookup_table([unit]), other["amp"], "rescaled"))
-    assert lookup_scores([unit], [other | {"amp": other["amp"].replace("-2/9*", "2/9*", 1)}]) == nothing      # another relative sign
+    assert (
+        lookup_scores([unit], [other | {"amp": other["amp"].replace("-2/9*", "2/9*", 1)}]) == nothing
+    )  # another relative sign
 
 
 def test_sums_may_be_spelled_with_minus_signs_and_without_spaces():
@@ -63,17 +73,27 @@ def test_sums_may_be_spelled_with_minus_signs_and_without_spaces():
 
 
 def test_other_legs_are_not_found():
-    assert lookup_scores(rows("e mu -> e mu"), rows("e mu~ -> e mu~", "e A -> e A")) == {"exact": 0, "renamed": 0, "rescaled": 0}
+    assert lookup_scores(rows("e mu -> e mu"), rows("e mu~ -> e mu~", "e A -> e A")) == {
+        "exact": 0,
+        "renamed": 0,
+        "rescaled": 0,
+    }
 
 
 def test_massless_and_massive_particles_are_not_exchanged():
-    """Photon and Z, neutrino and electron may stand in one text up to names, but differ in their sums and averages over spins."""
+    """Photon and Z, neutrino and electron may have one text up to names, but differ in their sums over spins."""
     line = r"e*gamma_{%\mu_1,%a_1,%a_2}*V_{i_1,+%\mu_1}(p_1)*F_{i_2,%a_1}(p_2)_u^(*)*F_{i_3,%a_2}(p_3)_v"
     keys = {name: template_key(line.replace("V_", name + "_")) for name in ("A", "Z", "W", "G")}
     assert keys["Z"] == keys["W"] != keys["A"] == keys["G"]
-    assert template_key(line.replace("F_", "nu_e_")) == template_key(line.replace("F_", "nu_mu_")) != template_key(line.replace("F_", "e_"))
+    assert (
+        template_key(line.replace("F_", "nu_e_"))
+        == template_key(line.replace("F_", "nu_mu_"))
+        != template_key(line.replace("F_", "e_"))
+    )
 
 
 def test_kinematics_are_shared_by_all_charges():
     (unit,), (other,) = rows("e mu -> e mu"), rows("d u -> d u")
-    assert template_key(unit["amp"]) != template_key(other["amp"]) and kinematics_key(unit["amp"]) == kinematics_key(other["amp"])
+    assert template_key(unit["amp"]) != template_key(other["amp"]) and kinematics_key(unit["amp"]) == kinematics_key(
+        other["amp"]
+    )

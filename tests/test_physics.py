@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from dataset.reader import read_rows
 from physics import colour, form
 from physics import square as squarer
 from physics.amplitude import amplitudes, diagrams, external_legs, parse_process, shortest
@@ -14,7 +15,7 @@ from physics.numeric import evaluate, verify
 from physics.polynomial import factored_text
 from physics.square import Row, rational, square, square_many
 from physics.theory import THEORIES, conserved_charges
-from runtime.files import InputError, read_rows
+from runtime.files import InputError
 
 QED = THEORIES["qed"]
 

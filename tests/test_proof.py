@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_verify import ELECTRON_MUON, SQUARE, mutants
 
+from dataset.reader import read_rows
 from physics import exact as proof
 from physics.amplitude import amplitudes, parse_process
 from physics.exact import POINTS, prove
@@ -21,7 +22,7 @@ from physics.particles import roles_of
 from physics.square import square
 from physics.theory import THEORIES
 from prepare import list_processes, make_rows
-from runtime.files import InputError, read_rows
+from runtime.files import InputError
 
 
 def primes(count):

@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 from exact import equal
 
+from dataset.reader import read_rows
 from physics import matrices
 from physics import numeric as judge
 from physics.amplitude import amplitudes, parse_process
@@ -17,7 +18,6 @@ from physics.numeric import verify
 from physics.particles import roles_of
 from physics.square import square
 from physics.theory import THEORIES
-from runtime.files import read_rows
 
 ELECTRON_MUON = (
     r"1/2*i*e^2*gamma_{+%\mu_1,%a_1,%a_2}*gamma_{%\mu_1,%a_3,%a_4}*e_{i_2,%a_1}(p_2)_v^(*)*e_{i_1,%a_2}(p_1)_u"
