@@ -1,7 +1,7 @@
 """
 Training beside torch.nn.Transformer: useful tokens per second, use of the hardware, memory.
 
-    python bench/run.py train [config/file.py] [--key=value ...]      config/qed.py unless named; some minutes on two cores
+    python bench/run.py train [config/file.py] [--key=value ...]      config/qed.py unless named; minutes on two cores
 
 Three trainings of models of the same size take their steps in turn, on the same rows:
     a   torch.nn.Transformer on padded batches of random rows
@@ -216,7 +216,8 @@ def compare(name, packed, vocabulary, settings, device, peak):
     """Print the lines of one data set in the first table."""
     src, tgt = lengths(packed, np.arange(len(packed.row)))  # (samples,) each
     config = ModelConfig(*vocabulary, int(src.max()), int(tgt.max()) + 1, **sizes(settings))
-    random, alike, mixed = three_batchings(packed, settings.batch_tokens, 4 if device.type == "cpu" else 16, settings.seed)
+    count = 4 if device.type == "cpu" else 16
+    random, alike, mixed = three_batchings(packed, settings.batch_tokens, count, settings.seed)
     runs = {"a": (Peer(config), padded_inputs, random), "b": (Peer(config), padded_inputs, alike),
             "c": (Transformer(config, settings.attention), packed_inputs, mixed)}
     if device.type == "cuda":

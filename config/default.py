@@ -26,7 +26,7 @@ run_id = ""  # name of one run among several of a config: its folder is out_dir/
 seed = 1337  # seed of everything random
 workers = 0  # worker processes; 0: one per core
 device = "auto"  # "auto" (cuda where there is one, else cpu), "cpu", "cuda", "cuda:1"
-dtype = "auto"  # of matrix products: "fp32", "bf16", "fp16", "int8" (CPU decoding); "auto": bf16 or fp16 on a GPU, fp32 else
+dtype = "auto"  # matrix products: "fp32", "bf16", "fp16", "int8" (CPU decoding); "auto": bf16 or fp16 on GPU, else fp32
 
 # tokenizer: longest sequences allowed, in tokens; a longer row is an error
 src_max_len = 512  # tokens of an amplitude, end token included
@@ -50,11 +50,11 @@ bias = False  # biases in the four matrices of attention and in the output matri
 ffn = "mlp"  # feed-forward network of the layers: "mlp" or "sinekan", see sinekan.py
 kan_layers = "all"  # layers with SineKANs: "all", "encoder", "decoder", "decoder:last", "encoder:1 decoder:3" (from 1)
 kan_grid = 8  # sines on each edge of a SineKAN
-kan_ff_dims = ""  # hidden widths of a layer's SineKANs: "256 256"; "none": one SineKAN; "": one width, weights like the MLP
+kan_ff_dims = ""  # hidden widths of the SineKANs: "256 256"; "none": one SineKAN; "": one width, weights like the MLP
 kan_end = False  # last layer: the SineKAN has no residual branch; the head reads its last width (S-KANformer)
 kan_embed = False  # a SineKAN after the embeddings of each side
 dropout = 0.1  # dropout rate of the embeddings and of every residual branch
-attention = "auto"  # "varlen": one kernel for packed rows (GPU, half precision), "sdpa", "reference"; "auto": varlen or sdpa
+attention = "auto"  # "varlen": fused, on packed rows (GPU, bf16 or fp16), "sdpa", "reference"; "auto": varlen or sdpa
 checkpoint_layers = False  # recompute the layers' activations for the gradients: less memory, a quarter more time
 
 # train.py
