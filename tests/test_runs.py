@@ -18,7 +18,7 @@ from configurator import load_settings
 from model import ModelConfig, Transformer
 from runtime import checkpoint, runs
 from runtime.files import InputError
-from runtime.hardware import find_device, peak_flops, training_flops
+from runtime.hardware import peak_flops, training_flops
 
 pytestmark = pytest.mark.usefixtures("one_thread_and_the_usual_signals")
 
@@ -259,13 +259,3 @@ def test_log_lines_are_json_without_nan(tmp_path):
     record(3, 1.23456, {"loss": float("nan"), "grad_norm": float("inf"), "skipped": 2})
     line = json.loads((tmp_path / "log.jsonl").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert line == {"step": 3, "seconds": 1.235, "loss": None, "grad_norm": None, "skipped": 2}
-
-
-def test_a_gpu_that_is_named_becomes_the_current_one(monkeypatch):
-    """Kernels that are told no device, and questions about the properties of the device, then go to the right one."""
-    chosen = []
-    monkeypatch.setattr(torch, "zeros", lambda size, device: None)
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    for name in ("cpu", "cuda", "cuda:1"):
-        assert find_device(name) == torch.device(name)
-    assert chosen == [torch.device("cuda:1")]
