@@ -3,8 +3,10 @@ Settings of every script: config/default.py, then a config file, then the comman
 
     python SCRIPT.py [config/file.py] [--key=value ...]
 
-A config file holds plain Python assignments, `name = literal`. It is parsed and never run, so that
-neither a typo nor a downloaded file can do more than set a known setting to a value of its own type.
+A config file holds plain Python assignments: `name = value`, where the value is a literal, a setting from above
+or from config/default.py, or arithmetic on these, such as `d_ff = 4 * d_model`. It is parsed and never run: a typo or a
+downloaded file can only set a known setting to a value of its own type. The command line comes after the file:
+--d_model=64 does not change the d_ff that the file has computed.
 """
 import ast
 import difflib
@@ -24,6 +26,7 @@ ARITHMETIC = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
     ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv,
 }  # no power: 9**9**9 would hang
+LARGEST = 10**18  # result of arithmetic: squaring a number line after line would hang too
 WANTED = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -31,9 +34,9 @@ def load_settings(usage, keys, argv=None):
     """
     Settings of a script from default.py, the config file and the flags in `argv` (sys.argv[1:] if None).
 
-    usage: the script's docstring, for --help.  keys: names of the settings that the script reads; --help and
-    the table on stderr show these. Returns a namespace with every key of default.py, data_dir and out_dir filled in,
-    and `config_name`, the stem of the config file. Raises InputError for anything that is not right.
+    usage: the script's docstring, for --help. keys: names of the settings that the script reads; --help and the table
+    on stderr show these. Returns a namespace with every key of default.py, data_dir and out_dir filled in, and
+    `config_name`, the stem of the config file. Raises InputError for an argument or a line that is wrong.
     """
     argv = sys.argv[1:] if argv is None else argv
     defaults = read_config(DEFAULT)
@@ -48,8 +51,7 @@ def load_settings(usage, keys, argv=None):
     config_name = "default"
     if files:
         path = find_config(files[0])
-        for name, value in read_config(path, defaults).items():
-            values[name] = value
+        values |= read_config(path, defaults)
         # the settings file of a run, out/NAME/config.py, keeps the run's name
         config_name = path.resolve().parent.name if path.stem == "config" else path.stem
     for word in argv:
@@ -92,7 +94,8 @@ def find_config(name):
         if path.is_file():
             return path
     if not name.endswith(".py"):
-        raise InputError(f"{name}: a config file ends in .py; settings are written --key=value, such as --input=FILE.csv or --ckpt=FILE.pt")
+        raise InputError(f"{name}: a config file ends in .py; settings are written --key=value, such as "
+                         "--input=FILE.csv or --ckpt=FILE.pt")
     known = {path.stem: f"config/{path.name}" for path in sorted(DEFAULT.parent.glob("*.py"))}
     close = difflib.get_close_matches(Path(name).stem, known, n=1)
     hint = f"did you mean {known[close[0]]}?" if close else f"there are {', '.join(known.values())}"
@@ -101,8 +104,8 @@ def find_config(name):
 
 def read_config(path, defaults=None):
     """
-    The assignments of a config file as a dictionary, in order. With `defaults`, each name must be one of
-    its keys and each value of the type found there.
+    The assignments of a config file as a dictionary, in order. With `defaults`, each name must be one of its keys and
+    each value of the type found there. Raises InputError as FILE:LINE.
     """
     try:
         tree = ast.parse(path.read_text(encoding="utf-8-sig"))
@@ -122,24 +125,32 @@ def read_config(path, defaults=None):
             case _:
                 raise InputError(f"{where}: a config file holds only comments and lines `name = value`")
         try:
-            value = evaluate(expression)
+            value = evaluate(expression, (defaults or {}) | values)
         except (ValueError, ArithmeticError, RecursionError) as error:
             raise InputError(f"{where}: {name}: {error}") from None
         values[name] = check(name, value, defaults, where) if defaults else value
     return values
 
 
-def evaluate(node):
-    """Value of a literal, or of simple arithmetic on numbers."""
+def evaluate(node, names):
+    """Value of a literal, of a name in the dictionary `names`, or of simple arithmetic on numbers."""
     match node:
         case ast.Constant(value=bool() | int() | float() | str() as value):
             return value
+        case ast.Name(id=name) if name in names:
+            return names[name]
+        case ast.Name(id=name):
+            raise ValueError(f"no setting {name} to compute it from; {nearest(name, names)}")
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
-            value = number(evaluate(operand))
+            value = number(evaluate(operand, names))
             return -value if isinstance(sign, ast.USub) else value
         case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
-            return ARITHMETIC[type(op)](number(evaluate(left)), number(evaluate(right)))
-    raise ValueError("wanted a plain value: a number, simple arithmetic of numbers, text in quotes, True or False")
+            value = ARITHMETIC[type(op)](number(evaluate(left, names)), number(evaluate(right, names)))
+            if abs(value) > LARGEST:
+                raise ValueError(f"arithmetic beyond {LARGEST:.0e}")
+            return value
+    raise ValueError("wanted a plain value: a number, a setting from above, arithmetic on these, text in quotes, "
+                     "True or False")
 
 
 def number(value):
@@ -173,9 +184,7 @@ def read_flag(word, defaults):
 def check(name, value, defaults, where):
     """`value` in the type that `defaults` has for `name`; InputError for an unknown name or a wrong type."""
     if name not in defaults:
-        close = difflib.get_close_matches(name.replace("-", "_"), defaults, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else "config/default.py lists them all"
-        raise InputError(f"{where}: unknown setting {name}; {hint}")
+        raise InputError(f"{where}: unknown setting {name}; {nearest(name, defaults)}")
     kind = type(defaults[name])
     if kind is float and type(value) is int:
         value = float(value)
@@ -184,6 +193,12 @@ def check(name, value, defaults, where):
     if kind is float and not math.isfinite(value):
         raise InputError(f"{where}: {name}: got {value}, wanted a finite number")
     return value
+
+
+def nearest(name, known):
+    """What to say about a setting that is not known."""
+    close = difflib.get_close_matches(name.replace("-", "_"), known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else "config/default.py lists them all"
 
 
 def read_comments():

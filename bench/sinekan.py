@@ -17,8 +17,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is imported; tra
 import numpy as np
 import torch
 
-from batches import collate, length_batches
-from bench.train import SETTINGS, VOCABULARY, even_share, peak_of, random_rows, seconds, sizes, train_step
+from batches import lengths, mixed_batches
+from bench.train import SETTINGS, VOCABULARY, packed_inputs, peak_of, random_rows, seconds, sizes, train_step
 from configurator import load_settings
 from model import MLP, ModelConfig, Transformer
 from runtime.hardware import find_device
@@ -34,8 +34,8 @@ MODELS = {"MLP": {"ffn": "mlp"}, "SineKANs": {"ffn": "sinekan"},
 
 def compare_models(settings, device):
     packed = random_rows(LONGEST, settings.seed)
-    src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)  # (rows,) each
-    batches = even_share(length_batches(packed, settings.batch_tokens, settings.seed), packed, STEPS + 1)
+    src, tgt = lengths(packed, np.arange(len(packed.row)))  # (samples,) each
+    batches = mixed_batches(packed, settings.batch_tokens, settings.seed)[:STEPS + 1]
     models = {}
     for name, change in MODELS.items():
         config = ModelConfig(VOCABULARY, VOCABULARY, int(src.max()), int(tgt.max()) + 1, **sizes(settings) | change)
@@ -43,16 +43,16 @@ def compare_models(settings, device):
     optimizers = {name: torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True) for name, model in models.items()}
     used = {name: [] for name in models}  # seconds of each step
     memory = {name: [] for name in models}  # bytes of each step
-    for index, rows in enumerate(batches):
-        pair = [side.to(device) for side in collate(packed, rows)]
+    for samples in batches:
+        inputs, truth = packed_inputs(packed, samples, device)
         for name, model in models.items():
             def timed_step():
                 before = seconds(device)
-                train_step(model, optimizers[name], *pair)
+                train_step(model, optimizers[name], inputs, truth)
                 used[name].append(seconds(device) - before)
             memory[name].append(peak_of(device, timed_step) or 0)
     print(f"{'':12} {'parameters':>11} {'ms a step':>10} {'tokens/s':>9} {'MB a step':>10}")
-    tokens = sum(int((src + tgt)[rows].sum()) for rows in batches[1:])
+    tokens = sum(int((src + tgt)[samples].sum()) for samples in batches[1:])
     for name, model in models.items():
         took = used[name][1:]  # the first step also allocates the optimizer's moments
         slower = statistics.median(a / b for a, b in zip(took, used["MLP"][1:]))

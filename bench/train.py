@@ -1,12 +1,12 @@
 """
 Training beside torch.nn.Transformer: useful tokens per second, use of the hardware, memory.
 
-    python bench/run.py train [config/file.py] [--key=value ...]      config/qed.py unless named; 5 minutes on two cores
+    python bench/run.py train [config/file.py] [--key=value ...]      config/qed.py unless named; minutes on two cores
 
-Three trainings of models of the same size take their steps in turn:
+Three trainings of models of the same size take their steps in turn, on the same rows:
     a   torch.nn.Transformer on padded batches of random rows
     b   torch.nn.Transformer on padded batches of rows of like length
-    c   this project; on a GPU also with padding and SDPA instead of varlen, and compiled
+    c   this project, on packed batches of random rows; on a GPU also with SDPA, which pads, and compiled
 A step is forward, backward and AdamW, in bf16 or fp16 on a GPU, in fp32 on a CPU. The rows are random tokens: the
 longest row has 256 to 2,048 tokens on each side; source and target lengths go together and vary as in the QED and QCD
 sets. One more line uses the rows of data_dir, if there is a data set.
@@ -31,7 +31,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from batches import Packed, collate, length_batches, load_split
+from batches import Packed, collate, deal_anew, lengths, load_split, pad, padded_batches, to_device
 from configurator import load_settings
 from model import ARCHITECTURE, ModelConfig, Transformer
 from runtime.hardware import find_device, find_dtype, peak_flops, training_flops
@@ -79,33 +79,67 @@ def random_rows(longest, seed):
     generator = np.random.default_rng(seed)
     # log(length) has a standard deviation of 0.4 to 0.6 in MARTY's QED 2->2 rows, of 0.8 to 0.9 in its QCD 2->2 rows
     spread = np.exp(0.65 * generator.standard_normal((POOL, 1)) + 0.02 * generator.standard_normal((POOL, 2)))
-    length = np.clip(longest / 3 * spread, longest / 32, longest).astype(int)  # (POOL, 2)
+    return rows_of(np.clip(longest / 3 * spread, longest / 32, longest).astype(int), generator)
+
+
+def rows_of(length, generator):
+    """A Packed of rows of random tokens, all of one kind. length: (rows, 2), source and target tokens with EOS."""
     sides = []
     for count in length.T:
-        start = np.concatenate(([0], count.cumsum()))
+        start = np.concatenate(([0], count.cumsum()))  # (rows + 1,)
         flat = generator.integers(EOS + 1, VOCABULARY, start[-1]).astype(np.uint16)
         flat[start[1:] - 1] = EOS
         sides += [flat, start]
-    return Packed(*sides, np.arange(POOL), np.full(POOL, BOS, np.uint16))
+    rows = np.arange(len(length))
+    return Packed(*sides, row=rows, first=np.full(len(rows), BOS, np.uint16), line=rows + 2, kind=np.zeros_like(rows),
+                  kinds=np.array(["random"]))
 
 
-def random_batches(packed, batch_tokens, seed):
-    """Shuffle the rows and cut them into padded batches of at most batch_tokens tokens, whatever their lengths."""
-    src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)
-    batches, batch = [], []
-    for row in np.random.default_rng(seed).permutation(len(src)):
-        if batch and (src[batch + [row]].max() + tgt[batch + [row]].max()) * (len(batch) + 1) > batch_tokens:
-            batches.append(np.array(batch))
-            batch = []
-        batch.append(row)
-    return [*batches, np.array(batch)]
+def random_batches(packed, batch_tokens, samples):
+    """Cut the samples in this order into padded batches of at most batch_tokens tokens, whatever their lengths."""
+    batches, first, longest_src, longest_tgt = [], 0, 0, 0
+    for end, (s, t) in enumerate(lengths(packed, samples).T.tolist()):
+        longest_src, longest_tgt = max(longest_src, s), max(longest_tgt, t)
+        if (longest_src + longest_tgt) * (end + 1 - first) > batch_tokens and end > first:
+            batches.append(samples[first:end])
+            first, longest_src, longest_tgt = end, s, t
+    return [*batches, samples[first:]]
 
 
-def even_share(batches, packed, count):
-    """Choose `count` of the batches, evenly from the shortest to the longest rows."""
-    length = np.diff(packed.src_start) + np.diff(packed.tgt_start)  # (rows,)
-    ordered = sorted(batches, key=lambda rows: length[rows].mean())
-    return [ordered[int((i + 0.5) * len(ordered) / count)] for i in range(count)]
+def three_batchings(packed, batch_tokens, count, seed):
+    """
+    (a, b, c): batches of the same samples for the three trainings, lists of int arrays.
+
+    The samples are those of `count` of the batches of like length, chosen evenly from the shortest to the longest: a
+    few rows alone could not be sorted into batches of like length.
+    """
+    generator = np.random.default_rng(seed)
+    alike = padded_batches(packed, batch_tokens, generator.permutation(len(packed.row)))  # the shortest rows first
+    count = min(count, len(alike))
+    alike = [alike[int((i + 0.5) * len(alike) / count)] for i in range(count)]
+    samples = generator.permutation(np.concatenate(alike))
+    return random_batches(packed, batch_tokens, samples), alike, deal_anew(packed, alike, seed)
+
+
+def padded_inputs(packed, samples, device):
+    """((src (B, S), tgt (B, T)), truth (B, T)), padded with PAD: what Peer reads and should write."""
+    def side(flat, start, rows):
+        return pad([flat[start[row]:start[row + 1]].astype(np.int64) for row in rows]).to(device)
+
+    src, truth = side(packed.src, packed.src_start, packed.row[samples]), side(packed.tgt, packed.tgt_start, samples)
+    first = torch.from_numpy(packed.first[samples].astype(np.int64)).to(device)
+    return (src, torch.cat([first[:, None], truth[:, :-1]], dim=1)), truth
+
+
+def packed_inputs(packed, samples, device):
+    """((src (N,), sources, tgt (M,), targets), truth (M,)): what our Transformer reads and should write."""
+    batch = to_device(collate(packed, samples), device)
+    return (batch.src, batch.sources, batch.tgt, batch.targets), batch.truth
+
+
+def loss_of(model, inputs, truth):
+    """Mean cross-entropy of a target token."""
+    return F.cross_entropy(model(*inputs).flatten(0, -2), truth.flatten(), ignore_index=PAD)
 
 
 def autocast(device):
@@ -113,10 +147,9 @@ def autocast(device):
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
-def train_step(model, optimizer, src, tgt):
-    with autocast(src.device):
-        logits = model(src, tgt[:, :-1])  # (B, T, V)
-        loss = F.cross_entropy(logits.flatten(0, 1), tgt[:, 1:].flatten(), ignore_index=PAD)
+def train_step(model, optimizer, inputs, truth):
+    with autocast(truth.device):
+        loss = loss_of(model, inputs, truth)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -181,50 +214,48 @@ def sizes(settings):
 
 def compare(name, packed, vocabulary, settings, device, peak):
     """Print the lines of one data set in the first table."""
-    src, tgt = np.diff(packed.src_start), np.diff(packed.tgt_start)  # (rows,) each
+    src, tgt = lengths(packed, np.arange(len(packed.row)))  # (samples,) each
     config = ModelConfig(*vocabulary, int(src.max()), int(tgt.max()) + 1, **sizes(settings))
-    count = 2 if device.type == "cpu" else 16
-    random, alike = (make(packed, settings.batch_tokens, settings.seed) for make in (random_batches, length_batches))
-    random, alike = (even_share(batches, packed, min(count, len(batches))) for batches in (random, alike))
-    ours = Transformer(config, settings.attention)
-    runs = {"a": (Peer(config), random), "b": (Peer(config), alike), "c": (ours, alike)}
+    count = 4 if device.type == "cpu" else 16
+    random, alike, mixed = three_batchings(packed, settings.batch_tokens, count, settings.seed)
+    runs = {"a": (Peer(config), padded_inputs, random), "b": (Peer(config), padded_inputs, alike),
+            "c": (Transformer(config, settings.attention), packed_inputs, mixed)}
     if device.type == "cuda":
-        runs["c, sdpa"] = Transformer(config, "sdpa"), alike
+        runs["c, sdpa"] = Transformer(config, "sdpa"), packed_inputs, mixed
         compiled = torch.compile(Transformer(config, settings.attention).to(device), dynamic=True)
-        runs["c compiled"] = compiled, alike
-    runs = {key: (model.to(device), torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True), batches)
-            for key, (model, batches) in runs.items()}
+        runs["c compiled"] = compiled, packed_inputs, mixed
+    runs = {key: (model.to(device), torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True), inputs_of, batches)
+            for key, (model, inputs_of, batches) in runs.items()}
 
     used = {key: 0.0 for key in runs}  # seconds
-    memory = {key: 0 for key in runs}
-    for model, optimizer, batches in runs.values():  # warm up: optimizer's moments, kernels of these shapes, autotuning
+    memory = {key: 0 for key in runs}  # bytes
+    # warm up: moments of the optimizer, kernels of these shapes, autotuning
+    for model, optimizer, inputs_of, batches in runs.values():
         if device.type == "cpu":
-            batches = [min(batches, key=lambda rows: (src + tgt)[rows].sum())[:1]]  # one row is enough
-        for rows in batches:
-            train_step(model, optimizer, *(side.to(device) for side in collate(packed, rows)))
-    for index in range(max(len(random), len(alike))):
-        for key, (model, optimizer, batches) in runs.items():
+            batches = [np.argmin(src + tgt)[None]]  # one row is enough
+        for samples in batches:
+            train_step(model, optimizer, *inputs_of(packed, samples, device))
+    for index in range(max(len(batches) for *_, batches in runs.values())):
+        for key, (model, optimizer, inputs_of, batches) in runs.items():
             if index < len(batches):
-                pair = [side.to(device) for side in collate(packed, batches[index])]
+                inputs, truth = inputs_of(packed, batches[index], device)
 
                 def timed_step():
                     before = seconds(device)
-                    train_step(model, optimizer, *pair)
+                    train_step(model, optimizer, inputs, truth)
                     used[key] += seconds(device) - before
                 memory[key] = max(memory[key], peak_of(device, timed_step) or 0)
 
-    tokens, mfu, padding = {}, {}, {}
+    samples = np.concatenate(alike)
+    useful = int((src + tgt)[samples].sum())
+    flops = training_flops(config, src[samples], tgt[samples])
     for key, (*_, batches) in runs.items():
-        rows = np.concatenate(batches)
-        useful = int((src + tgt)[rows].sum())
-        padding[key] = 1 - useful / sum((src[batch].max() + tgt[batch].max()) * len(batch) for batch in batches)
-        tokens[key] = useful / used[key]
-        mfu[key] = training_flops(config, src[rows], tgt[rows]) / used[key] / peak if peak else float("nan")
-    for key in runs:
-        if key not in ("a", "b", "c, sdpa"):
-            padding[key] = 0.0  # packed
-        print(f"{name:>12}  {key:10} {padding[key]:7.0%} {tokens[key]:10,.0f} {mfu[key]:6.1%} {memory[key] / 1e6:9,.0f}"
-              f"   {tokens[key] / tokens['a']:5.2f} x (a) {tokens[key] / tokens['b']:5.2f} x (b)", flush=True)
+        padding = 0.0
+        if key in ("a", "b", "c, sdpa"):
+            padding = 1 - useful / sum((src[batch].max() + tgt[batch].max()) * len(batch) for batch in batches)
+        mfu = flops / used[key] / peak if peak else float("nan")
+        print(f"{name:>12}  {key:10} {padding:7.0%} {useful / used[key]:10,.0f} {mfu:6.1%} {memory[key] / 1e6:9,.0f}"
+              f"   {used['a'] / used[key]:5.2f} x (a) {used['b'] / used[key]:5.2f} x (b)", flush=True)
 
 
 def memory_of_one_row(settings, device):
@@ -233,20 +264,20 @@ def memory_of_one_row(settings, device):
     print(f"{'source':>7} {'target':>7} {'(a), (b)':>10} {'(c)':>10} {'(c), checkpoint_layers':>24}")
     longest = 1 + max(*LONGEST, *EW_LIMITS)
     config = ModelConfig(VOCABULARY, VOCABULARY, longest, longest, **sizes(settings))
-    models = [Peer(config), Transformer(config, settings.attention),
-              Transformer(config, settings.attention, checkpoint_layers=True)]
-    models = [model.to(device) for model in models]
+    peer, ours = Peer(config), Transformer(config, settings.attention)
+    economical = Transformer(config, settings.attention, checkpoint_layers=True)
+    runs = [(peer.to(device), padded_inputs), (ours.to(device), packed_inputs), (economical.to(device), packed_inputs)]
     for s, t in [*((length, length) for length in LONGEST), EW_LIMITS]:
-        src, tgt = (torch.randint(EOS + 1, VOCABULARY, (1, length), device=device) for length in (s, t + 1))
-        tgt[:, 0], tgt[:, -1] = BOS, EOS
+        row = rows_of(np.array([[s, t]]), np.random.default_rng(settings.seed))
         used = []
-        for model in models:
+        for model, inputs_of in runs:
+            inputs, truth = inputs_of(row, np.array([0]), device)
             for parameter in model.parameters():
                 parameter.grad = torch.zeros_like(parameter)
 
             def work():
                 with autocast(device):
-                    loss = F.cross_entropy(model(src, tgt[:, :-1]).flatten(0, 1), tgt[:, 1:].flatten())
+                    loss = loss_of(model, inputs, truth)
                 loss.backward()
             used.append(peak_of(device, work))
             model.zero_grad()

@@ -1,7 +1,7 @@
 """The standard electroweak set: every diagram of 1->2, 1->3 and 2->2, a sample of 2->3.
 
-Most 1->3 rows, such as those of e -> e mu mu~, are no decays on the mass shell: they are verified with a product crossed (verify.py);
-the manifest counts them as `crossed`.
+Most 1->3 rows, such as those of e -> e mu mu~, are no decays that momenta allow. They are verified with one product
+crossed to the other side (physics/numeric.py); the manifest counts them as `crossed`.
 """
 theory = "ew"
 processes = "1->2; 1->3; 2->2; 2->3"
@@ -9,6 +9,6 @@ sample = 11000  # 2->3 alone has more: 641,380 diagrams
 longest_amp = 780
 longest_sqamp = 1700
 
-# rows grow a little when rare numbers are spelled, see tokenizer.py
-src_max_len = 810
-tgt_max_len = 1730
+# room for rare numbers, which are written digit by digit, see tokenizer.py
+src_max_len = longest_amp + 30
+tgt_max_len = longest_sqamp + 30

@@ -4,7 +4,7 @@ processes = "2->2; 2->3"
 longest_amp = 780
 longest_sqamp = 1700
 
-# rows grow a little when rare numbers are spelled, see tokenizer.py
-src_max_len = 810
-tgt_max_len = 1730
+# room for rare numbers, which are written digit by digit, see tokenizer.py
+src_max_len = longest_amp + 30
+tgt_max_len = longest_sqamp + 30
 rename_particles = True

@@ -1,7 +1,7 @@
 """The standard QED set: every diagram of 2->2, 2->3, 3->2 and 1->3, a sample of 2->4.
 
-QED conserves flavour, so that nothing decays on its mass shell: all 1->3 rows are verified with one of the three products crossed (verify.py).
-The model size is that of the GPU benchmarks.
+QED conserves flavour, so that nothing decays on its mass shell. All 1->3 rows are verified with one of the three
+products crossed to the other side (physics/numeric.py). The model size is that of the GPU benchmarks.
 """
 theory = "qed"
 processes = "2->2; 2->3; 3->2; 1->3; 2->4"
@@ -14,7 +14,7 @@ d_model = 512
 heads = 8
 encoder_layers = 3
 decoder_layers = 3
-d_ff = 2048
+d_ff = 4 * d_model
 dropout = 0.1
 
 batch_tokens = 8192

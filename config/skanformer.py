@@ -1,7 +1,8 @@
 """The S-KANformer (github.com/Riteshbhalerao11/symba-test-2025, SineKAN/runs/SYMBA_test.sh), on the QED set.
 
-The Flash architecture (config/flash.py), but for the last layer of the decoder: one SineKAN from 512 to 4096 stands there in place of the
-MLP and of the way round it, and the head reads 4096 numbers. This model had 92.90% of the public benchmark set's sequences right.
+The Flash architecture (config/flash.py) except for the last layer of the decoder: one SineKAN from 512 to 4096 replaces
+its MLP and the residual branch around it, and the head reads 4096 numbers. This model had 92.90% of the sequences of
+the public benchmark set right.
 """
 theory = "qed"
 processes = "2->2; 2->3"
@@ -13,7 +14,7 @@ d_model = 512
 heads = 8
 encoder_layers = 3
 decoder_layers = 3
-d_ff = 4096
+d_ff = 8 * d_model
 dropout = 0.1
 norm = "post"
 positions = "sinusoidal"

@@ -8,7 +8,7 @@ import numpy as np
 
 from dataset.baseline import canonical_key
 from dataset.reader import read_rows
-from physics.numeric import read_amplitude
+from physics.matrices import read_amplitude
 from runtime.files import InputError, digest
 
 

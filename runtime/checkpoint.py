@@ -21,19 +21,19 @@ import torch
 
 from runtime.files import InputError, atomic_open
 
-VERSION = 3  # raised when this program could not go on from the checkpoints of an older one
-
-
-LOOP_STATE = ("optimizers", "scaler", "rng", "step", "epoch", "batch", "skipped", "bad", "rollbacks", "losses", "kind_loss",
-              "dealt", "skipped_lines", "train_sha256", "best", "seconds", "wandb_id")  # of train.py
+VERSION = 3  # to be raised when train.py can no longer resume older checkpoints
+LOOP_STATE = (  # what train.py needs to resume
+    "optimizers", "scaler", "rng", "step", "epoch", "batch", "skipped", "bad", "rollbacks", "losses", "kind_loss",
+    "dealt", "skipped_lines", "train_sha256", "best", "seconds", "wandb_id")
 
 
 def save(path, state):
-    """Write the dictionary `state`; whoever is killed in the middle leaves the file that was there before."""
+    """Write the dictionary `state`. A process that is killed meanwhile leaves the file that was there before."""
     try:
         with atomic_open(path, "wb") as file:
             torch.save({"version": VERSION} | state, file)
-    except (OSError, RuntimeError) as error:  # of a large tensor torch says so by an error of its own, while it lets go of the file
+    except (OSError, RuntimeError) as error:
+        # where a large tensor does not fit on the disk, torch raises a RuntimeError while it handles the OSError
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
@@ -44,14 +44,14 @@ def save_limited(run_dir, state, save_limit):
     """
     Write ckpt_STEP.pt and last.pt, then remove all but the newest `save_limit` ckpt_STEP.pt (0 keeps them all).
 
-    Those of later steps go as well: the run went back to an earlier checkpoint, and they are not of its past.
+    Those of later steps are removed too: the run has returned to an earlier checkpoint and will write them again.
     """
     newest = Path(run_dir) / f"ckpt_{state['step']}.pt"
     save(newest, state)
     save(Path(run_dir) / "last.pt", state)
     paths = step_files(run_dir)
-    past = paths[paths.index(newest):]
-    for path in set(paths) - set(past[:save_limit or None]):
+    earlier = paths[paths.index(newest):]  # with the newest itself
+    for path in set(paths) - set(earlier[:save_limit or None]):
         path.unlink()
 
 
@@ -59,12 +59,12 @@ def load(path):
     """The dictionary that `save` wrote, on the CPU. InputError if it is missing, damaged or of another program."""
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load does not look at the checksums
+            damaged = archive.testzip()  # torch.load does not compare the checksums
         if damaged is None:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: not readable ({error.strerror or error})") from None
-    except Exception:  # a damaged zip or pickle ends in any of a dozen exceptions
+    except Exception:  # a damaged zip or pickle raises any of a dozen exceptions
         damaged = path
     if damaged is not None:
         raise InputError(f"{path}: damaged or not a checkpoint; other checkpoints of the run may be whole")
@@ -77,9 +77,9 @@ def load(path):
 
 def load_newest(run_dir):
     """
-    The newest checkpoint of a run that can be read; None if there is none at all.
+    The newest checkpoint of a run that can be read; None if the run has no checkpoint.
 
-    A damaged one is named on stderr and the one before is taken; InputError if every one is damaged.
+    Names damaged ones on stderr. InputError if all are damaged.
     """
     run_dir = Path(run_dir)
     paths = [path for path in [run_dir / "last.pt", *step_files(run_dir), run_dir / "best.pt"] if path.exists()]
@@ -94,7 +94,7 @@ def load_newest(run_dir):
 
 
 def check_resumable(state, run_dir):
-    """InputError if train.py cannot go on from this checkpoint."""
+    """InputError if train.py cannot resume from this checkpoint."""
     advice = "--init_from= takes its weights into another --out_dir="
     if "start" in state:
         raise InputError(f"{run_dir}: holds a run of scst.py; name another folder by --out_dir=")

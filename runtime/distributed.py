@@ -1,8 +1,9 @@
 """
-Ranks: torchrun starts one process a device, all with the same program; a plain `python` is a world of one.
+Ranks: torchrun starts one process for each device, all with the same program. A plain `python` is the only rank.
 
-Between ranks go the gradients (by torch's DistributedDataParallel: nccl between GPUs, gloo between CPUs) and, through `gather`,
-a few numbers a step by which every rank takes the same decision: was the step good, is somebody asked to stop.
+The ranks exchange gradients through torch's DistributedDataParallel (nccl between GPUs, gloo between CPUs). In each
+step they exchange a few numbers through `gather`, so that all take the same decisions: whether the step is good,
+whether a signal asks to stop.
 """
 import contextlib
 import io
@@ -26,23 +27,28 @@ class World(NamedTuple):
 
 @contextlib.contextmanager
 def join(device):
-    """The World of this process, from the variables that torchrun sets. `device`: the setting; "auto" and "cuda" are this rank's GPU."""
-    rank, size, local = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    """
+    The World of this process, from the environment variables that torchrun sets.
+
+    device: the setting; "auto" and "cuda" mean the GPU of this rank. InputError where there are fewer GPUs than ranks,
+    or where another rank ends.
+    """
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_RANK", 0))
     if size == 1:
         yield World(0, 1, find_device(device))
         return
     on_gpu = torch.cuda.is_available() and device in ("auto", "cuda")
     if on_gpu and local >= torch.cuda.device_count():
-        raise InputError(f"device: {local + 1} ranks on a machine with {torch.cuda.device_count()} GPUs; torchrun --nproc-per-node=gpu fits")
+        raise InputError(f"device: {local + 1} ranks on a machine with {torch.cuda.device_count()} GPUs; "
+                         "torchrun --nproc-per-node=gpu fits")
     device = find_device(f"cuda:{local}" if on_gpu else device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(rank, size, device)
         wait(World(rank, size, device))  # torchrun kills the others when one ends, and rank 0 may still be writing
     except RuntimeError as error:
-        if "by peer" in str(error):  # gloo's word for a rank that is gone
+        if "by peer" in str(error):  # gloo says "connection closed by peer" when a rank has ended
             raise InputError(f"rank {rank}: another rank has ended, see its message; --resume goes on") from None
         raise
     finally:
@@ -50,7 +56,11 @@ def join(device):
 
 
 def leave(world, code):
-    """End one of several ranks at once: while Python takes itself down, a thread of gloo that lets go of its last tensor would abort it."""
+    """
+    End this process at once if there are several ranks.
+
+    In a normal exit of Python, a thread of gloo that frees its last tensor would abort the process.
+    """
     if world.size > 1:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -58,7 +68,7 @@ def leave(world, code):
 
 
 def gather(world, tensor):
-    """A CPU tensor of every rank, of the same shape on each: (size, ...), the same on all ranks."""
+    """The CPU tensors of all ranks, (size, ...), the same on every rank. tensor: (...), of one shape on all ranks."""
     if world.size == 1:
         return tensor[None]
     rows = [torch.empty_like(tensor) for _ in range(world.size)]
@@ -70,7 +80,7 @@ def sum_gradients(world, model):
     """Replace the gradients of every rank by their sum over the ranks."""
     weights = list(model.parameters())
     for weight in weights:
-        if weight.grad is None:  # this rank had nothing to learn from
+        if weight.grad is None:  # this rank had no row with a gradient
             weight.grad = torch.zeros_like(weight)
     if world.size > 1:
         flat = torch.cat([weight.grad.flatten() for weight in weights])
@@ -80,13 +90,13 @@ def sum_gradients(world, model):
 
 
 def wait(world):
-    """Until every rank is here."""
+    """Barrier: wait until every rank has called this."""
     gather(world, torch.zeros(1))
 
 
 @contextlib.contextmanager
 def first_alone(world):
-    """Rank 0 goes through the block before the others, who find on disk what it has made."""
+    """Context that rank 0 runs first: the other ranks then read from disk what it has written."""
     if world.rank > 0:
         wait(world)
     yield
@@ -95,17 +105,18 @@ def first_alone(world):
 
 
 def quiet(silent):
-    """Context in which nothing reaches stderr, if `silent`: of several ranks one speaks."""
+    """Context that drops what is written to stderr, if `silent`: only one of several ranks prints."""
     return contextlib.redirect_stderr(io.StringIO()) if silent else contextlib.nullcontext()
 
 
 def catch_signals(parent):
     """
-    A function that says which signal has asked this process to stop: its number, 0 while there is none.
+    Returns a function that gives the number of the signal that has asked this process to stop, 0 if there is none.
 
-    SIGINT, SIGTERM (kill, preemption) and SIGUSR1 (SLURM's warning) are noted, so that the loop can end between two steps; the same
-    signal again kills. A rank whose torchrun was killed counts as terminated: it would write where the next run does.
-    parent: process id of what started this process, read at its start, as torchrun may be gone by now.
+    SIGINT, SIGTERM (kill, preemption) and SIGUSR1 (SLURM's warning) are recorded, so that the loop can end between two
+    steps. The second signal of a kind kills. A rank whose torchrun was killed counts as terminated, because it would
+    write into the same files as the next run. parent: id of the process that started this one, read at the start of the
+    script, as torchrun may have ended by now.
     """
     caught, under_torchrun = [], "TORCHELASTIC_RUN_ID" in os.environ
 

@@ -1,4 +1,7 @@
-"""The folder of a run: its settings, its log as JSON lines (and at Weights & Biases), held by one process; and the list of all runs."""
+"""
+The folder of a run: locked by one process, with the settings and a log of JSON lines; the log at Weights & Biases; the
+list of all runs and plots of their curves.
+"""
 import contextlib
 import fcntl
 import json
@@ -12,18 +15,18 @@ from types import SimpleNamespace
 from configurator import read_config, settings_text
 from runtime.files import InputError, atomic_open
 
-PATIENCE = 60  # seconds to wait for the process that holds the run: a preempted one that still writes its checkpoint
+PATIENCE = 60  # seconds to wait for the process that holds the run: a preempted one may still write its checkpoint
 
 
 @contextlib.contextmanager
 def held(out_dir):
     """
-    Hold the folder of a run, so that no second process writes there; freed however the process ends.
+    Lock the folder of a run, so that no second process writes there. The lock ends with the process, even by kill -9.
 
-    Folders that had to be made for it are gone afterwards where nothing came into them. InputError if another process holds it.
+    Makes missing folders, and removes those that are still empty at the end. InputError if another process holds it.
     """
     out_dir = Path(out_dir)
-    missing = [folder for folder in (out_dir, *out_dir.parents) if not folder.exists()]
+    missing = [path for path in (out_dir, *out_dir.parents) if not path.exists()]
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         folder = os.open(out_dir, os.O_RDONLY)
@@ -36,22 +39,26 @@ def held(out_dir):
                 break
             except BlockingIOError:
                 if second == 0:
-                    print(f"{out_dir}: another process trains there; waiting up to {PATIENCE} s for its end", file=sys.stderr)
+                    print(f"{out_dir}: another process trains there; waiting up to {PATIENCE} s for its end",
+                          file=sys.stderr)
                 if second == PATIENCE:
-                    raise InputError(f"{out_dir}: another process trains there; stop it, or name another folder by --out_dir=") from None
+                    raise InputError(f"{out_dir}: another process trains there; stop it, "
+                                     "or name another folder by --out_dir=") from None
                 time.sleep(1)
             except OSError:  # a file system without locks
                 break
         yield
     finally:
         os.close(folder)
-        for made in missing:
+        for path in missing:
             with contextlib.suppress(OSError):  # not empty
-                made.rmdir()
+                path.rmdir()
 
 
 def start_wandb(settings, wandb_id):
-    """The run at Weights & Biases, None where it is disabled; `wandb_id` of an earlier process goes on with that one's run."""
+    """
+    The run at Weights & Biases, None where it is disabled. wandb_id: that of the run to continue, "" for a new one.
+    """
     if settings.wandb_mode not in ("disabled", "offline", "online"):
         raise InputError(f"wandb_mode: got {settings.wandb_mode!r}, wanted disabled, offline or online")
     if settings.wandb_mode == "disabled":
@@ -59,23 +66,26 @@ def start_wandb(settings, wandb_id):
     try:
         import wandb
     except ImportError:
-        raise InputError("wandb_mode: Weights & Biases is not installed; pip install wandb, or --wandb_mode=disabled") from None
+        raise InputError("wandb_mode: Weights & Biases is not installed; pip install wandb, "
+                         "or --wandb_mode=disabled") from None
     out_dir = Path(settings.out_dir)
     try:
-        run = wandb.init(project=settings.wandb_project, name=out_dir.name, id=wandb_id or None, resume="allow", mode=settings.wandb_mode,
-                         dir=str(out_dir), config=vars(settings), settings=wandb.Settings(silent=True))
+        run = wandb.init(project=settings.wandb_project, name=out_dir.name, id=wandb_id or None, resume="allow",
+                         mode=settings.wandb_mode, dir=str(out_dir), config=vars(settings),
+                         settings=wandb.Settings(silent=True))
     except wandb.Error as error:
         raise InputError(f"wandb_mode: {str(error).splitlines()[0]}; --wandb_mode=offline needs no network") from None
-    run.define_metric("*", step_metric="step")  # a resumed run writes steps again that a killed one had written
+    run.define_metric("*", step_metric="step")  # a resumed run may log steps that the killed one has logged already
     return run
 
 
 def open_log(settings, step, wandb_run=None):
     """
-    Make config.py and log.jsonl in out_dir; returns record(step, seconds, figures), which writes one line.
+    Write config.py and open log.jsonl in out_dir; returns record(step, seconds, figures), which writes one line.
 
-    The log keeps its lines up to `step`, those of steps that the run went back from included: a resumed run writes the later ones
-    again. What is not finite becomes null, as JSON has no NaN. figures["samples"], if there, is a list of dictionaries of one row each.
+    step: that of the checkpoint to resume from. Later lines are removed, as the resumed run writes them again. Lines of
+    steps that the run has since returned from stay. Numbers that are not finite become null, as JSON has no NaN.
+    figures["samples"], if present, is a list of dictionaries, one for each row.
     """
     out_dir = Path(settings.out_dir)
     path = out_dir / "log.jsonl"
@@ -84,24 +94,28 @@ def open_log(settings, step, wandb_run=None):
             for leftover in out_dir.glob(f".{name}.*"):  # of a process that was killed while it wrote
                 leftover.unlink()
         lines = read_log(out_dir) if step else []
-        end = max((number for number, line in enumerate(lines, 1) if (line.get("back_to") or line["step"]) <= step), default=0)
+        end = max((number for number, line in enumerate(lines, 1) if (line.get("back_to") or line["step"]) <= step),
+                  default=0)
         kept = [json.dumps(line) + "\n" for line in lines[:end]]
         with atomic_open(path) as file:
             file.writelines(kept)
-        with atomic_open(out_dir / "config.py") as file:  # says what the run is, not how it was started
-            file.write(settings_text(SimpleNamespace(**vars(settings) | {"resume": False, "resume_best": False})))
+        lasting = vars(settings) | {"resume": False, "resume_best": False}  # these are of one start of the run
+        with atomic_open(out_dir / "config.py") as file:
+            file.write(settings_text(SimpleNamespace(**lasting)))
         log = open(path, "a", buffering=1)
     except OSError as error:
         raise InputError(f"{out_dir}: no run can be written there ({error.strerror})") from None
 
     def record(step, seconds, figures):
-        finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in figures.items()}
+        finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value
+                  for name, value in figures.items()}
         try:
             log.write(json.dumps({"step": step, "seconds": round(seconds, 3)} | finite) + "\n")
         except OSError as error:
-            with contextlib.suppress(OSError):  # it tries again to write the line
+            with contextlib.suppress(OSError):  # close() tries again to write the line
                 log.close()
-            raise InputError(f"{path}: not written ({error.strerror}); make room, then --resume goes on from the last checkpoint") from None
+            raise InputError(f"{path}: not written ({error.strerror}); make room, "
+                             "then --resume goes on from the last checkpoint") from None
         if wandb_run:
             samples = finite.pop("samples", None)
             if samples:
@@ -113,7 +127,7 @@ def open_log(settings, step, wandb_run=None):
 
 
 def read_log(run_dir):
-    """The lines of a run's log as dictionaries with a step; the line that a crash cut off is left out. [] where there is no log."""
+    """The lines of a run's log, as dictionaries, without a line that a crash cut off. [] where there is no log."""
     lines = []
     try:
         text = (Path(run_dir) / "log.jsonl").read_text(errors="replace")
@@ -129,20 +143,12 @@ def read_log(run_dir):
     return lines
 
 
-def report_best(out_dir, best):
-    """Print the validation figures of best.pt and the next command."""
-    if best is None:  # stopped before its first validation, then resumed with a limit that it has passed
-        print(f"no validation yet; python train.py {out_dir}/config.py --resume --max_steps=MORE goes on")
-    else:
-        print(f"best on the validation split: exact match {best['valid_exact']:.2%}, loss {best['valid_loss']:.4f} at step {best['step']}, "
-              f"{out_dir}/best.pt; next: python evaluate.py {out_dir}/config.py")
-
-
 def list_runs(root):
-    """Print a line for each run below `root`, the one that was last written to first: step, best validation, age."""
+    """Print a line for each run below `root`, the most recent first: step, best validation, age."""
     logs = sorted(Path(root).rglob("log.jsonl"), key=lambda path: -path.stat().st_mtime)
     if not logs:
-        raise InputError(f"{root}: no runs there; train.py makes them, --out_dir=FOLDER lists those below another folder")
+        raise InputError(f"{root}: no runs there; train.py makes them, "
+                         "--out_dir=FOLDER lists those below another folder")
     width = max(len(str(path.parent)) for path in logs)
     print(f"{'run':{width}} {'step':>8} {'of':>8} {'exact':>7} {'loss':>8} {'at step':>8}   last written")
     for path in logs:
@@ -150,12 +156,15 @@ def list_runs(root):
         step = max((line["step"] for line in lines), default=0)
         validations = [line for line in lines if line.get("valid_loss") is not None]
         best = max(validations, key=lambda line: (line["valid_exact"], -line["valid_loss"]), default=None)
-        figures = f"{best['valid_exact']:7.2%} {best['valid_loss']:8.4f} {best['step']:8}" if best else f"{'-':>7} {'-':>8} {'-':>8}"
-        print(f"{str(path.parent):{width}} {step:8} {max_steps(path.parent):>8} {figures}   {age(time.time() - path.stat().st_mtime)} ago")
+        figures = f"{'-':>7} {'-':>8} {'-':>8}"
+        if best:
+            figures = f"{best['valid_exact']:7.2%} {best['valid_loss']:8.4f} {best['step']:8}"
+        written = age(time.time() - path.stat().st_mtime)
+        print(f"{str(path.parent):{width}} {step:8} {max_steps(path.parent):>8} {figures}   {written} ago")
 
 
 def max_steps(run_dir):
-    """The setting of a run as text; "-" where it cannot be read."""
+    """The setting max_steps of a run as text; "-" where its config.py cannot be read."""
     try:
         return str(read_config(run_dir / "config.py").get("max_steps", "-"))
     except InputError:
@@ -163,6 +172,7 @@ def max_steps(run_dir):
 
 
 def age(seconds):
+    """A time span in words, such as "3 min"."""
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
@@ -177,8 +187,14 @@ PANELS = (  # key in log.jsonl, title, logarithmic?
 )
 
 
+def columns(lines, key):
+    """Steps and values of the lines that have the key, two lists of equal length."""
+    having = [line for line in lines if line.get(key) is not None]
+    return [line["step"] for line in having], [line[key] for line in having]
+
+
 def plot(run_dirs, output):
-    """Draw the logs of these run folders, one colour each, into the PNG file `output`. InputError for a folder without a log."""
+    """Plot the logs of these run folders, one colour each, into a PNG file. InputError for a folder without a log."""
     try:
         import matplotlib
     except ImportError:
@@ -191,14 +207,12 @@ def plot(run_dirs, output):
         lines = read_log(run_dir)
         if not lines:
             raise InputError(f"{run_dir}: no log.jsonl of a run there")
-        # each later run is thinner, so that curves that are the same show as one line with a core
+        # later runs get thinner lines, so that equal curves are both seen
         style = {"color": f"C{number % 10}", "linewidth": max(1, 4 - 1.5 * number), "label": str(run_dir)}
         for axis, (key, title, logarithmic) in zip(axes.flat, PANELS):
-            points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
-            axis.plot(*zip(*points) if points else ((), ()), **style | {"marker": "o" * (key == "valid_exact")})
+            axis.plot(*columns(lines, key), **style, marker="o" if key == "valid_exact" else None)
             axis.set(title=title, xlabel="step", yscale="log" if logarithmic else "linear")
-        points = [(line["step"], line["valid_loss"]) for line in lines if line.get("valid_loss") is not None]
-        axes[0, 0].plot(*zip(*points) if points else ((), ()), "o", color=style["color"], markersize=8 - 2 * min(number, 2))
+        axes[0, 0].plot(*columns(lines, "valid_loss"), "o", color=style["color"], markersize=8 - 2 * min(number, 2))
     axes[0, 0].legend()
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=110, format="png")

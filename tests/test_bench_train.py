@@ -3,9 +3,11 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
-from batches import Packed
+import batches
 from bench import train as bench_train
+from tokenizer import BOS, PAD
 
 
 def test_both_tables_come_out(monkeypatch, capsys, tmp_path):
@@ -24,17 +26,29 @@ def test_both_tables_come_out(monkeypatch, capsys, tmp_path):
     assert len(re.findall(r"^ +(?:32 +32|8 +17) ", out, re.MULTILINE)) == 2
 
 
-def packed_of(lengths):
-    sides = []
-    for count in zip(*lengths):
-        start = np.concatenate(([0], np.cumsum(count)))
-        sides += [np.zeros(start[-1], np.uint16), start]
-    return Packed(*sides, np.arange(len(lengths)), np.ones(len(lengths), np.uint16))
-
-
 @pytest.mark.parametrize("budget", [1, 30, 60, 10 ** 6])
 def test_random_batches_hold_every_row_once_within_the_budget(budget):
     lengths = np.random.default_rng(0).integers(1, 12, (50, 2))
-    batches = bench_train.random_batches(packed_of(lengths), budget, 0)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(50))
-    assert all(len(rows) == 1 or lengths[rows].max(0).sum() * len(rows) <= budget for rows in batches)
+    packed = bench_train.rows_of(lengths, np.random.default_rng(0))
+    cut = bench_train.random_batches(packed, budget, np.random.default_rng(0).permutation(50))
+    assert sorted(np.concatenate(cut).tolist()) == list(range(50))
+    assert all(len(rows) == 1 or lengths[rows].max(0).sum() * len(rows) <= budget for rows in cut)
+
+
+def test_the_three_trainings_see_the_same_rows_and_none_exceeds_the_budget():
+    packed = bench_train.random_rows(64, 0)
+    length = batches.lengths(packed, np.arange(len(packed.row)))
+    a, b, c = bench_train.three_batchings(packed, 400, 3, 0)
+    assert sorted(np.concatenate(a)) == sorted(np.concatenate(b)) == sorted(np.concatenate(c))
+    assert len(b) == len(c) == 3 < len(a)
+    assert all((length[:, samples].max(1) * len(samples)).sum() <= 400 for samples in [*a, *b])
+    means = [length[:, samples].sum(0).mean() for samples in b]
+    assert means == sorted(means)
+
+
+def test_padded_and_packed_inputs_are_the_same_tokens():
+    packed, samples = bench_train.random_rows(16, 0), np.array([3, 0, 7])
+    (src, tgt), truth = bench_train.padded_inputs(packed, samples, "cpu")
+    (packed_src, _, packed_tgt, _), packed_truth = bench_train.packed_inputs(packed, samples, "cpu")
+    assert torch.equal(src[src != PAD], packed_src) and torch.equal(truth[truth != PAD], packed_truth)
+    assert torch.equal(tgt[truth != PAD], packed_tgt) and (tgt[:, 0] == BOS).all()

@@ -13,8 +13,8 @@ from runtime import checkpoint, runs
 from runtime.files import InputError
 from tokenizer import FORMAT, SPECIALS
 
-SIZES = dict(src_vocab=5, tgt_vocab=4, src_max_len=8, tgt_max_len=8, d_model=8, heads=2, encoder_layers=1, decoder_layers=1,
-             d_ff=8, dropout=0.1)
+SIZES = dict(src_vocab=5, tgt_vocab=4, src_max_len=8, tgt_max_len=8, d_model=8, heads=2, encoder_layers=1,
+             decoder_layers=1, d_ff=8, dropout=0.1)
 VOCABULARY = {"format": FORMAT, "rename_particles": False, "src": SPECIALS + ["a", "b"], "tgt": SPECIALS + ["c"]}
 
 
@@ -62,7 +62,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_the_same_line_for_a_large_tensor(tmp_path):
-    """Of one that does not fit torch's buffer, torch raises a RuntimeError while it lets go of the file."""
+    """Where a tensor does not fit into torch's buffer, torch raises a RuntimeError while it closes the file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 ** 21, hard))  # the kernel lets no file grow beyond
     try:
@@ -206,8 +206,9 @@ def test_the_model_comes_from_the_checkpoint_alone(tmp_path):
     assert tokenizer.vocabulary == VOCABULARY
 
 
-@pytest.mark.parametrize("change", [{"model_config": SIZES | {"d_ff": 9}}, {"model_config": {}}, {"model": {}}, {"vocabulary": {}},
-                                    {"model_config": SIZES | {"kind": "rnn"}}])
+@pytest.mark.parametrize("change", [
+    {"model_config": SIZES | {"d_ff": 9}}, {"model_config": {}}, {"model": {}}, {"vocabulary": {}},
+    {"model_config": SIZES | {"kind": "rnn"}}])
 def test_a_checkpoint_that_does_not_fit_is_one_clear_line(tmp_path, change):
     checkpoint.save(tmp_path / "best.pt", state() | change)
     with pytest.raises(InputError, match="best.pt: ") as error:

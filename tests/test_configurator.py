@@ -100,7 +100,12 @@ def test_wrong_flags_name_the_key_and_the_rule(flag, message):
     ("import os\n", 1, "only comments and lines `name = value`"),
     ("d_model += 1\n", 1, "only comments and lines `name = value`"),
     ("d_model = heads = 1\n", 1, "only comments and lines `name = value`"),
-    ("d_model = heads * 4\n", 1, "wanted a plain value"),
+    ("d_model = 4 * head\n", 1, "d_model: no setting head to compute it from; did you mean heads?"),
+    ("d_model = 4 * zzzzzz\n", 1, "config/default.py lists them all"),
+    ("d_model = 4 * theory\n", 1, "arithmetic is for numbers only, got 'qed'"),
+    ("d_model = heads.real\n", 1, "wanted a plain value"),
+    ("d_model = 64\nd_ff = d_model / 2\n", 2, "d_ff: got 32.0, wanted a whole number"),
+    ("max_steps = max_steps * max_steps\n" * 99, 3, "max_steps: arithmetic beyond 1e+18"),
     ("d_model = __import__('os').system('true')\n", 1, "wanted a plain value"),
     ("d_model = [8]\n", 1, "wanted a plain value"),
     ("d_model = 9**9**9\n", 1, "wanted a plain value"),
@@ -115,6 +120,15 @@ def test_wrong_config_lines_are_named_by_file_and_line(tmp_path, text, line, mes
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_value_is_computed_from_settings_above_it_or_from_the_defaults(tmp_path):
+    config = write(tmp_path, "d_ff = 4 * d_model\nd_model = 48\nencoder_d_model = d_model\n"
+                             "encoder_d_ff = 2 * (d_model + encoder_d_model) - heads\nckpt = theory\n")
+    default, settings = load(), load(config, "--d_model=32")
+    assert settings.d_ff == 4 * default.d_model
+    assert (settings.encoder_d_model, settings.encoder_d_ff) == (48, 192 - default.heads)
+    assert (settings.d_model, settings.ckpt) == (32, default.theory)
+
+
 def test_a_config_file_is_never_run(tmp_path):
     marker = tmp_path / "marker"
     config = write(tmp_path, f"theory = open({str(marker)!r}, 'w').write('x')\n")
@@ -123,7 +137,8 @@ def test_a_config_file_is_never_run(tmp_path):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00d", b"a\x00b = 1", b"d_model = " + b"(" * 5000, b"d_model = " + b"-" * 9000 + b"1"])
+@pytest.mark.parametrize("content", [
+    b"\xff\xfe\x00d", b"a\x00b = 1", b"d_model = " + b"(" * 5000, b"d_model = " + b"-" * 9000 + b"1"])
 def test_a_config_file_that_is_no_text_is_one_line(tmp_path, content):
     path = tmp_path / "mine.py"
     path.write_bytes(content)
@@ -156,8 +171,8 @@ def test_the_settings_of_a_run_are_a_config_file_that_changes_nothing(tmp_path):
 
 
 @hypothesis_settings(max_examples=50, deadline=None)
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), st.floats(allow_nan=False, allow_infinity=False),
-       st.integers(-10**9, 10**9))
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+       st.floats(allow_nan=False, allow_infinity=False), st.integers(-10**9, 10**9))
 def test_any_value_survives_being_written_and_read(tmp_path_factory, text, real, whole):
     before = load()
     before.amp, before.learning_rate, before.max_steps = text, real, whole

@@ -1,4 +1,7 @@
-"""Several ranks: the gradients, validation and skipped steps of one; interrupted runs under torchrun end as undisturbed ones."""
+"""
+Several ranks: gradients, validation and skipped steps are those of one rank; an interrupted run under torchrun ends as
+an undisturbed one.
+"""
 import os
 import random
 import subprocess
@@ -22,7 +25,7 @@ TRAIN = Path(train.__file__)
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """As each of the ranks has: sums over other threads are other sums, in the last digit."""
+    """Each rank has one thread, too: sums over more threads differ in the last digit."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -38,8 +41,8 @@ def run(ranks, script, data, out_dir, *flags):
 
 def test_ranks_times_micro_batches_give_the_gradients_of_one_batch_and_the_same_validation(data, tmp_path):
     """1 x 8 and 2 x 4, against the gradient of the plain mean over all target tokens of the eight micro-batches."""
-    flags = ["--max_steps=1", "--eval_every=1", "--eval_rows=0", "--dropout=0", "--grad_clip=0", "--learning_rate=0", "--weight_decay=0",
-             "--batch_tokens=400"]
+    flags = ["--max_steps=1", "--eval_every=1", "--eval_rows=0", "--dropout=0", "--grad_clip=0", "--learning_rate=0",
+             "--weight_decay=0", "--batch_tokens=400"]
     assert train.main([f"--data_dir={data}", f"--out_dir={tmp_path}/1", *SMALL, "--accumulate=8", *flags]) == 0
     run(2, TRAIN, data, tmp_path / "2", "--accumulate=4", *flags)
     states = {ranks: checkpoint.load(tmp_path / str(ranks) / "last.pt") for ranks in (1, 2)}
@@ -57,7 +60,8 @@ def test_ranks_times_micro_batches_give_the_gradients_of_one_batch_and_the_same_
     weights = [weight for dim in (2, 1) for weight in model.parameters() if weight.dim() == dim]
     for ranks, state in states.items():
         for number, weight in enumerate(weights):
-            torch.testing.assert_close(state["optimizers"][0]["state"][number]["exp_avg"], 0.1 * weight.grad, rtol=1e-4, atol=1e-7)
+            mean_gradient = state["optimizers"][0]["state"][number]["exp_avg"]
+            torch.testing.assert_close(mean_gradient, 0.1 * weight.grad, rtol=1e-4, atol=1e-7)
         assert state["batch"] == states[1]["batch"] and state["epoch"] == states[1]["epoch"]
         assert len(state["rng"]["cpu"]) == ranks
         assert state["best"] == states[1]["best"]  # not even rounding differs
@@ -85,9 +89,10 @@ def broken(logits, truth, smoothing=0.0):
 train.token_losses = broken
 main_guard(train.main)
 """)
-    run(2, tmp_path / "broken.py", data, tmp_path / "run", "--max_steps=6", "--eval_every=100", "--save_every=100", "--ema=0.9")
+    flags = ["--max_steps=6", "--eval_every=100", "--save_every=100", "--ema=0.9"]
+    run(2, tmp_path / "broken.py", data, tmp_path / "run", *flags)
     log = [line for line in log_of(tmp_path / "run") if "loss" in line]
-    assert [line["skipped"] for line in log] == [0, 0, 1, 1, 1, 1]  # the first call is the step for nothing
+    assert [line["skipped"] for line in log] == [0, 0, 1, 1, 1, 1]  # the first call is the dummy step
     assert log[2]["loss"] is None and log[2]["grad_norm"] is None
     assert all(weight.isfinite().all() for weight in checkpoint.load(tmp_path / "run" / "last.pt")["ema"].values())
 
@@ -117,8 +122,9 @@ shutil.copy("straight/ckpt_2.pt", "resumed/last.pt")
 shutil.copy("straight/log.jsonl", "resumed")
 run("resumed", "--resume")
 """
-    done = subprocess.run([sys.executable, "-c", forked, f"--data_dir={data}", *SMALL, *flags], cwd=tmp_path, timeout=120, capture_output=True,
-                          text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    command = [sys.executable, "-c", forked, f"--data_dir={data}", *SMALL, *flags]
+    done = subprocess.run(command, cwd=tmp_path, timeout=120, capture_output=True, text=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0 and "from step 2" in done.stderr, done.stderr
     assert_same_run(tmp_path / "straight", tmp_path / "resumed")
 

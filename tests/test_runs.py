@@ -1,4 +1,4 @@
-"""The folder of a run: held by one process, whole on a full disk, listed, plotted, logged at Weights & Biases."""
+"""The folder of a run: locked by one process, whole on a full disk, listed, plotted, logged at Weights & Biases."""
 import fcntl
 import json
 import os
@@ -62,13 +62,15 @@ def test_a_new_run_is_held_while_it_runs(data, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_one_clear_line_and_costs_the_steps_since_the_last_checkpoint(data, straight, tmp_path):
-    shutil.copytree(straight, tmp_path / "run", ignore=lambda folder, names: {"last.pt", "ckpt_20.pt", "ckpt_15.pt", "best.pt"} & set(names))
+    later = shutil.ignore_patterns("last.pt", "ckpt_20.pt", "ckpt_15.pt", "best.pt")
+    shutil.copytree(straight, tmp_path / "run", ignore=later)
     size = (straight / "ckpt_10.pt").stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for room in (0.5, 0.999):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(room * size), hard))  # the kernel lets no file grow beyond
         try:
-            with pytest.raises(InputError, match=r"(ckpt_15|best).pt: not written \(File too large\); the checkpoints before it are whole"):
+            with pytest.raises(InputError, match=r"(ckpt_15|best).pt: not written \(File too large\); "
+                                                 "the checkpoints before it are whole"):
                 train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/run", "--resume"])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -80,7 +82,8 @@ def test_a_full_disk_is_one_clear_line_and_costs_the_steps_since_the_last_checkp
 def test_resume_best_goes_on_from_the_best_and_gives_up_what_came_after(straight, tmp_path):
     shutil.copytree(straight, tmp_path / "run")
     shutil.copy(straight / "ckpt_10.pt", tmp_path / "run" / "best.pt")
-    assert train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/run", "--resume_best", "--max_steps=12"]) == 0
+    flags = [f"--out_dir={tmp_path}/run", "--resume_best", "--max_steps=12"]
+    assert train.main([str(straight / "config.py"), *flags]) == 0
     assert [path.name for path in checkpoint.step_files(tmp_path / "run")] == ["ckpt_12.pt", "ckpt_10.pt", "ckpt_5.pt"]
     assert [line["step"] for line in log_of(tmp_path / "run") if "loss" in line] == list(range(1, 13))
     assert "resume_best = False" in (tmp_path / "run" / "config.py").read_text()
@@ -129,8 +132,9 @@ def test_a_run_id_names_one_run_of_several_of_a_config(data, tmp_path, monkeypat
 def test_all_runs_are_listed_the_newest_first_with_step_best_and_age(straight, tmp_path, capsys, monkeypatch):
     shutil.copytree(straight, tmp_path / "out" / "old" / "deep")
     shutil.copytree(straight, tmp_path / "out" / "new")
-    (tmp_path / "out" / "new" / "log.jsonl").write_text('{"step": 7, "loss": 1.0}\n{"step": 10, "valid_loss": 0.5, "valid_exact": 0.25}\n'
-                                                        '{"step": 20, "valid_loss": 0.6, "valid_exact": 0.25}\n{"step": 2')
+    (tmp_path / "out" / "new" / "log.jsonl").write_text(
+        '{"step": 7, "loss": 1.0}\n{"step": 10, "valid_loss": 0.5, "valid_exact": 0.25}\n'
+        '{"step": 20, "valid_loss": 0.6, "valid_exact": 0.25}\n{"step": 2')
     os.utime(tmp_path / "out" / "old" / "deep" / "log.jsonl", (1e9, 1e9))
     monkeypatch.chdir(tmp_path)
     train.main(["--list"])
@@ -177,7 +181,8 @@ def fake_wandb(monkeypatch):
         module.started.append((given, FakeRun(given["id"])))
         return module.started[-1][1]
 
-    module.init, module.Error, module.Settings, module.Table = init, OSError, dict, lambda columns, data: (columns, data)
+    module.init, module.Error, module.Settings = init, OSError, dict
+    module.Table = lambda columns, data: (columns, data)
     monkeypatch.setitem(sys.modules, "wandb", module)
     return module
 
@@ -188,10 +193,12 @@ def test_weights_and_biases_gets_the_log_and_a_resumed_run_goes_on_there(data, t
     run(data, tmp_path / "run", *flags, "--resume", "--max_steps=12")
     (first, one), (second, other) = fake_wandb.started
     assert (first["id"], second["id"]) == (None, "made1") and first["resume"] == "allow"
-    assert (first["mode"], first["project"], first["name"]) == ("offline", "mine", "run") and first["config"]["d_model"] == 16
+    assert (first["mode"], first["project"], first["name"]) == ("offline", "mine", "run")
+    assert first["config"]["d_model"] == 16
     assert [line["step"] for line in one.lines if "loss" in line] == list(range(1, 11))
     assert [line["step"] for line in other.lines if "loss" in line] == [11, 12]
-    assert {"loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory_gb", "skipped"} <= set(one.lines[0])
+    figures = {"loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory_gb", "skipped"}
+    assert figures <= set(one.lines[0])
     assert one.lines[-1] == other.lines[-1] == {"step": "end"}
     validation = one.lines[-2]
     columns, rows = validation["samples"]
@@ -203,17 +210,19 @@ def test_weights_and_biases_gets_the_log_and_a_resumed_run_goes_on_there(data, t
 def test_wrong_or_missing_weights_and_biases_is_one_line(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     assert run(data, tmp_path / "none", "--max_steps=1") == 0
-    for mode, message in ("offline", "wandb_mode: Weights & Biases is not installed; pip install wandb"), ("on", "wandb_mode: got 'on', wanted"):
+    messages = {"offline": "wandb_mode: Weights & Biases is not installed; pip install wandb",
+                "on": "wandb_mode: got 'on', wanted"}
+    for mode, message in messages.items():
         with pytest.raises(InputError, match=message):
             run(data, tmp_path / mode, f"--wandb_mode={mode}", "--max_steps=1")
         assert not (tmp_path / mode).exists()
 
 
 def test_training_flops_are_those_that_torch_counts():
-    """Against torch's own counter of matrix products, on rows without padding; it counts masked pairs of causal attention too."""
+    """Against torch's counter of matrix products, on rows without padding. It also counts masked pairs of attention."""
     from torch.utils.flop_counter import FlopCounterMode
-    config = ModelConfig(src_vocab=30, tgt_vocab=20, src_max_len=64, tgt_max_len=64, d_model=32, heads=2, encoder_layers=2, decoder_layers=3,
-                         d_ff=48, dropout=0.0)
+    config = ModelConfig(src_vocab=30, tgt_vocab=20, src_max_len=64, tgt_max_len=64, d_model=32, heads=2,
+                         encoder_layers=2, decoder_layers=3, d_ff=48, dropout=0.0)
     model, B, S, T = Transformer(config), 2, 40, 1
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         padded(model, torch.full((B, S), 5), torch.full((B, T), 5)).sum().backward()
@@ -221,12 +230,14 @@ def test_training_flops_are_those_that_torch_counts():
 
 
 @pytest.mark.parametrize("name, peak", [
-    ("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA A100-SXM4-80GB", 312e12), ("NVIDIA L4", 121e12), ("NVIDIA L40S", 362e12),
-    ("Tesla V100-SXM2-32GB", 125e12), ("NVIDIA GH200 480GB", 989e12),
-    ("NVIDIA L40", None), ("NVIDIA RTX A4000", None), ("NVIDIA RTX A1000", None), ("NVIDIA GB200", None), ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None)])
+    ("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA A100-SXM4-80GB", 312e12),
+    ("NVIDIA L4", 121e12), ("NVIDIA L40S", 362e12), ("Tesla V100-SXM2-32GB", 125e12), ("NVIDIA GH200 480GB", 989e12),
+    ("NVIDIA L40", None), ("NVIDIA RTX A4000", None), ("NVIDIA RTX A1000", None), ("NVIDIA GB200", None),
+    ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None)])
 def test_a_peak_is_that_of_the_very_device_or_not_known(monkeypatch, name, peak):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
-    assert peak_flops(torch.device("cuda"), torch.bfloat16) == peak and peak_flops(torch.device("cuda"), torch.float32) is None
+    assert peak_flops(torch.device("cuda"), torch.bfloat16) == peak
+    assert peak_flops(torch.device("cuda"), torch.float32) is None
 
 
 def test_a_full_disk_at_a_line_of_the_log_names_the_file_and_the_remedy(tmp_path):
@@ -234,7 +245,8 @@ def test_a_full_disk_at_a_line_of_the_log_names_the_file_and_the_remedy(tmp_path
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        with pytest.raises(InputError, match=r"log.jsonl: not written \(File too large\); make room, then --resume goes on"):
+        with pytest.raises(InputError, match=r"log.jsonl: not written \(File too large\); make room, "
+                                             "then --resume goes on"):
             for step in range(10):
                 record(step, 0.5, {"loss": 1.0})
     finally:
