@@ -378,9 +378,7 @@ class Transformer(nn.Module):
         x, rope = self.embed(tgt, "decoder", encoding)
         for layer, attend_target, pair in zip(self.decoder, attends, keys_values):
             x = self.run(layer, x, rope, attend_target, pair, attend_source)
-        x = self.decoder_norm(x)
-        with torch.autocast(x.device.type, enabled=False):  # logits in bf16 would blur log-probabilities
-            return self.head(x)
+        return in_full_precision(self.head, self.decoder_norm(x))
 
     def forward(self, src, sources, tgt, targets, queries=None):
         """
@@ -398,6 +396,14 @@ class Transformer(nn.Module):
         causal = partial(packed, queries=targets, keys=targets, causal=True)
         cross = partial(packed, queries=targets if queries is None else queries, keys=sources)
         return self.decode(tgt, encoding, [causal] * len(self.decoder), keys_values, cross)
+
+
+def in_full_precision(layer, x):
+    """layer(x) without autocast: logits in bf16 would blur log-probabilities and the order of a beam."""
+    if not torch.amp.is_autocast_available(x.device.type):
+        return layer(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x)
 
 
 def initialise(module, small=True):

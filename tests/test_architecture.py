@@ -1,4 +1,8 @@
-"""Every choice of architecture: decoding with the cache, packing, gradients, copies and checkpoints do not change what it computes."""
+"""
+Every choice of architecture: decoding with the cache, packing, gradients, copies and checkpoints do not change what
+it computes.
+"""
+
 from dataclasses import asdict
 
 import numpy as np
@@ -16,15 +20,37 @@ from runtime.files import InputError
 from runtime.hardware import training_flops
 from tokenizer import BOS, FORMAT, PAD, SPECIALS, join_vocabulary
 
-SIZES = dict(src_vocab=12, tgt_vocab=12, src_max_len=16, tgt_max_len=16, d_model=16, heads=2, encoder_layers=2, decoder_layers=2, d_ff=24, dropout=0.0)
+SIZES = dict(
+    src_vocab=12,
+    tgt_vocab=12,
+    src_max_len=16,
+    tgt_max_len=16,
+    d_model=16,
+    heads=2,
+    encoder_layers=2,
+    decoder_layers=2,
+    d_ff=24,
+    dropout=0.0,
+)
 KAN = dict(ffn="sinekan", kan_grid=3)
 CHOICES = {
-    "post": dict(norm="post"), "sinusoidal": dict(positions="sinusoidal"), "learned": dict(positions="learned"), "tied": dict(embeddings="tied"),
-    "shared": dict(embeddings="shared", positions="sinusoidal"), "relu": dict(activation="relu"), "swiglu": dict(activation="swiglu"), "bias": dict(bias=True),
-    "narrow encoder": dict(encoder_d_model=8, encoder_d_ff=12), "wide encoder": dict(encoder_d_model=24, positions="learned", norm="post"),
-    "kan": KAN, "one kan": KAN | dict(kan_ff_dims="none"), "three kans": KAN | dict(kan_ff_dims="5 6"), "last kan": KAN | dict(kan_layers="decoder:last"),
+    "post": dict(norm="post"),
+    "sinusoidal": dict(positions="sinusoidal"),
+    "learned": dict(positions="learned"),
+    "tied": dict(embeddings="tied"),
+    "shared": dict(embeddings="shared", positions="sinusoidal"),
+    "relu": dict(activation="relu"),
+    "swiglu": dict(activation="swiglu"),
+    "bias": dict(bias=True),
+    "narrow encoder": dict(encoder_d_model=8, encoder_d_ff=12),
+    "wide encoder": dict(encoder_d_model=24, positions="learned", norm="post"),
+    "kan": KAN,
+    "one kan": KAN | dict(kan_ff_dims="none"),
+    "three kans": KAN | dict(kan_ff_dims="5 6"),
+    "last kan": KAN | dict(kan_layers="decoder:last"),
     "kan end": KAN | dict(kan_layers="decoder:2 encoder:1", kan_ff_dims="7 20", kan_end=True),
-    "s-kanformer": KAN | dict(kan_layers="decoder:last", kan_ff_dims="20", kan_end=True, norm="post", positions="sinusoidal", bias=True),
+    "s-kanformer": KAN
+    | dict(kan_layers="decoder:last", kan_ff_dims="20", kan_end=True, norm="post", positions="sinusoidal", bias=True),
 }
 
 
@@ -64,12 +90,17 @@ def test_a_row_alone_is_the_row_in_a_batch(choice):
     together = padded(model, src, tgt)
     for row in range(len(src)):
         s, t = (src[row] != PAD).sum(), (tgt[row] != PAD).sum()
-        assert close(together[row, :t], padded(model, src[row:row + 1, :s], tgt[row:row + 1, :t])[0])
+        assert close(together[row, :t], padded(model, src[row : row + 1, :s], tgt[row : row + 1, :t])[0])
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_the_order_of_the_tokens_matters(choice):
-    model, src, tgt, swapped = model_of(choice), torch.tensor([[3, 4, 5, 6]]), torch.tensor([[BOS, 3, 4, 5]]), torch.tensor([[BOS, 4, 3, 5]])
+    model, src, tgt, swapped = (
+        model_of(choice),
+        torch.tensor([[3, 4, 5, 6]]),
+        torch.tensor([[BOS, 3, 4, 5]]),
+        torch.tensor([[BOS, 4, 3, 5]]),
+    )
     logits = padded(model, src, tgt)
     assert not torch.allclose(logits, padded(model, src.flip(1), tgt), rtol=0, atol=1e-6)
     assert not torch.allclose(logits[:, 3], padded(model, src, swapped)[:, 3], rtol=0, atol=1e-6)
@@ -103,8 +134,16 @@ def test_the_copy_for_decoding_computes_the_same(choice):
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_checkpoint_brings_the_architecture_back(choice, tmp_path):
     model = model_of(choice).float()
-    vocabulary = {"format": FORMAT, "rename_particles": False, "src": SPECIALS + [str(n) for n in range(9)], "tgt": SPECIALS + [str(n) for n in range(9)]}
-    checkpoint.save(tmp_path / "best.pt", {"model": model.state_dict(), "model_config": asdict(model.config), "vocabulary": vocabulary})
+    vocabulary = {
+        "format": FORMAT,
+        "rename_particles": False,
+        "src": SPECIALS + [str(n) for n in range(9)],
+        "tgt": SPECIALS + [str(n) for n in range(9)],
+    }
+    checkpoint.save(
+        tmp_path / "best.pt",
+        {"model": model.state_dict(), "model_config": asdict(model.config), "vocabulary": vocabulary},
+    )
     loaded = load_model(tmp_path / "best.pt", torch.device("cpu"))[0]
     assert loaded.config == model.config and torch.equal(padded(loaded, *batch()), padded(model, *batch()))
     assert len(list(loaded.parameters())) == len(list(model.parameters()))  # what was one matrix is one again
@@ -113,22 +152,43 @@ def test_a_checkpoint_brings_the_architecture_back(choice, tmp_path):
 @pytest.mark.parametrize("choice", CHOICES)
 def test_training_flops_are_those_that_torch_counts(choice):
     """On rows without padding; of one target token, as torch counts the masked pairs of causal attention too."""
-    sizes = dict(d_model=64, d_ff=96, encoder_d_model=4 * CHOICES[choice].get("encoder_d_model", 16), encoder_d_ff=4 * CHOICES[choice].get("encoder_d_ff", 24))
+    sizes = dict(
+        d_model=64,
+        d_ff=96,
+        encoder_d_model=4 * CHOICES[choice].get("encoder_d_model", 16),
+        encoder_d_ff=4 * CHOICES[choice].get("encoder_d_ff", 24),
+    )
     model, B, S, T = model_of(choice, **sizes).float(), 2, 16, 1
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         padded(model, torch.full((B, S), 5), torch.full((B, T), 5)).sum().backward()
-    assert training_flops(model.config, np.full(B, S), np.full(B, T)) == pytest.approx(counter.get_total_flops(), rel=0.03)
+    assert training_flops(model.config, np.full(B, S), np.full(B, T)) == pytest.approx(
+        counter.get_total_flops(), rel=0.03
+    )
 
 
 def test_defaults_are_the_architecture_of_the_first_checkpoints():
-    """These have neither the younger settings nor other weights; they are pre-norm, which has since ceased to be the default."""
+    """
+    These have neither the younger settings nor other weights; they are pre-norm, which has since ceased to be the
+    default.
+    """
     model = Transformer(config_of({"model_config": SIZES}))
     attention, norm = ["qkv.weight", "out.weight"], ["weight", "bias"]
     mlp = [f"mlp.{part}.{name}" for part in ("up", "down") for name in norm]
-    layers = {"encoder": [f"attention.{name}" for name in attention] + mlp + [f"norm{n}.{name}" for n in (1, 2) for name in norm]}
-    layers["decoder"] = layers["encoder"] + [f"cross.{name}.weight" for name in ("q", "kv", "out")] + [f"norm3.{name}" for name in norm]
+    layers = {
+        "encoder": [f"attention.{name}" for name in attention]
+        + mlp
+        + [f"norm{n}.{name}" for n in (1, 2) for name in norm]
+    }
+    layers["decoder"] = (
+        layers["encoder"] + [f"cross.{name}.weight" for name in ("q", "kv", "out")] + [f"norm3.{name}" for name in norm]
+    )
     expected = [f"{side}.{layer}.{name}" for side in layers for layer in range(2) for name in layers[side]]
-    expected += ["src_embedding.weight", "tgt_embedding.weight", "head.weight", *(f"{side}_norm.{name}" for side in layers for name in norm)]
+    expected += [
+        "src_embedding.weight",
+        "tgt_embedding.weight",
+        "head.weight",
+        *(f"{side}_norm.{name}" for side in layers for name in norm),
+    ]
     assert sorted(model.state_dict()) == sorted(expected)
 
 
@@ -140,7 +200,9 @@ def test_sinusoidal_positions_are_the_published_formula():
             assert close(table[position, 2 * i], angle.sin()) and close(table[position, 2 * i + 1], angle.cos())
     model, ids = model_of("sinusoidal"), torch.tensor([[3, 5, 4]])
     stream, rotary = model.embed(ids, "decoder", model.positional_encoding("decoder", 3))
-    assert rotary is None and close(stream, 4 * model.tgt_embedding(ids) + sinusoidal_table(torch.arange(3), 16))  # sqrt(16) times the embeddings
+    assert rotary is None and close(
+        stream, 4 * model.tgt_embedding(ids) + sinusoidal_table(torch.arange(3), 16)
+    )  # sqrt(16) times the embeddings
 
 
 def test_post_norm_normalises_the_sum_and_nothing_comes_after():
@@ -151,7 +213,9 @@ def test_post_norm_normalises_the_sum_and_nothing_comes_after():
     layer.register_forward_pre_hook(lambda module, inputs: stream.append(inputs[0]))
     memory, _ = model.encode(src)
     x, (total, y) = stream
-    assert close(x.mean(-1), torch.zeros(1, 7).double()) and close(memory.mean(-1), torch.zeros(1, 7).double())  # both come from a norm
+    assert close(x.mean(-1), torch.zeros(1, 7).double()) and close(
+        memory.mean(-1), torch.zeros(1, 7).double()
+    )  # both come from a norm
     assert not close(total, x)
     assert close(memory, torch.nn.functional.layer_norm(y + layer.mlp(y), (16,)))
 
@@ -173,13 +237,15 @@ def test_tied_embeddings_are_one_matrix(choice):
 
 def test_a_joint_vocabulary_has_the_tokens_of_both_sides_once():
     joint = join_vocabulary({"format": FORMAT, "src": SPECIALS + ["a", "c"], "tgt": SPECIALS + ["b", "a"]})
-    assert joint["src"] == joint["tgt"] and joint["src"][:len(SPECIALS)] == SPECIALS
+    assert joint["src"] == joint["tgt"] and joint["src"][: len(SPECIALS)] == SPECIALS
     assert {"a", "b", "c"} <= set(joint["src"]) and len(set(joint["src"])) == len(joint["src"])
 
 
 def test_muon_gets_the_amplitudes_and_nothing_decays_the_frequencies():
     model = model_of("kan").float()
-    settings = load_settings("", ["optimizer", "weight_decay", "beta1", "beta2"], ["--optimizer=muon", "--weight_decay=0.5"])
+    settings = load_settings(
+        "", ["optimizer", "weight_decay", "beta1", "beta2"], ["--optimizer=muon", "--weight_decay=0.5"]
+    )
     (muon, adamw), views = optim.make_optimizers(model, settings)
     kan = model.decoder[0].mlp[0]
     assert any(weight is kan.mix.weight for _, weight, _ in views)
@@ -191,36 +257,71 @@ def test_muon_gets_the_amplitudes_and_nothing_decays_the_frequencies():
     muon.step()
 
 
-@pytest.mark.parametrize("layers, kans", [
-    ("all", "e1 e2 e3 d1 d2"), ("encoder", "e1 e2 e3"), ("decoder", "d1 d2"), ("decoder:last", "d2"), ("encoder:1 decoder:2", "e1 d2"), ("encoder:last decoder", "e3 d1 d2")])
+@pytest.mark.parametrize(
+    "layers, kans",
+    [
+        ("all", "e1 e2 e3 d1 d2"),
+        ("encoder", "e1 e2 e3"),
+        ("decoder", "d1 d2"),
+        ("decoder:last", "d2"),
+        ("encoder:1 decoder:2", "e1 d2"),
+        ("encoder:last decoder", "e3 d1 d2"),
+    ],
+)
 def test_the_chosen_layers_have_the_sinekan(layers, kans):
     config = ModelConfig(**SIZES | KAN | dict(kan_layers=layers, encoder_layers=3))
     counts = {"encoder": 3, "decoder": 2}
-    assert " ".join(f"{side[0]}{n + 1}" for side, count in counts.items() for n in range(count) if config.has_kan(side, n)) == kans
+    assert (
+        " ".join(f"{side[0]}{n + 1}" for side, count in counts.items() for n in range(count) if config.has_kan(side, n))
+        == kans
+    )
 
 
 def test_by_default_a_sinekan_has_the_weights_of_the_mlp():
     sizes = SIZES | dict(d_model=128, heads=4, d_ff=512)
-    mlp, kan = (sum(weight.numel() for weight in Transformer(ModelConfig(**sizes, ffn=ffn)).decoder[0].mlp.parameters() if weight.dim() == 2)
-                for ffn in ("mlp", "sinekan"))
+    mlp, kan = (
+        sum(
+            weight.numel()
+            for weight in Transformer(ModelConfig(**sizes, ffn=ffn)).decoder[0].mlp.parameters()
+            if weight.dim() == 2
+        )
+        for ffn in ("mlp", "sinekan")
+    )
     assert mlp == kan == 2 * 128 * 512
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(norm="none"), "norm: got 'none', wanted pre, post"), (dict(positions="relative"), "positions: got 'relative', wanted rotary, sinusoidal, learned"),
-    (dict(embeddings="one"), "embeddings: got 'one', wanted separate, tied, shared"), (dict(activation="tanh"), "activation: got 'tanh', wanted gelu, relu, swiglu"),
-    (dict(ffn="kan"), "ffn: got 'kan', wanted mlp, sinekan"), (dict(encoder_d_model=-8), "encoder_d_model: got -8, wanted at least 0"),
-    (dict(encoder_d_model=6), "encoder_d_model: 6 does not divide into 2 heads"), (dict(kan_grid=0), "kan_grid: got 0, wanted at least 1"),
-    (dict(embeddings="shared", src_vocab=11), "embeddings: shared needs one vocabulary and one width, these are 11 x 16 and 12 x 16"),
-    (dict(embeddings="shared", encoder_d_model=8), "these are 12 x 8 and 12 x 16"),
-    (KAN | dict(kan_layers="last"), "kan_layers: got 'last', wanted all, encoder, decoder"), (KAN | dict(kan_layers=""), "kan_layers: got ''"),
-    (KAN | dict(kan_layers="decoder:3"), "kan_layers: got 'decoder:3'.*with N from 1 to 2"), (KAN | dict(kan_layers="all decoder:0"), "kan_layers: got 'decoder:0'"),
-    (KAN | dict(kan_ff_dims="4,4"), "kan_ff_dims: got '4,4', wanted widths"), (KAN | dict(kan_ff_dims="0"), "kan_ff_dims: got '0'"),
-    (KAN | dict(kan_layers="encoder", kan_ff_dims="x"), "kan_ff_dims: got 'x'"),
-    (dict(kan_end=True), "kan_end: needs ffn=sinekan in the last layer of the decoder, and widths in kan_ff_dims"),
-    (KAN | dict(kan_end=True), "kan_end: needs"), (KAN | dict(kan_end=True, kan_ff_dims="none"), "kan_end: needs"),
-    (KAN | dict(kan_end=True, kan_ff_dims="20", embeddings="tied"), "kan_end: the head reads a width of 20, so embeddings cannot be tied"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(norm="none"), "norm: got 'none', wanted pre, post"),
+        (dict(positions="relative"), "positions: got 'relative', wanted rotary, sinusoidal, learned"),
+        (dict(embeddings="one"), "embeddings: got 'one', wanted separate, tied, shared"),
+        (dict(activation="tanh"), "activation: got 'tanh', wanted gelu, relu, swiglu"),
+        (dict(ffn="kan"), "ffn: got 'kan', wanted mlp, sinekan"),
+        (dict(encoder_d_model=-8), "encoder_d_model: got -8, wanted at least 0"),
+        (dict(encoder_d_model=6), "encoder_d_model: 6 does not divide into 2 heads"),
+        (dict(kan_grid=0), "kan_grid: got 0, wanted at least 1"),
+        (
+            dict(embeddings="shared", src_vocab=11),
+            "embeddings: shared needs one vocabulary and one width, these are 11 x 16 and 12 x 16",
+        ),
+        (dict(embeddings="shared", encoder_d_model=8), "these are 12 x 8 and 12 x 16"),
+        (KAN | dict(kan_layers="last"), "kan_layers: got 'last', wanted all, encoder, decoder"),
+        (KAN | dict(kan_layers=""), "kan_layers: got ''"),
+        (KAN | dict(kan_layers="decoder:3"), "kan_layers: got 'decoder:3'.*with N from 1 to 2"),
+        (KAN | dict(kan_layers="all decoder:0"), "kan_layers: got 'decoder:0'"),
+        (KAN | dict(kan_ff_dims="4,4"), "kan_ff_dims: got '4,4', wanted widths"),
+        (KAN | dict(kan_ff_dims="0"), "kan_ff_dims: got '0'"),
+        (KAN | dict(kan_layers="encoder", kan_ff_dims="x"), "kan_ff_dims: got 'x'"),
+        (dict(kan_end=True), "kan_end: needs ffn=sinekan in the last layer of the decoder, and widths in kan_ff_dims"),
+        (KAN | dict(kan_end=True), "kan_end: needs"),
+        (KAN | dict(kan_end=True, kan_ff_dims="none"), "kan_end: needs"),
+        (
+            KAN | dict(kan_end=True, kan_ff_dims="20", embeddings="tied"),
+            "kan_end: the head reads a width of 20, so embeddings cannot be tied",
+        ),
+    ],
+)
 def test_what_does_not_go_together_is_one_clear_line(change, message):
     with pytest.raises(InputError, match=message) as error:
         ModelConfig(**SIZES | change)
@@ -231,13 +332,15 @@ def parameters_of(config_file):
     settings = load_settings("", [*ARCHITECTURE, "dropout", "src_max_len", "tgt_max_len"], [config_file])
     sizes = {name: getattr(settings, name) for name in [*ARCHITECTURE, "dropout", "src_max_len", "tgt_max_len"]}
     with torch.device("meta"):
-        return sum(weight.numel() for weight in Transformer(ModelConfig(src_vocab=200, tgt_vocab=100, **sizes)).parameters())
+        return sum(
+            weight.numel() for weight in Transformer(ModelConfig(src_vocab=200, tgt_vocab=100, **sizes)).parameters()
+        )
 
 
 def test_published_architectures_have_the_published_number_of_parameters():
     """
-    Counted from the layers of the published code: attention of four matrices with bias, an MLP, two or three norms; embeddings of
-    200 source and 100 target tokens, and a head with bias.
+    Counted from the layers of the published code: attention of four matrices with bias, an MLP, two or three norms;
+    embeddings of 200 source and 100 target tokens, and a head with bias.
     """
     attention = 4 * (512 * 512 + 512)
     mlp = (512 * 4096 + 4096) + (4096 * 512 + 512)
@@ -249,7 +352,9 @@ def test_published_architectures_have_the_published_number_of_parameters():
 
     sinekan = 4096 * 512 * 8 + 8 + 4096  # amplitudes, frequencies, bias
     last_layer = 2 * attention + sinekan + 2 * norm + 2 * 4096  # its last norm is as wide as the SineKAN's outputs
-    assert parameters_of("config/skanformer.py") == 3 * encoder_layer + 2 * decoder_layer + last_layer + embeddings + (4096 * 100 + 100)
+    assert parameters_of("config/skanformer.py") == 3 * encoder_layer + 2 * decoder_layer + last_layer + embeddings + (
+        4096 * 100 + 100
+    )
 
 
 def test_a_checkpoint_of_an_architecture_that_is_gone_says_so():

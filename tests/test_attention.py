@@ -1,4 +1,8 @@
-"""Attention: every way of computing it against the formula, on rows packed end to end; gradients with and without kept activations."""
+"""
+Attention: every way of computing it against the formula, on rows packed end to end; gradients with and without kept
+activations.
+"""
+
 import math
 from functools import partial
 
@@ -15,9 +19,21 @@ from model import ModelConfig, Transformer
 from runtime.files import InputError
 from tokenizer import BOS, EOS, PAD
 
-SIZES = dict(src_vocab=20, tgt_vocab=15, src_max_len=64, tgt_max_len=64, d_model=32, heads=4, encoder_layers=2,
-             decoder_layers=2, d_ff=48, dropout=0.1)
-on_gpu = pytest.mark.skipif(not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0), reason="needs a GPU from A100 on")
+SIZES = dict(
+    src_vocab=20,
+    tgt_vocab=15,
+    src_max_len=64,
+    tgt_max_len=64,
+    d_model=32,
+    heads=4,
+    encoder_layers=2,
+    decoder_layers=2,
+    d_ff=48,
+    dropout=0.1,
+)
+on_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0), reason="needs a GPU from A100 on"
+)
 
 
 def close(a, b, atol=1e-10):
@@ -29,7 +45,10 @@ def rows_of(lengths):
 
 
 def varlen_by_formula(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, window_size=(-1, -1)):
-    """torch.nn.attention.varlen.varlen_attn in place of the GPU's: the call as torch documents it, checked; the formula for each row."""
+    """
+    torch.nn.attention.varlen.varlen_attn in place of the GPU's: the call as torch documents it, checked; the formula
+    for each row.
+    """
     assert query.dim() == key.dim() == value.dim() == 3 and query.dtype == key.dtype == value.dtype
     assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32 and window_size in ((-1, -1), (-1, 0))
     assert (cu_seq_q[0], cu_seq_q[-1], cu_seq_k[0], cu_seq_k[-1]) == (0, len(query), 0, len(key))
@@ -107,7 +126,7 @@ def test_packing_is_undone_by_padding(lengths):
     assert rows.start.tolist() == [sum(lengths[:r]) for r in range(len(lengths) + 1)]
     assert rows.position.tolist() == [place for length in lengths for place in range(length)]
     for row, (a, b) in enumerate(zip(rows.start[:-1], rows.start[1:])):
-        assert torch.equal(packed[a:b], x[row, :lengths[row]])
+        assert torch.equal(packed[a:b], x[row, : lengths[row]])
     real = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     assert torch.equal(pad_rows(packed, rows), x * real[..., None])
 
@@ -118,13 +137,15 @@ def batch(lengths=((7, 9), (2, 3), (10, 1), (1, 12))):
     S, T = (max(side) for side in zip(*lengths))
     src, tgt = (torch.randint(3, 15, (len(lengths), length), generator=generator) for length in (S, T + 1))
     for row, (s, t) in enumerate(lengths):
-        src[row, s - 1], src[row, s:], tgt[row, 0], tgt[row, t], tgt[row, t + 1:] = EOS, PAD, BOS, EOS, PAD
+        src[row, s - 1], src[row, s:], tgt[row, 0], tgt[row, t], tgt[row, t + 1 :] = EOS, PAD, BOS, EOS, PAD
     return src, tgt
 
 
 def gradients(model, src, tgt):
     model.zero_grad()
-    loss = torch.nn.functional.cross_entropy(padded(model, src, tgt[:, :-1]).flatten(0, 1), tgt[:, 1:].flatten(), ignore_index=PAD)
+    loss = torch.nn.functional.cross_entropy(
+        padded(model, src, tgt[:, :-1]).flatten(0, 1), tgt[:, 1:].flatten(), ignore_index=PAD
+    )
     loss.backward()
     return [loss.detach()] + [weight.grad.clone() for weight in model.parameters()]
 
@@ -140,7 +161,10 @@ def test_the_model_trains_alike_with_every_attention(emulated):
 
 
 def test_in_mixed_precision_the_kernel_gets_half_precision(emulated):
-    """q and k, turned by angles in fp32, must come in the type of v: the emulated kernel, like the GPU's, takes no two types."""
+    """
+    q and k, turned by angles in fp32, must come in the type of v: the emulated kernel, like the GPU's, takes no two
+    types.
+    """
     model = Transformer(ModelConfig(**SIZES), "varlen")
     seen = set()
     model.decoder[0].attention.out.register_forward_hook(lambda layer, inputs, output: seen.add(inputs[0].dtype))
@@ -155,7 +179,9 @@ def test_nothing_is_computed_for_padding(monkeypatch):
     model = Transformer(ModelConfig(**SIZES))
     for name, layer in model.named_modules():
         if isinstance(layer, torch.nn.Linear):
-            layer.register_forward_hook(lambda layer, inputs, output, name=name: seen.update({name: inputs[0].shape[:-1]}))
+            layer.register_forward_hook(
+                lambda layer, inputs, output, name=name: seen.update({name: inputs[0].shape[:-1]})
+            )
     src, tgt = batch(((7, 9), (2, 3), (10, 1)))
     logits = padded(model, src, tgt[:, :-1])
     for name, shape in seen.items():
@@ -169,7 +195,9 @@ def test_checkpointed_layers_give_the_same_gradients_with_the_same_dropout():
     results = {}
     for model.checkpoint_layers in (False, True):
         torch.manual_seed(1)
-        results[model.checkpoint_layers] = gradients(model, *batch()) + [torch.rand(1)]  # the generator goes on alike too
+        results[model.checkpoint_layers] = gradients(model, *batch()) + [
+            torch.rand(1)
+        ]  # the generator goes on alike too
     assert all(torch.equal(a, b) for a, b in zip(results[False], results[True]))
 
 
@@ -179,8 +207,11 @@ def kept_for_backward(model, src, tgt):
     storages = {}
 
     def note(tensor):
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()  # kept here, so that no address comes twice
+        storages[tensor.untyped_storage().data_ptr()] = (
+            tensor.untyped_storage()
+        )  # kept here, so that no address comes twice
         return tensor
+
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         logits = padded(model, src, tgt)
     return sum(storage.nbytes() for address, storage in storages.items() if address not in weights), logits
@@ -204,7 +235,10 @@ def test_torch_compile_makes_one_graph_of_a_layer():
     torch.manual_seed(0)
     model = Transformer(ModelConfig(**SIZES)).double().eval()
     rows = rows_of([7, 1, 10])
-    x, rotary = torch.randn(18, SIZES["d_model"], dtype=torch.double), model.positional_encoding("encoder", 10)[rows.position]
+    x, rotary = (
+        torch.randn(18, SIZES["d_model"], dtype=torch.double),
+        model.positional_encoding("encoder", 10)[rows.position],
+    )
     see = partial(attend_packed, queries=rows, keys=rows)
     compiled = torch.compile(model.encoder[0], backend="eager", fullgraph=True)
     assert close(compiled(x, rotary, see), model.encoder[0](x, rotary, see))
@@ -220,10 +254,16 @@ def test_varlen_where_it_cannot_run_is_one_clear_line():
         padded(Transformer(ModelConfig(**SIZES), "varlen"), *batch())
 
 
-@pytest.mark.parametrize("capability, installed, activated", [
-    ((9, 0), {"flash_attn", "flash_attn.cute", "flash_attn_interface"}, ["FA4"]), ((9, 0), {"flash_attn", "flash_attn_interface"}, ["FA3"]),
-    ((8, 0), {"flash_attn", "flash_attn.cute", "flash_attn_interface"}, []), ((10, 0), {"flash_attn_interface"}, []), ((9, 0), set(), []),
-])
+@pytest.mark.parametrize(
+    "capability, installed, activated",
+    [
+        ((9, 0), {"flash_attn", "flash_attn.cute", "flash_attn_interface"}, ["FA4"]),
+        ((9, 0), {"flash_attn", "flash_attn_interface"}, ["FA3"]),
+        ((8, 0), {"flash_attn", "flash_attn.cute", "flash_attn_interface"}, []),
+        ((10, 0), {"flash_attn_interface"}, []),
+        ((9, 0), set(), []),
+    ],
+)
 def test_a_newer_flash_attention_is_used_where_it_is_installed_and_fits(monkeypatch, capability, installed, activated):
     calls = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -239,7 +279,10 @@ def test_a_newer_flash_attention_is_used_where_it_is_installed_and_fits(monkeypa
 @pytest.mark.parametrize("kind", ["self", "causal", "cross"])
 @pytest.mark.parametrize("lengths", [[5], [1, 1, 1], [70, 1, 300, 12, 129]])
 def test_the_gpu_kernel_in_bf16(monkeypatch, kind, lengths):
-    """By flash-attention's rule: the error against fp32 is at most twice that of the plain formula in bf16, value and gradients."""
+    """
+    By flash-attention's rule: the error against fp32 is at most twice that of the plain formula in bf16, value and
+    gradients.
+    """
     torch.manual_seed(0)
     queries = to_device(rows_of(lengths), "cuda")
     keys = to_device(rows_of([3 + 2 * length % 5 for length in lengths]), "cuda") if kind == "cross" else queries
@@ -247,8 +290,12 @@ def test_the_gpu_kernel_in_bf16(monkeypatch, kind, lengths):
     k, v = torch.randn(2, len(keys.row), 4, 64, device="cuda")
     values = {}
     rounded = [x.bfloat16() for x in (q, k, v)]
-    for name, how, dtype in (("varlen", "varlen", torch.bfloat16), ("sdpa", "sdpa", torch.bfloat16),
-                             ("plain", "reference", torch.bfloat16), ("exact", "reference", torch.float32)):
+    for name, how, dtype in (
+        ("varlen", "varlen", torch.bfloat16),
+        ("sdpa", "sdpa", torch.bfloat16),
+        ("plain", "reference", torch.bfloat16),
+        ("exact", "reference", torch.float32),
+    ):
         inputs = [x.to(dtype).requires_grad_() for x in rounded]
         out = attend_packed(*inputs, queries, keys, kind == "causal", how)
         values[name] = out, *torch.autograd.grad(out, inputs, grad.bfloat16().to(dtype))

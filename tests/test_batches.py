@@ -1,4 +1,8 @@
-"""Batches: every row once, within the budget, each a fair sample of the data; what collate packs; rows dealt anew; rows to validate with."""
+"""
+Batches: every row once, within the budget, each a fair sample of the data; what collate packs; rows dealt anew; rows
+to validate with.
+"""
+
 import random
 
 import numpy as np
@@ -10,9 +14,13 @@ import batches
 from batches import choose_rows, collate, deal_anew, lengths, load_split, mixed_batches, padded_batches
 from tokenizer import BOS, PAD, Tokenizer, build_vocabulary
 
-BHABHA = (r"i*e^2*gamma_{+%\sigma_1,%x_1,%x_2}*gamma_{%\sigma_1,%x_3,%x_4}*e_{i_3,%x_2}(p_1)_u*e_{k_3,%x_1}(p_2)_v^(*)"
-          r"*e_{l_3,%x_3}(p_3)_u^(*)*e_{i_5,%x_4}(p_4)_v/(s_12 + reg_prop)")
-RARE = BHABHA.replace("*e_{l_3,%x_3}(p_3)_u^(*)*e_{i_5,%x_4}(p_4)_v", r"*A_{l_3,%\sigma_1}(p_3)^(*)*A_{i_5,+%\sigma_2}(p_4)^(*)")
+BHABHA = (
+    r"i*e^2*gamma_{+%\sigma_1,%x_1,%x_2}*gamma_{%\sigma_1,%x_3,%x_4}*e_{i_3,%x_2}(p_1)_u*e_{k_3,%x_1}(p_2)_v^(*)"
+    r"*e_{l_3,%x_3}(p_3)_u^(*)*e_{i_5,%x_4}(p_4)_v/(s_12 + reg_prop)"
+)
+RARE = BHABHA.replace(
+    "*e_{l_3,%x_3}(p_3)_u^(*)*e_{i_5,%x_4}(p_4)_v", r"*A_{l_3,%\sigma_1}(p_3)^(*)*A_{i_5,+%\sigma_2}(p_4)^(*)"
+)
 
 
 @pytest.fixture
@@ -42,7 +50,10 @@ def test_batches_follow_the_seed(packed):
 
 
 def test_every_batch_is_a_fair_sample(packed):
-    """Over many epochs the first batch has rows of every length in their shares: to four standard deviations of counting."""
+    """
+    Over many epochs the first batch has rows of every length in their shares: to four standard deviations of
+    counting.
+    """
     target = lengths(packed, np.arange(40))[1]
     counts = np.zeros(target.max() + 1)
     epochs = 300
@@ -81,8 +92,8 @@ def test_collate_packs_and_frames(packed):
     assert batch.src.dtype == batch.tgt.dtype == batch.truth.dtype == torch.int64
     src, tgt = padded_batch(packed, rows)
     for k, row in enumerate(rows):
-        src_row = packed.src[packed.src_start[row]:packed.src_start[row + 1]].tolist()
-        tgt_row = [BOS] + packed.tgt[packed.tgt_start[row]:packed.tgt_start[row + 1]].tolist()
+        src_row = packed.src[packed.src_start[row] : packed.src_start[row + 1]].tolist()
+        tgt_row = [BOS] + packed.tgt[packed.tgt_start[row] : packed.tgt_start[row + 1]].tolist()
         assert src[k].tolist() == src_row + [PAD] * (src.shape[1] - len(src_row))
         assert tgt[k].tolist() == tgt_row + [PAD] * (tgt.shape[1] - len(tgt_row))
         assert batch.src[batch.sources.row == k].tolist() == src_row

@@ -1,4 +1,5 @@
 """Checkpoints: whole or not there, damage is named and never loaded, the right one is found."""
+
 import os
 import pickle
 import resource
@@ -13,8 +14,18 @@ from runtime import checkpoint, runs
 from runtime.files import InputError
 from tokenizer import FORMAT, SPECIALS
 
-SIZES = dict(src_vocab=5, tgt_vocab=4, src_max_len=8, tgt_max_len=8, d_model=8, heads=2, encoder_layers=1,
-             decoder_layers=1, d_ff=8, dropout=0.1)
+SIZES = dict(
+    src_vocab=5,
+    tgt_vocab=4,
+    src_max_len=8,
+    tgt_max_len=8,
+    d_model=8,
+    heads=2,
+    encoder_layers=1,
+    decoder_layers=1,
+    d_ff=8,
+    dropout=0.1,
+)
 VOCABULARY = {"format": FORMAT, "rename_particles": False, "src": SPECIALS + ["a", "b"], "tgt": SPECIALS + ["c"]}
 
 
@@ -32,9 +43,9 @@ def damage(path, how):
     whole = path.read_bytes()
     if how == "flipped":
         at = whole.index(checkpoint.load(path)["model"]["head.weight"].numpy().tobytes())
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:])
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     else:
-        path.write_bytes(whole[:{"empty": 0, "start": 100, "half": len(whole) // 2, "end": len(whole) - 5}[how]])
+        path.write_bytes(whole[: {"empty": 0, "start": 100, "half": len(whole) // 2, "end": len(whole) - 5}[how]])
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -64,10 +75,10 @@ def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
 def test_a_full_disk_is_the_same_line_for_a_large_tensor(tmp_path):
     """Where a tensor does not fit into torch's buffer, torch raises a RuntimeError while it closes the file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2 ** 21, hard))  # the kernel lets no file grow beyond
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**21, hard))  # the kernel lets no file grow beyond
     try:
         with pytest.raises(InputError, match="last.pt: not written .File too large"):
-            checkpoint.save(tmp_path / "last.pt", {"large": torch.zeros(2 ** 20)})
+            checkpoint.save(tmp_path / "last.pt", {"large": torch.zeros(2**20)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert os.listdir(tmp_path) == []
@@ -124,6 +135,7 @@ def test_old_checkpoints_go_only_after_the_new_one_is_safe(tmp_path, monkeypatch
     checkpoint.save_limited(tmp_path, state(1), 1)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     for name in ("ckpt_2.pt", "last.pt"):
+
         def fail(path, state, save=checkpoint.save):
             if path.name == name:
                 raise InputError("disk full")
@@ -172,7 +184,10 @@ def test_the_checkpoint_to_decode_with_is_found(tmp_path, monkeypatch):
 
 
 def test_of_all_runs_the_newest_of_train_py_is_found_and_named(tmp_path, monkeypatch, capsys):
-    """Not the SCST run that started from it, nor a damaged file, nor a run that is still training where another one has ended."""
+    """
+    Not the SCST run that started from it, nor a damaged file, nor a run that is still training where another one has
+    ended.
+    """
     monkeypatch.chdir(tmp_path)
     names = ["one/scst", "busy", "damaged", "one", "two"]
     for age, name in enumerate(names):
@@ -184,7 +199,10 @@ def test_of_all_runs_the_newest_of_train_py_is_found_and_named(tmp_path, monkeyp
     with runs.held("out/busy"):
         assert str(checkpoint.find(settings())) == "out/one/best.pt"
         said = capsys.readouterr().err
-        assert "out/one/best.pt: the newest run of train.py in out; out/busy/best.pt is of a run that is still training" in said
+        assert (
+            "out/one/best.pt: the newest run of train.py in out; out/busy/best.pt is of a run that is still training"
+            in said
+        )
         assert "warning: out/damaged/best.pt: damaged" in said and "scst" not in said
         for name in ("one", "two"):
             (tmp_path / "out" / name / "best.pt").unlink()
@@ -206,9 +224,16 @@ def test_the_model_comes_from_the_checkpoint_alone(tmp_path):
     assert tokenizer.vocabulary == VOCABULARY
 
 
-@pytest.mark.parametrize("change", [
-    {"model_config": SIZES | {"d_ff": 9}}, {"model_config": {}}, {"model": {}}, {"vocabulary": {}},
-    {"model_config": SIZES | {"kind": "rnn"}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_config": SIZES | {"d_ff": 9}},
+        {"model_config": {}},
+        {"model": {}},
+        {"vocabulary": {}},
+        {"model_config": SIZES | {"kind": "rnn"}},
+    ],
+)
 def test_a_checkpoint_that_does_not_fit_is_one_clear_line(tmp_path, change):
     checkpoint.save(tmp_path / "best.pt", state() | change)
     with pytest.raises(InputError, match="best.pt: ") as error:

@@ -1,4 +1,5 @@
 """The model: attention, masks and positions against plain formulas."""
+
 import math
 
 import pytest
@@ -13,8 +14,18 @@ from runtime.files import InputError
 from runtime.hardware import find_device
 from tokenizer import PAD
 
-SIZES = dict(src_vocab=20, tgt_vocab=15, src_max_len=64, tgt_max_len=64, d_model=32, heads=4, encoder_layers=2,
-             decoder_layers=2, d_ff=48, dropout=0.1)
+SIZES = dict(
+    src_vocab=20,
+    tgt_vocab=15,
+    src_max_len=64,
+    tgt_max_len=64,
+    d_model=32,
+    heads=4,
+    encoder_layers=2,
+    decoder_layers=2,
+    d_ff=48,
+    dropout=0.1,
+)
 
 
 @pytest.fixture(scope="module", params=["post", "pre"])
@@ -35,8 +46,15 @@ def close(a, b):
     return torch.allclose(a, b, rtol=0, atol=1e-10)
 
 
-@given(rows=st.integers(1, 3), heads=st.integers(1, 3), T=st.integers(1, 6), S=st.integers(1, 6), width=st.integers(1, 8),
-       masked=st.booleans(), seed=st.integers(0, 99))
+@given(
+    rows=st.integers(1, 3),
+    heads=st.integers(1, 3),
+    T=st.integers(1, 6),
+    S=st.integers(1, 6),
+    width=st.integers(1, 8),
+    masked=st.booleans(),
+    seed=st.integers(0, 99),
+)
 @settings(max_examples=60, deadline=None)
 def test_attention_is_softmax_of_scaled_products(rows, heads, T, S, width, masked, seed):
     torch.manual_seed(seed)
@@ -76,13 +94,20 @@ def test_rotation_is_a_complex_phase_and_products_depend_on_the_distance_only():
 
 
 def slow_attention(q, k, v, positions, causal):
-    """One row, head by head, pair by pair, from the formulas. q: (T, d); k, v: (S, d); positions: turn q and k by them."""
+    """
+    One row, head by head, pair by pair, from the formulas. q: (T, d); k, v: (S, d); positions: turn q and k by them.
+    """
     width = SIZES["d_model"] // SIZES["heads"]
     heads = []
     for head in range(SIZES["heads"]):
-        a, b, c = (x[:, head * width:(head + 1) * width] for x in (q, k, v))
+        a, b, c = (x[:, head * width : (head + 1) * width] for x in (q, k, v))
         if positions:
-            a, b = (torch.cat([rotate(token[None], rotary_table(torch.tensor([at]), width)[0]) for at, token in enumerate(x)]) for x in (a, b))
+            a, b = (
+                torch.cat(
+                    [rotate(token[None], rotary_table(torch.tensor([at]), width)[0]) for at, token in enumerate(x)]
+                )
+                for x in (a, b)
+            )
         score = a @ b.T / math.sqrt(width)
         if causal:
             score = score + torch.full_like(score, -torch.inf).triu(1)
@@ -92,6 +117,7 @@ def slow_attention(q, k, v, positions, causal):
 
 def slow_forward(model, src, tgt):
     """The encoder-decoder for one row without padding, one formula a line. src (S,), tgt (T,) -> (T, V)"""
+
     def residual(x, norm, branch):
         return x + branch(norm(x)) if model.config.norm == "pre" else norm(x + branch(x))
 
@@ -99,12 +125,14 @@ def slow_forward(model, src, tgt):
         def branch(x):
             q, k, v = layer.attention.qkv(x).chunk(3, dim=-1)
             return layer.attention.out(slow_attention(q, k, v, positions=True, causal=causal))
+
         return residual(x, layer.norm1, branch)
 
     def mlp(x, norm, mlp):
         def branch(x):
             hidden = mlp.up(x)
             return mlp.down(hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2)
+
         return residual(x, norm, branch)
 
     x = model.src_embedding(src)
@@ -115,8 +143,11 @@ def slow_forward(model, src, tgt):
     for layer in model.decoder:
         x = self_attention(x, layer, causal=True)
         k, v = layer.cross.kv(memory).chunk(2, dim=-1)
-        x = residual(x, layer.norm2, lambda x: layer.cross.out(
-            slow_attention(layer.cross.q(x), k, v, positions=False, causal=False)))
+        x = residual(
+            x,
+            layer.norm2,
+            lambda x: layer.cross.out(slow_attention(layer.cross.q(x), k, v, positions=False, causal=False)),
+        )
         x = mlp(x, layer.norm3, layer.mlp)
     return model.head(model.decoder_norm(x))
 
@@ -148,12 +179,15 @@ def test_a_target_token_changes_no_earlier_logits(model, T, changed, seed):
 @settings(max_examples=25, deadline=None)
 def test_a_row_alone_is_the_row_in_a_padded_batch(model, lengths, seed):
     S, T = (max(side) for side in zip(*lengths))
-    src, tgt = random_ids(len(lengths), S, SIZES["src_vocab"], seed), random_ids(len(lengths), T, SIZES["tgt_vocab"], seed)
+    src, tgt = (
+        random_ids(len(lengths), S, SIZES["src_vocab"], seed),
+        random_ids(len(lengths), T, SIZES["tgt_vocab"], seed),
+    )
     for row, (s, t) in enumerate(lengths):
         src[row, s:], tgt[row, t:] = PAD, PAD
     together = padded(model, src, tgt)
     for row, (s, t) in enumerate(lengths):
-        assert close(together[row, :t], padded(model, src[row:row + 1, :s], tgt[row:row + 1, :t])[0])
+        assert close(together[row, :t], padded(model, src[row : row + 1, :s], tgt[row : row + 1, :t])[0])
 
 
 def test_dropout_acts_in_training_only():
@@ -166,16 +200,21 @@ def test_dropout_acts_in_training_only():
 
 def test_every_weight_is_trained():
     model = Transformer(ModelConfig(**SIZES))
-    padded(model, random_ids(2, 40, SIZES["src_vocab"]), random_ids(2, 40, SIZES["tgt_vocab"])).logsumexp(-1).sum().backward()
+    padded(model, random_ids(2, 40, SIZES["src_vocab"]), random_ids(2, 40, SIZES["tgt_vocab"])).logsumexp(
+        -1
+    ).sum().backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"heads": 5}, "d_model: 32 does not divide into 5 heads"),
-    ({"heads": 32}, "does not divide into 32 heads of an even width"),
-    ({"encoder_layers": 0}, "encoder_layers: got 0, wanted at least 1"),
-    ({"dropout": 1.0}, "dropout: got 1.0"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"heads": 5}, "d_model: 32 does not divide into 5 heads"),
+        ({"heads": 32}, "does not divide into 32 heads of an even width"),
+        ({"encoder_layers": 0}, "encoder_layers: got 0, wanted at least 1"),
+        ({"dropout": 1.0}, "dropout: got 1.0"),
+    ],
+)
 def test_an_impossible_architecture_is_one_clear_line(change, message):
     with pytest.raises(InputError) as error:
         ModelConfig(**SIZES | change)

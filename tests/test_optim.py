@@ -1,4 +1,5 @@
 """Optimisers, schedules, precision, averaged weights, and what happens when training goes wrong."""
+
 import os
 import signal
 
@@ -28,10 +29,15 @@ def settings(**values):
     return given
 
 
-@pytest.mark.parametrize("schedule, rates", [  # at 0, 45, 50, 90, 95, 100% of the run
-    ("cosine", [2, 1.156, 1, 0.0489, 0.0123, 0]), ("linear", [2, 1.1, 1, 0.2, 0.1, 0]), ("constant", [2, 2, 2, 2, 2, 2]),
-    ("one-cycle", [0.2, 2, 1.8, 0.2, 0.1, 0]),
-])
+@pytest.mark.parametrize(
+    "schedule, rates",
+    [  # at 0, 45, 50, 90, 95, 100% of the run
+        ("cosine", [2, 1.156, 1, 0.0489, 0.0123, 0]),
+        ("linear", [2, 1.1, 1, 0.2, 0.1, 0]),
+        ("constant", [2, 2, 2, 2, 2, 2]),
+        ("one-cycle", [0.2, 2, 1.8, 0.2, 0.1, 0]),
+    ],
+)
 def test_schedules_after_warm_up(schedule, rates):
     given = settings(schedule=schedule, learning_rate=2.0, warmup_steps=10)
     assert [optim.learning_rate(given, 100, p) for p in (0, 0.45, 0.5, 0.9, 0.95, 1)] == pytest.approx(rates, abs=1e-3)
@@ -40,9 +46,22 @@ def test_schedules_after_warm_up(schedule, rates):
 
 
 def test_muon_turns_matrices_by_the_same_amount_in_every_direction_and_leaves_the_rest_to_adamw(data, tmp_path):
-    """A step of Muon is a multiple of an orthogonal matrix up to the accuracy of five Newton-Schulz iterations: 0.7 to 1.2 (Jordan 2024)."""
-    run(data, tmp_path, "--optimizer=muon", "--max_steps=1", "--weight_decay=0", "--warmup_steps=0", "--learning_rate=0.01", "--d_model=128",
-        "--d_ff=256", "--norm=pre")  # with post-norm the first layer sees embeddings of 0.02: a gradient of fewer directions
+    """
+    A step of Muon is a multiple of an orthogonal matrix up to the accuracy of five Newton-Schulz iterations: 0.7 to
+    1.2 (Jordan 2024).
+    """
+    run(
+        data,
+        tmp_path,
+        "--optimizer=muon",
+        "--max_steps=1",
+        "--weight_decay=0",
+        "--warmup_steps=0",
+        "--learning_rate=0.01",
+        "--d_model=128",
+        "--d_ff=256",
+        "--norm=pre",
+    )  # with post-norm the first layer sees embeddings of 0.02: a gradient of fewer directions
     state = checkpoint.load(tmp_path / "last.pt")
     torch.manual_seed(1337)
     start = Transformer(ModelConfig(**state["model_config"])).state_dict()
@@ -55,7 +74,9 @@ def test_muon_turns_matrices_by_the_same_amount_in_every_direction_and_leaves_th
             parts += fused
             for part in moved.chunk(fused):
                 sizes = torch.linalg.svdvals(part) / (0.01 * 0.2 * max(part.shape) ** 0.5)
-                assert 0.65 < sizes[12] and sizes[0] < 1.3, name  # in descending order; a gradient of few rows has few directions
+                assert 0.65 < sizes[12] and sizes[0] < 1.3, (
+                    name
+                )  # in descending order; a gradient of few rows has few directions
         elif moved.any():  # AdamW's first step is the learning rate in every weight that has a gradient
             assert moved.abs().max() == pytest.approx(0.01, rel=1e-3), name
     assert len(state["optimizers"][0]["state"]) == parts == 16 and matrices == 11 and len(state["optimizers"]) == 2
@@ -70,7 +91,15 @@ def test_the_loss_is_smoothed_in_training_only(data, tmp_path):
     real = target != PAD
     assert train.token_losses(logits[real], target[real], 0.1).sum().item() == pytest.approx(by_hand.item(), rel=1e-5)
     for smoothing in ("0", "0.5"):
-        run(data, tmp_path / smoothing, f"--label_smoothing={smoothing}", "--max_steps=1", "--learning_rate=0", "--weight_decay=0", "--eval_every=1")
+        run(
+            data,
+            tmp_path / smoothing,
+            f"--label_smoothing={smoothing}",
+            "--max_steps=1",
+            "--learning_rate=0",
+            "--weight_decay=0",
+            "--eval_every=1",
+        )
     (plain, valid), (smooth, valid_too) = log_of(tmp_path / "0"), log_of(tmp_path / "0.5")
     assert plain["loss"] != smooth["loss"] and valid == valid_too
 
@@ -86,11 +115,23 @@ def test_averaged_weights_follow_their_formula_and_are_those_validated_and_decod
         by_hand = d * by_hand + (1 - d) * state["model"][name]
         torch.testing.assert_close(state["ema"][name], by_hand)
     model, tokenizer, best = load_model(tmp_path / "best.pt", CPU.device)
-    assert torch.equal(model.state_dict()[name], best["ema"][name]) and not torch.equal(best["ema"][name], best["model"][name])
+    assert torch.equal(model.state_dict()[name], best["ema"][name]) and not torch.equal(
+        best["ema"][name], best["model"][name]
+    )
     valid = load_split(data, "valid", tokenizer, 512, 512)
     figures, _ = train.validate(model, valid, *choose_rows(valid, 8, 1337), 256, CPU)
     assert figures["loss"] == log_of(tmp_path)[-1]["valid_loss"]
-    assert run(data, tmp_path / "next", f"--init_from={tmp_path}/best.pt", "--max_steps=1", "--learning_rate=0", "--weight_decay=0") == 0
+    assert (
+        run(
+            data,
+            tmp_path / "next",
+            f"--init_from={tmp_path}/best.pt",
+            "--max_steps=1",
+            "--learning_rate=0",
+            "--weight_decay=0",
+        )
+        == 0
+    )
     assert torch.equal(checkpoint.load(tmp_path / "next" / "last.pt")["model"][name], best["ema"][name])
 
 
@@ -98,7 +139,9 @@ def test_averaged_weights_follow_their_formula_and_are_those_validated_and_decod
 def test_half_precision_is_close_to_single_and_keeps_single_precision_weights(data, tmp_path, capsys, dtype):
     for name in (dtype, "auto"):
         run(data, tmp_path / name, f"--dtype={name}", "--max_steps=30", "--eval_every=10")
-    assert {"bf16": "bfloat16", "fp16": "float16"}[dtype] + ", from step 0" in (printed := capsys.readouterr().err) and ", float32, from" in printed
+    assert {"bf16": "bfloat16", "fp16": "float16"}[dtype] + ", from step 0" in (
+        printed := capsys.readouterr().err
+    ) and ", float32, from" in printed
     half, single = (checkpoint.load(tmp_path / name / "last.pt") for name in (dtype, "auto"))
     assert all(weight.dtype == torch.float32 for weight in half["model"].values())
     assert half["best"]["valid_loss"] != single["best"]["valid_loss"]
@@ -107,7 +150,15 @@ def test_half_precision_is_close_to_single_and_keeps_single_precision_weights(da
 
 
 def test_everything_at_once_resumes_bit_for_bit(data, tmp_path, monkeypatch):
-    flags = ["--max_steps=24", "--dtype=fp16", "--optimizer=muon", "--ema=0.9", "--accumulate=3", "--schedule=one-cycle", "--label_smoothing=0.1"]
+    flags = [
+        "--max_steps=24",
+        "--dtype=fp16",
+        "--optimizer=muon",
+        "--ema=0.9",
+        "--accumulate=3",
+        "--schedule=one-cycle",
+        "--label_smoothing=0.1",
+    ]
     run(data, tmp_path / "straight", *flags)
     calls = 0
 
@@ -136,6 +187,7 @@ def break_steps(monkeypatch, broken, factor):
             return whole(logits, truth, smoothing)
         calls += 1
         return whole(logits, truth, smoothing) * (factor if calls in broken else 1)
+
     monkeypatch.setattr(train, "token_losses", token_losses)
 
 
@@ -147,18 +199,22 @@ def test_a_spike_of_the_loss_is_skipped_and_an_ordinary_one_is_not(data, tmp_pat
     before, after = (checkpoint.load(tmp_path / "a" / f"ckpt_{step}.pt") for step in (24, 26))
     assert not (tmp_path / "a" / "ckpt_25.pt").exists()  # amid bad steps the last good one stays the last
     assert after["skipped"] == 1 and after["bad"] == 0
-    assert before["kind_loss"] != after["kind_loss"] and max(after["kind_loss"]) < max(before["kind_loss"])  # the spike is not in it
+    assert before["kind_loss"] != after["kind_loss"] and max(after["kind_loss"]) < max(
+        before["kind_loss"]
+    )  # the spike is not in it
     break_steps(monkeypatch, {25}, 100)
     run(data, tmp_path / "b", *flags, "--loss_spike=0")
     assert checkpoint.load(tmp_path / "b" / "last.pt")["skipped"] == 0
 
 
-def test_after_bad_steps_in_a_row_the_run_goes_back_and_on_with_half_the_learning_rate(data, tmp_path, monkeypatch, capsys):
+def test_after_bad_steps_in_a_row_the_run_goes_back_and_on_with_half_the_learning_rate(
+    data, tmp_path, monkeypatch, capsys
+):
     break_steps(monkeypatch, range(13, 18), torch.nan)
     assert run(data, tmp_path, "--bad_steps=5", "--schedule=constant", "--max_steps=20") == 0
     assert "5 bad steps in a row: back to step 10, learning rate times 0.5" in capsys.readouterr().err
     log = log_of(tmp_path)
-    event, = [line for line in log if "back_to" in line]
+    (event,) = [line for line in log if "back_to" in line]
     assert event == {"step": 17, "event": "5 bad steps in a row", "back_to": 10}
     rates = [(line["step"], line["learning_rate"]) for line in log if "loss" in line]
     assert rates[9:12] + rates[16:18] == [(10, 0.01), (11, 0.01), (12, 0.01), (11, 0.005), (12, 0.005)]
@@ -192,13 +248,26 @@ def test_a_run_killed_after_it_went_back_keeps_its_log_and_its_lower_rate(data, 
     break_steps(monkeypatch, [], 1)
     run(data, tmp_path / "killed", *flags, "--resume")
     assert_same_run(tmp_path / "straight", tmp_path / "killed")
-    assert [line["step"] for line in log_of(tmp_path / "killed") if "loss" in line or "back_to" in line] == [7, 14, 17, 14, 20]
+    assert [line["step"] for line in log_of(tmp_path / "killed") if "loss" in line or "back_to" in line] == [
+        7,
+        14,
+        17,
+        14,
+        20,
+    ]
 
 
 def test_the_logged_loss_is_the_mean_of_the_good_steps_since_the_line_before(data, tmp_path, monkeypatch):
     for log_every in 1, 4:
         break_steps(monkeypatch, [3, 5, 6, 7, 8], torch.nan)
-        run(data, tmp_path / str(log_every), f"--log_every={log_every}", "--max_steps=9", "--save_every=100", "--bad_steps=0")
+        run(
+            data,
+            tmp_path / str(log_every),
+            f"--log_every={log_every}",
+            "--max_steps=9",
+            "--save_every=100",
+            "--bad_steps=0",
+        )
     each, line = ({line["step"]: line["loss"] for line in log_of(tmp_path / every) if "loss" in line} for every in "14")
     assert line == {4: pytest.approx((each[1] + each[2] + each[4]) / 3), 8: None, 9: each[9]}
 
@@ -206,25 +275,32 @@ def test_the_logged_loss_is_the_mean_of_the_good_steps_since_the_line_before(dat
 def test_a_run_that_does_not_recover_stops_and_leaves_its_last_good_checkpoint(data, tmp_path, monkeypatch):
     run(data, tmp_path / "good", "--max_steps=10")
     break_steps(monkeypatch, range(13, 1000), torch.inf)
-    with pytest.raises(InputError, match="3 steps in a row skipped up to step 13 .* after 2 of 2 returns .* a lower learning_rate") as error:
+    with pytest.raises(
+        InputError, match="3 steps in a row skipped up to step 13 .* after 2 of 2 returns .* a lower learning_rate"
+    ) as error:
         run(data, tmp_path / "bad", "--max_steps=20", "--bad_steps=3", "--max_rollbacks=2")
     assert "\n" not in str(error.value)
     good, last = (checkpoint.load(tmp_path / name / "ckpt_10.pt") for name in ("good", "bad"))
     assert checkpoint.load_newest(tmp_path / "bad")["step"] == 10 and last["step"] == 10
-    assert last["model"].keys() == good["model"].keys() and all(weight.isfinite().all() for weight in last["model"].values())
+    assert last["model"].keys() == good["model"].keys() and all(
+        weight.isfinite().all() for weight in last["model"].values()
+    )
     break_steps(monkeypatch, range(1, 1000), torch.nan)
     with pytest.raises(InputError, match="after 0 of 3 returns"):  # there is nothing to go back to
         run(data, tmp_path / "never", "--max_steps=50")
 
 
-@pytest.mark.parametrize("flags, message", [
-    (["--dtype=int8"], "dtype: got 'int8', wanted auto, bf16, fp16, fp32"),
-    (["--optimizer=sgd"], "optimizer: got 'sgd', wanted adamw or muon"),
-    (["--schedule=step"], "schedule: got 'step', wanted cosine, linear, constant, one-cycle"),
-    (["--accumulate=0"], "accumulate: got 0, wanted at least 1"),
-    (["--ema=1"], "ema: got 1.0, wanted less than 1"),
-    (["--label_smoothing=-0.1"], "label_smoothing: got -0.1"),
-])
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--dtype=int8"], "dtype: got 'int8', wanted auto, bf16, fp16, fp32"),
+        (["--optimizer=sgd"], "optimizer: got 'sgd', wanted adamw or muon"),
+        (["--schedule=step"], "schedule: got 'step', wanted cosine, linear, constant, one-cycle"),
+        (["--accumulate=0"], "accumulate: got 0, wanted at least 1"),
+        (["--ema=1"], "ema: got 1.0, wanted less than 1"),
+        (["--label_smoothing=-0.1"], "label_smoothing: got -0.1"),
+    ],
+)
 def test_wrong_settings_are_one_line(data, tmp_path, flags, message):
     with pytest.raises(InputError) as error:
         run(data, tmp_path / "run", *flags)

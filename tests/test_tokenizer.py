@@ -1,4 +1,5 @@
 r"""Text -> tokens -> ids -> text is exact; the fast lexer is the slow one; the cache is what the CSV says."""
+
 import csv
 import gzip
 import json
@@ -46,9 +47,12 @@ COMPTON = (
     r" + (-2)*p_3_%\mu_7*gamma_{+%\mu_7,%d,%e_8}*A_{l_50647,+%\nu_2}(p_2)*c_{j_9,%d}(p_4)_u^(*)*c_{i_50649,%e_8}(p_3)_v"
     r" + -p_2_+%\nu_2*P_L_{%d,%b})/(s_22 + (-2)*s_23 + -reg_prop)"
 )
-GLUON = (r"-i*g^2*(p_1_%\tau_14*gamma_{%\tau_16,%gam_28,%eps_9}*T_C_10_{%c_6,%D_7,%H_7}*T_C_10_{%d_4,%G_3,%D_7}"
-         r"*G_{i_3,%c_6,+%\tau_16}(p_2)*G_{k_3,%d_4,+%\tau_14}(p_4)^(*)*s_{j_3,%H_7,%eps_9}(p_3)_v*s_{l_3,%G_3,%gam_28}(p_1)_v^(*))"
-         r"/(s_23 + -1/2*reg_prop)")
+GLUON = (
+    r"-i*g^2*(p_1_%\tau_14*gamma_{%\tau_16,%gam_28,%eps_9}*T_C_10_{%c_6,%D_7,%H_7}*T_C_10_{%d_4,%G_3,%D_7}"
+    r"*G_{i_3,%c_6,+%\tau_16}(p_2)*G_{k_3,%d_4,+%\tau_14}(p_4)^(*)*s_{j_3,%H_7,%eps_9}(p_3)_v"
+    r"*s_{l_3,%G_3,%gam_28}(p_1)_v^(*))"
+    r"/(s_23 + -1/2*reg_prop)"
+)
 AMPS = [MOLLER, COMPTON, GLUON]
 OURS = "2*e^4*(2*m_e^2*m_mu^2 + m_mu^2*s_12 + s_14*s_23 + s_13*s_24 + m_e^2*s_34)*(m_e^2 + s_12 + 1/2*reg_prop)^(-2)"
 SQAMPS = [
@@ -88,6 +92,7 @@ def data(tmp_path):
 # ---------------------------------------------------------------------------------------------------------------------
 # The scheme
 
+
 def test_tokens_of_an_amplitude():
     tokens, names = amp_tokens(MOLLER)
     assert (
@@ -114,6 +119,7 @@ def test_tokens_of_a_square():
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Exactness
+
 
 @pytest.mark.parametrize("amp", AMPS)
 def test_amplitude_round_trip(vocabulary, amp):
@@ -166,8 +172,10 @@ def test_index_names_do_not_matter_and_come_back(names, amp):
 
 
 def test_an_index_of_a_delta_has_the_kind_of_what_it_joins():
-    amp = (r"delta_{%a,%b}*delta_{%\m,+%\n}*delta_{%C,%D}*gamma_{%\m,%a,%x}*u_{i_1,%C,%b}(p_1)_u"
-           r"*u_{i_2,%D,%x}(p_2)_u^(*)*A_{i_3,%\n}(p_3)^(*)")
+    amp = (
+        r"delta_{%a,%b}*delta_{%\m,+%\n}*delta_{%C,%D}*gamma_{%\m,%a,%x}*u_{i_1,%C,%b}(p_1)_u"
+        r"*u_{i_2,%D,%x}(p_2)_u^(*)*A_{i_3,%\n}(p_3)^(*)"
+    )
     tokens, names = amp_tokens(amp)
     assert tokens[:9] == "delta_{%D0 %D1 delta_{%L0 +%L1 delta_{%C0 %C1 gamma_{%L0 %D0 %D2".split()
     assert amp_text(tokens, names) == amp and amp_tokens(amp) == slow_tokens(amp)
@@ -178,7 +186,8 @@ def test_an_index_of_a_delta_has_the_kind_of_what_it_joins():
 def test_wider_grammar_is_encoded_and_comes_back(tmp_path):
     rows = [
         (
-            r"V_ub^(*)*g_{%\m,%\n}*gamma_{+%\m,%a,%b}*gamma_5_{%b,%c}*delta_{%c,%d}*T_C_6_{%g,%k,%l}*u_{i_1,%l,%d}(p_1)_u*u_{i_2,%k,%a}(p_2)_u^(*)"
+            r"V_ub^(*)*g_{%\m,%\n}*gamma_{+%\m,%a,%b}*gamma_5_{%b,%c}*delta_{%c,%d}*T_C_6_{%g,%k,%l}"
+            r"*u_{i_1,%l,%d}(p_1)_u*u_{i_2,%k,%a}(p_2)_u^(*)"
             r"*G_{i_3,%g,+%\n}(p_3)^(*)/(s_12 + i*Gamma_Z*m_Z)",
             "V_ub*V_ub^(*)^2*eps(p_1,p_2,p_3,p_4)*3^(1/2) + -V_ub^2",
         )
@@ -233,11 +242,16 @@ def grammar():
         ]
     )
     factor = st.one_of(number, symbol, tensor)
-    sums = st.recursive(factor, lambda inner: st.one_of(
-        st.lists(inner, min_size=2, max_size=3).map("*".join),
-        st.lists(inner, min_size=2, max_size=3).map(lambda terms: f"({' + '.join(terms)})"),
-        st.tuples(inner, inner).map(lambda pair: f"{pair[0]}/({pair[1]} - {pair[0]})^(-2)"),
-        inner.map(lambda term: f"-({term})")), max_leaves=12)
+    sums = st.recursive(
+        factor,
+        lambda inner: st.one_of(
+            st.lists(inner, min_size=2, max_size=3).map("*".join),
+            st.lists(inner, min_size=2, max_size=3).map(lambda terms: f"({' + '.join(terms)})"),
+            st.tuples(inner, inner).map(lambda pair: f"{pair[0]}/({pair[1]} - {pair[0]})^(-2)"),
+            inner.map(lambda term: f"-({term})"),
+        ),
+        max_leaves=12,
+    )
     return st.lists(sums, min_size=1, max_size=3).map(" + ".join)
 
 
@@ -260,7 +274,7 @@ def test_fast_tokens_are_the_slow_ones_and_exact(text):
 def test_fast_and_slow_agree_on_broken_text(text, place, character, how):
     """One character wrong: either both lexers refuse it, or both read it alike and it comes back."""
     place %= len(text)
-    text = text[:place] + ("" if how == "delete" else character) + text[place + (how != "insert"):]
+    text = text[:place] + ("" if how == "delete" else character) + text[place + (how != "insert") :]
 
     def outcome(tokens_of):
         try:
@@ -298,6 +312,7 @@ def test_any_tokens_have_a_text(tokens):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Numbers, vocabulary, keys
+
 
 def test_what_the_vocabulary_lacks_is_spelled(vocabulary):
     tokens = Tokenizer(vocabulary)
@@ -392,20 +407,24 @@ def test_reference_counts_of_the_benchmark_set(marty):
 # ---------------------------------------------------------------------------------------------------------------------
 # Errors
 
-@pytest.mark.parametrize("text, column, found", [
-    ("2*e^4*(m_e + )", 14, "')'"),
-    ("2*e^4*m_e&s_12", 10, "'&s_12'"),
-    ("2*e^4*", 7, "the end of the text"),
-    ("", 1, "the end of the text"),
-    ("m_e^x", 4, "'^x'"),
-    ("s_12+s_13", 5, "'+s_13'"),
-    ("m_e^~*2", 4, "'^~*2'"),
-    (r"i*gamma_{%\mu_1,%a}*e", 10, r"'%\mu_1,%a}*e'"),
-    ("i*sigma_{%a,%b}", 3, "'sigma_{%a,%b'"),
-    ("i*e_{%a}(p_1)_u", 6, "'%a}"),
-    ("i*u_{i,%a,%b,%c}(p_1)_u", 6, "'i,%a"),
-    (r"i*gamma_{%\mu_1,a,%b}", 17, "'a,%b}'"),
-])
+
+@pytest.mark.parametrize(
+    "text, column, found",
+    [
+        ("2*e^4*(m_e + )", 14, "')'"),
+        ("2*e^4*m_e&s_12", 10, "'&s_12'"),
+        ("2*e^4*", 7, "the end of the text"),
+        ("", 1, "the end of the text"),
+        ("m_e^x", 4, "'^x'"),
+        ("s_12+s_13", 5, "'+s_13'"),
+        ("m_e^~*2", 4, "'^~*2'"),
+        (r"i*gamma_{%\mu_1,%a}*e", 10, r"'%\mu_1,%a}*e'"),
+        ("i*sigma_{%a,%b}", 3, "'sigma_{%a,%b'"),
+        ("i*e_{%a}(p_1)_u", 6, "'%a}"),
+        ("i*u_{i,%a,%b,%c}(p_1)_u", 6, "'i,%a"),
+        (r"i*gamma_{%\mu_1,a,%b}", 17, "'a,%b}'"),
+    ],
+)
 def test_errors_name_the_column_and_what_stood_there(text, column, found):
     with pytest.raises(InputError) as error:
         amp_tokens(text)
@@ -430,13 +449,16 @@ def test_names_must_fit_the_tokens():
         amp_text(tokens, names + ["x"])
 
 
-@pytest.mark.parametrize("row, limits, message", [
-    ((MOLLER, "2*&"), (512, 512), "train.csv:42: sqamp: column 3"),
-    (("2*", "2"), (512, 512), "train.csv:42: amp: column 3"),
-    ((MOLLER, "m_x"), (512, 512), "train.csv:42: sqamp: the token 'm_x'"),
-    ((MOLLER, "*".join(["s_14"] * 30)), (512, 31), "train.csv:42: sqamp: 32 tokens, tgt_max_len is 31"),
-    (("*".join(["i"] * 60), "2"), (60, 512), "train.csv:42: amp: 61 tokens, src_max_len is 60"),
-])
+@pytest.mark.parametrize(
+    "row, limits, message",
+    [
+        ((MOLLER, "2*&"), (512, 512), "train.csv:42: sqamp: column 3"),
+        (("2*", "2"), (512, 512), "train.csv:42: amp: column 3"),
+        ((MOLLER, "m_x"), (512, 512), "train.csv:42: sqamp: the token 'm_x'"),
+        ((MOLLER, "*".join(["s_14"] * 30)), (512, 31), "train.csv:42: sqamp: 32 tokens, tgt_max_len is 31"),
+        (("*".join(["i"] * 60), "2"), (60, 512), "train.csv:42: amp: 61 tokens, src_max_len is 60"),
+    ],
+)
 def test_load_split_names_file_and_line(data, row, limits, message):
     folder, tokens = data
     with open(folder / "train.csv", "a", newline="") as file:
@@ -470,6 +492,7 @@ def test_a_missing_split_says_how_to_make_it(data):
 # ---------------------------------------------------------------------------------------------------------------------
 # The cache
 
+
 def content(packed):
     return [values.tolist() for values in packed]
 
@@ -481,8 +504,8 @@ def test_packed_rows_are_the_encoded_rows(data):
         rows = list(csv.DictReader(file))
     assert packed.src.dtype == packed.tgt.dtype == np.uint16 and packed.src_start.dtype == np.int64
     for k, row in enumerate(rows):
-        assert packed.src[packed.src_start[k]:packed.src_start[k + 1]].tolist() == tokens.encode_amp(row["amp"])[0]
-        assert packed.tgt[packed.tgt_start[k]:packed.tgt_start[k + 1]].tolist() == tokens.encode_sqamp(row["sqamp"])
+        assert packed.src[packed.src_start[k] : packed.src_start[k + 1]].tolist() == tokens.encode_amp(row["amp"])[0]
+        assert packed.tgt[packed.tgt_start[k] : packed.tgt_start[k + 1]].tolist() == tokens.encode_sqamp(row["sqamp"])
 
 
 def test_second_load_reads_the_cache(data, monkeypatch):
@@ -540,6 +563,7 @@ def test_a_data_set_that_cannot_be_written_is_packed_in_memory(data, monkeypatch
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Particles renamed
+
 
 def test_fermions_are_numbered_in_the_tokens_and_come_back(tmp_path):
     rows = [(MOLLER.replace("e_{", "tt_{", 2), "2*m_e^2*m_tt^4 + -m_mu^2"), (COMPTON, "m_c^2"), (GLUON, "-m_s^2")]

@@ -1,4 +1,8 @@
-"""Training: a run that is killed, stopped or resumed is the run that was not; broken input is one line; nothing is overwritten."""
+"""
+Training: a run that is killed, stopped or resumed is the run that was not; broken input is one line; nothing is
+overwritten.
+"""
+
 import os
 import random
 import shutil
@@ -40,7 +44,14 @@ def straight(data, tmp_path_factory):
 
 
 def test_a_run_leaves_its_files_and_learns(straight):
-    assert sorted(path.name for path in straight.iterdir()) == ["best.pt", "ckpt_35.pt", "ckpt_40.pt", "config.py", "last.pt", "log.jsonl"]
+    assert sorted(path.name for path in straight.iterdir()) == [
+        "best.pt",
+        "ckpt_35.pt",
+        "ckpt_40.pt",
+        "config.py",
+        "last.pt",
+        "log.jsonl",
+    ]
     log = log_of(straight)
     steps = [line for line in log if "loss" in line]
     assert [line["step"] for line in steps] == list(range(1, 41))
@@ -54,8 +65,12 @@ def test_the_settings_of_a_run_give_the_same_run(straight, tmp_path):
     assert_same_run(straight, tmp_path)
 
 
-@pytest.mark.parametrize("number, code, at", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 13), (signal.SIGTERM, 143, 38)])
-def test_a_stopped_run_says_how_to_go_on_and_resumes_bit_for_bit(data, straight, tmp_path, monkeypatch, capsys, number, code, at):
+@pytest.mark.parametrize(
+    "number, code, at", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 13), (signal.SIGTERM, 143, 38)]
+)
+def test_a_stopped_run_says_how_to_go_on_and_resumes_bit_for_bit(
+    data, straight, tmp_path, monkeypatch, capsys, number, code, at
+):
     batches = 0
 
     def collate_and_stop(packed, rows):
@@ -71,7 +86,10 @@ def test_a_stopped_run_says_how_to_go_on_and_resumes_bit_for_bit(data, straight,
         patch.setattr(train, "collate", collate_and_stop)
         assert run(data, tmp_path, "--max_steps=40") == code
     error = capsys.readouterr().err
-    assert f"stopped by {signal.Signals(number).name} at step " in error and f"python train.py {tmp_path}/config.py --resume" in error
+    assert (
+        f"stopped by {signal.Signals(number).name} at step " in error
+        and f"python train.py {tmp_path}/config.py --resume" in error
+    )
     assert checkpoint.load(tmp_path / "last.pt")["step"] == at
     assert train.main([str(tmp_path / "config.py"), "--resume"]) == 0
     assert_same_run(straight, tmp_path)
@@ -79,7 +97,15 @@ def test_a_stopped_run_says_how_to_go_on_and_resumes_bit_for_bit(data, straight,
 
 
 def test_a_run_killed_at_a_random_moment_is_bit_for_bit_the_straight_run(data, straight, tmp_path):
-    command = [sys.executable, str(TRAIN), f"--data_dir={data}", f"--out_dir={tmp_path}", *SMALL, "--max_steps=40", "--resume"]
+    command = [
+        sys.executable,
+        str(TRAIN),
+        f"--data_dir={data}",
+        f"--out_dir={tmp_path}",
+        *SMALL,
+        "--max_steps=40",
+        "--resume",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     seed = random.randrange(10**6)
     print("seed", seed)  # shown if the test fails
@@ -108,7 +134,7 @@ def test_a_damaged_last_checkpoint_costs_only_the_steps_since_the_one_before(str
     shutil.copytree(straight, tmp_path / "run")
     for name in ("last.pt", "ckpt_40.pt"):
         whole = (straight / name).read_bytes()
-        (tmp_path / "run" / name).write_bytes(whole[:len(whole) // 2])
+        (tmp_path / "run" / name).write_bytes(whole[: len(whole) // 2])
     assert train.main([str(straight / "config.py"), f"--out_dir={tmp_path}/run", "--resume"]) == 0
     error = capsys.readouterr().err
     assert "last.pt: damaged" in error and "ckpt_40.pt: damaged" in error and "from step 35" in error
@@ -169,7 +195,10 @@ def test_the_last_line_gives_the_best_figures_and_the_next_command(straight, cap
 
 
 def test_init_from_starts_from_the_weights_alone(data, straight, tmp_path, capsys):
-    assert run(data, tmp_path, f"--init_from={straight}/last.pt", "--max_steps=1", "--learning_rate=0", "--weight_decay=0") == 0
+    assert (
+        run(data, tmp_path, f"--init_from={straight}/last.pt", "--max_steps=1", "--learning_rate=0", "--weight_decay=0")
+        == 0
+    )
     assert "from step 0" in capsys.readouterr().err
     ours, theirs = checkpoint.load(tmp_path / "last.pt"), checkpoint.load(straight / "last.pt")
     assert all(torch.equal(ours["model"][name], theirs["model"][name]) for name in theirs["model"])
@@ -223,12 +252,18 @@ def test_validation_counts_rows_that_greedy_decoding_gets_wholly_right(data, str
     assert sorted(chosen) == list(range(count)) and not len(rare)
     answers = {}
     for row in range(count):  # teach the "truth" of every third row to be what the model says
-        (answer, _, _), = greedy(model, collate(rows, [row]).src[None], 20)
+        ((answer, _, _),) = greedy(model, collate(rows, [row]).src[None], 20)
         answers[row] = answer if row % 3 == 0 else [3, 2]
     flat = [token for row in range(count) for token in answers[row]]
     starts = torch.tensor([0] + [len(answers[row]) for row in range(count)]).cumsum(0).numpy()
-    figures, _ = train.validate(model, rows._replace(tgt=np.array(flat, np.uint16), tgt_start=starts), chosen, rare, 300,
-                                World(0, 1, torch.device("cpu")))
+    figures, _ = train.validate(
+        model,
+        rows._replace(tgt=np.array(flat, np.uint16), tgt_start=starts),
+        chosen,
+        rare,
+        300,
+        World(0, 1, torch.device("cpu")),
+    )
     assert figures["exact"] == len(range(0, count, 3)) / count
 
 
@@ -280,17 +315,20 @@ def test_weight_decay_is_for_matrices_only(straight):
     assert decay == {0.01: dimensions.count(2), 0.0: dimensions.count(1)}
 
 
-@pytest.mark.parametrize("flags, message", [
-    (["--batch_tokens=0"], "batch_tokens: got 0, wanted at least 1"),
-    (["--seed=-1"], "seed: got -1"),
-    (["--beta1=1.5"], "beta1, beta2: "),
-    (["--heads=3"], "d_model: 16 does not divide into 3 heads"),
-    (["--device=tpu9"], "device: 'tpu9'"),
-    (["--data_dir=gone"], "gone/train.csv"),
-    (["--init_from=gone.pt"], "gone.pt: not readable"),
-    (["--src_max_len=5"], "train.csv:2: amp: "),
-    (["--tgt_max_len=5"], "train.csv:2: sqamp: "),
-])
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--batch_tokens=0"], "batch_tokens: got 0, wanted at least 1"),
+        (["--seed=-1"], "seed: got -1"),
+        (["--beta1=1.5"], "beta1, beta2: "),
+        (["--heads=3"], "d_model: 16 does not divide into 3 heads"),
+        (["--device=tpu9"], "device: 'tpu9'"),
+        (["--data_dir=gone"], "gone/train.csv"),
+        (["--init_from=gone.pt"], "gone.pt: not readable"),
+        (["--src_max_len=5"], "train.csv:2: amp: "),
+        (["--tgt_max_len=5"], "train.csv:2: sqamp: "),
+    ],
+)
 def test_wrong_settings_are_one_line_and_write_nothing(data, tmp_path, flags, message):
     with pytest.raises(InputError) as error:
         run(data, tmp_path / "run", *flags)
@@ -304,13 +342,16 @@ def test_another_architecture_than_the_checkpoints_is_one_clear_line(data, strai
             run(data, straight, "--max_steps=99", "--d_ff=32", *flags)
 
 
-@pytest.mark.parametrize("text, line, message", [
-    ("", 1, "empty"),
-    ("amp\nx\n", 1, "no column 'sqamp'"),
-    ("amp,sqamp\n", 2, "no rows"),
-    ("amp,sqamp\ni*e,e^2,9\n", 2, "3 cells"),
-    ("amp,sqamp\n?,e^2\n", 2, "amp: "),
-])
+@pytest.mark.parametrize(
+    "text, line, message",
+    [
+        ("", 1, "empty"),
+        ("amp\nx\n", 1, "no column 'sqamp'"),
+        ("amp,sqamp\n", 2, "no rows"),
+        ("amp,sqamp\ni*e,e^2,9\n", 2, "3 cells"),
+        ("amp,sqamp\n?,e^2\n", 2, "amp: "),
+    ],
+)
 def test_broken_data_are_named_by_file_and_line(data, tmp_path, text, line, message):
     for split in ("train", "valid"):
         broken = tmp_path / split
@@ -333,7 +374,7 @@ def test_little_is_printed_where_there_is_no_terminal(data, tmp_path, capsys):
     assert run(data, tmp_path, "--max_steps=20") == 0
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 1
-    after_the_table = captured.err[captured.err.index("training rows"):].splitlines()
+    after_the_table = captured.err[captured.err.index("training rows") :].splitlines()
     assert len(after_the_table) == 3 and "\r" not in captured.err  # the size of it all, two validations
 
 
@@ -343,7 +384,9 @@ def test_a_checkpoint_without_the_state_of_the_loop_is_one_clear_line(data, stra
         folder = tmp_path / missing
         folder.mkdir()
         checkpoint.save(folder / "last.pt", {name: value for name, value in state.items() if name != missing})
-        with pytest.raises(InputError, match=rf"no state of the loop \({missing} missing\); --init_from= takes its weights"):
+        with pytest.raises(
+            InputError, match=rf"no state of the loop \({missing} missing\); --init_from= takes its weights"
+        ):
             run(data, folder, "--resume", "--max_steps=50")
 
 

@@ -1,4 +1,8 @@
-"""Runs in small: a dozen QED rows, and a model that has learned them by heart in seconds; settings of runs that last a second."""
+"""
+Runs in small: a dozen QED rows, and a model that has learned them by heart in seconds; settings of runs that last a
+second.
+"""
+
 import csv
 import json
 from dataclasses import asdict
@@ -15,14 +19,36 @@ from physics.theory import THEORIES
 from runtime import checkpoint
 from tokenizer import EOS, PAD, Tokenizer, build_vocabulary
 
-PROCESSES = ["e mu -> e mu", "e mu~ -> e mu~", "e e~ -> mu mu~", "e t -> e t", "mu t -> mu t", "t e -> t e", "e e -> e e"]
-SMALL = ["--d_model=16", "--heads=2", "--encoder_layers=1", "--decoder_layers=1", "--d_ff=16", "--batch_tokens=256", "--device=cpu",
-         "--learning_rate=0.01", "--warmup_steps=5", "--log_every=1", "--eval_every=10", "--save_every=5", "--eval_rows=8"]
+PROCESSES = [
+    "e mu -> e mu",
+    "e mu~ -> e mu~",
+    "e e~ -> mu mu~",
+    "e t -> e t",
+    "mu t -> mu t",
+    "t e -> t e",
+    "e e -> e e",
+]
+SMALL = [
+    "--d_model=16",
+    "--heads=2",
+    "--encoder_layers=1",
+    "--decoder_layers=1",
+    "--d_ff=16",
+    "--batch_tokens=256",
+    "--device=cpu",
+    "--learning_rate=0.01",
+    "--warmup_steps=5",
+    "--log_every=1",
+    "--eval_every=10",
+    "--save_every=5",
+    "--eval_rows=8",
+]
 
 
 def padded(model, src, tgt, counts=None):
     """
-    Logits (B, T, V) of padded rows, 0 at the padding and after EOS. src: (B, S), padded with PAD; tgt: (B, T), BOS first.
+    Logits (B, T, V) of padded rows, 0 at the padding and after EOS. src: (B, S), padded with PAD; tgt: (B, T), BOS
+    first.
 
     counts (B,): where a source has several targets, how many; tgt and the logits have those of the first source first.
     """
@@ -41,8 +67,10 @@ def padded(model, src, tgt, counts=None):
 def padded_batch(packed, samples):
     """The samples as padded rows: src (B, S); tgt (B, T), the token to begin with ... EOS."""
     batch = collate(packed, samples)
-    src, truth = ([ids[rows.row == row] for row in range(len(samples))] for ids, rows in (
-        (batch.src, batch.sources), (batch.truth, batch.targets)))
+    src, truth = (
+        [ids[rows.row == row] for row in range(len(samples))]
+        for ids, rows in ((batch.src, batch.sources), (batch.truth, batch.targets))
+    )
     first = batch.tgt[batch.targets.start[:-1].long()]
     return pad(src), torch.cat([first[:, None], pad(truth)], dim=1)
 
@@ -62,7 +90,10 @@ def write_csv(path, rows):
 
 
 def make_run(folder, steps=150, by_terms=False):
-    """Data in folder/data (the three splits are the same rows), folder/run/best.pt, trained for so many steps; returns the rows. by_terms: a termwise model."""
+    """
+    Data in folder/data (the three splits are the same rows), folder/run/best.pt, trained for so many steps; returns
+    the rows. by_terms: a termwise model.
+    """
     rows = qed_rows()
     (folder / "data").mkdir()
     for split in ("train", "valid", "test"):
@@ -70,9 +101,19 @@ def make_run(folder, steps=150, by_terms=False):
     tokens = Tokenizer(build_vocabulary(folder / "data" / "train.csv", by_terms=by_terms))
     packed = load_split(folder / "data", "train", tokens, 64, 64)
     torch.manual_seed(0)
-    config = ModelConfig(src_vocab=len(tokens.vocabulary["src"]), tgt_vocab=len(tokens.vocabulary["tgt"]), src_max_len=64, tgt_max_len=64,
-                         d_model=64, heads=4, encoder_layers=1, decoder_layers=1, d_ff=128, dropout=0.0,
-                         norm="pre")
+    config = ModelConfig(
+        src_vocab=len(tokens.vocabulary["src"]),
+        tgt_vocab=len(tokens.vocabulary["tgt"]),
+        src_max_len=64,
+        tgt_max_len=64,
+        d_model=64,
+        heads=4,
+        encoder_layers=1,
+        decoder_layers=1,
+        d_ff=128,
+        dropout=0.0,
+        norm="pre",
+    )
     model = Transformer(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     batch = collate(packed, range(len(packed.row)))
@@ -81,9 +122,16 @@ def make_run(folder, steps=150, by_terms=False):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    checkpoint.save(folder / "run" / "best.pt", {
-        "model": model.state_dict(), "model_config": asdict(config), "vocabulary": tokens.vocabulary, "step": steps,
-        "settings": {"data_dir": str(folder / "data"), "seed": 0}})
+    checkpoint.save(
+        folder / "run" / "best.pt",
+        {
+            "model": model.state_dict(),
+            "model_config": asdict(config),
+            "vocabulary": tokens.vocabulary,
+            "step": steps,
+            "settings": {"data_dir": str(folder / "data"), "seed": 0},
+        },
+    )
     return rows
 
 
@@ -92,8 +140,11 @@ def made_up_rows():
     for a in "e", "mu", "t":
         for b in "u", "d", "s", "c", "b":
             for s, terms in ("s_12", 1), ("s_13", 2), ("s_14", 3):
-                amp = (rf"-1/2*i*e^2*gamma_{{+%\sigma_1,%x_1,%x_2}}*gamma_{{%\sigma_1,%x_3,%x_4}}"
-                       rf"*{a}_{{i_3,%x_2}}(p_1)_u*{a}_{{k_3,%x_1}}(p_2)_v^(*)*{b}_{{l_3,%x_3}}(p_3)_u^(*)*{b}_{{i_5,%x_4}}(p_4)_v/(m_{a}^2 + {s} + 1/2*reg_prop)")
+                amp = (
+                    rf"-1/2*i*e^2*gamma_{{+%\sigma_1,%x_1,%x_2}}*gamma_{{%\sigma_1,%x_3,%x_4}}"
+                    rf"*{a}_{{i_3,%x_2}}(p_1)_u*{a}_{{k_3,%x_1}}(p_2)_v^(*)*{b}_{{l_3,%x_3}}(p_3)_u^(*)"
+                    rf"*{b}_{{i_5,%x_4}}(p_4)_v/(m_{a}^2 + {s} + 1/2*reg_prop)"
+                )
                 polynomial = " + ".join([f"m_{a}^2*m_{b}^2", f"m_{b}^2*{s}", "s_14*s_23"][:terms])
                 yield {"amp": amp, "sqamp": f"2*e^4*({polynomial})*(m_{a}^2 + {s} + 1/2*reg_prop)^(-2)"}
 
@@ -108,12 +159,27 @@ def make_data(folder):
 def log_of(out_dir):
     """Lines of the log without what depends on the clock."""
     lines = [json.loads(line) for line in (out_dir / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in ("seconds", "tokens_per_second", "memory_gb")} for line in lines]
+    return [
+        {name: value for name, value in line.items() if name not in ("seconds", "tokens_per_second", "memory_gb")}
+        for line in lines
+    ]
 
 
 def assert_same_run(a, b):
     first, second = checkpoint.load(a / "last.pt"), checkpoint.load(b / "last.pt")
-    for name in ("step", "epoch", "batch", "skipped", "bad", "rollbacks", "kind_loss", "dealt", "skipped_lines", "scaler", "best"):
+    for name in (
+        "step",
+        "epoch",
+        "batch",
+        "skipped",
+        "bad",
+        "rollbacks",
+        "kind_loss",
+        "dealt",
+        "skipped_lines",
+        "scaler",
+        "best",
+    ):
         assert first[name] == second[name], name
     for weights in ("model", "ema"):
         assert (first[weights] is None) == (second[weights] is None)
