@@ -126,18 +126,17 @@ def test_amplitudes_alone_go_with_the_physics_reward_alone(learner, tmp_path, fl
 
 @pytest.mark.parametrize("number, code, at", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 7)])
 def test_a_stopped_run_resumes_bit_for_bit(learner, straight, tmp_path, monkeypatch, capsys, number, code, at):
-    draws, draw = 0, scst.draw_answers
+    stopped, draw = [], scst.draw_rollouts
 
-    def draw_and_stop(*arguments):
-        nonlocal draws
-        draws += 1
-        if draws == 3 * at:  # three groups a step
+    def draw_and_stop(model, sources, numbers, longest, settings, step):
+        if step + 1 == at and not stopped:
+            stopped.append(step)
             os.kill(os.getpid(), number)
-        return draw(*arguments)
+        return draw(model, sources, numbers, longest, settings, step)
 
     flags = ["--mle_weight=0.1", "--kl_weight=0.1", "--baseline=greedy"]
     with monkeypatch.context() as patch:
-        patch.setattr(scst, "draw_answers", draw_and_stop)
+        patch.setattr(scst, "draw_rollouts", draw_and_stop)
         assert run(learner, tmp_path / "run", *flags) == code
     assert f"python scst.py {tmp_path}/run/config.py --resume" in capsys.readouterr().err
     assert checkpoint.load(tmp_path / "run/last.pt")["step"] == at
@@ -182,11 +181,11 @@ def test_two_ranks_take_the_step_of_one(learner, tmp_path):
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_and_many_of_them_stop_the_run(learner, tmp_path, monkeypatch):
-    def broken(model, start, batch, settings, losses_of=scst.losses_of):
-        policy_loss, *others = losses_of(model, start, batch, settings)
+    def broken(model, start, batch, settings, loss_terms=scst.loss_terms):
+        policy_loss, *others = loss_terms(model, start, batch, settings)
         return policy_loss * float("nan"), *others
 
-    monkeypatch.setattr(scst, "losses_of", broken)
+    monkeypatch.setattr(scst, "loss_terms", broken)
     with pytest.raises(InputError, match="the gradient of 3 steps in a row up to step 3 is not finite"):
         run(learner, tmp_path / "run", "--bad_steps=3")
     assert [line["skipped"] for line in log_of(tmp_path / "run") if "skipped" in line] == [1, 2]
@@ -274,8 +273,8 @@ def test_the_rows_that_evaluate_found_wrong_are_those_that_are_learned_from(lear
     assert indices.dtype == np.int64 and set(indices.tolist()) <= set(wrong) and 0 < len(indices) < len(predictions)
     assert len(indices) == round(len(predictions) * (1 - report["right_physics"]))
     assert (folder / "again.v2.inc_idx.npy").read_bytes() == (folder / "inc_idx.npy").read_bytes()
-    seen, draw = [], scst.draw_answers
-    monkeypatch.setattr(scst, "draw_answers", lambda model, sources, *others: seen.extend(sources) or draw(model, sources, *others))
+    seen, draw = [], scst.draw_rollouts
+    monkeypatch.setattr(scst, "draw_rollouts", lambda model, sources, *others: seen.extend(sources) or draw(model, sources, *others))
     for name in "inc_idx.npy", "again.v2.inc_idx.npy":
         seen.clear()
         assert run(learner, wrong_rows / name, f"--data_dir={wrong_rows}/data", f"--indices={folder}/{name}", "--rows_per_step=100", "--max_steps=1") == 0
