@@ -1,6 +1,6 @@
-"""The transformer of the Flash code on the QED set: github.com/Riteshbhalerao11/GSoC_25, model/model.py, sample run.
+"""The transformer of the Flash code (github.com/Riteshbhalerao11/GSoC_25, model/model.py and its sample run), on the QED set.
 
-One difference: dropout acts on the embeddings and on every residual branch, not inside the MLP or on attention weights.
+Its dropout inside the MLP and on attention's weights is not there: dropout acts on the embeddings and on every branch.
 """
 theory = "qed"
 processes = "2->2; 2->3"

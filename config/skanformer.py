@@ -1,8 +1,7 @@
 """The S-KANformer (github.com/Riteshbhalerao11/symba-test-2025, SineKAN/runs/SYMBA_test.sh), on the QED set.
 
-The Flash architecture (config/flash.py) with another last layer of the decoder: one SineKAN from 512 to 4096 replaces
-the MLP and its residual connection, and the head reads 4096 numbers. Its authors report 92.90% of the public benchmark
-set's sequences right.
+The Flash architecture (config/flash.py), but for the last layer of the decoder: one SineKAN from 512 to 4096 stands there in place of the
+MLP and of the way round it, and the head reads 4096 numbers. This model had 92.90% of the public benchmark set's sequences right.
 """
 theory = "qed"
 processes = "2->2; 2->3"
