@@ -77,6 +77,8 @@ LEAST = {
     "save_limit": 0,
 }
 BASELINES = "leave-one-out", "greedy"
+LOOP_STATE = ("settings", "model", "start", "optimizers", "scaler", "step", "skipped", "bad", "best", "seconds",
+              "wandb_id", "lines", "recent")  # what --resume needs
 
 
 def main(argv=None):
@@ -127,6 +129,8 @@ def train(settings, weights, reward_workers, world):
             raise InputError(f"{settings.ckpt}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
         else:
             state = checkpoint.load(settings.ckpt)
+            if "settings" not in state:
+                raise InputError(f"{settings.ckpt}: has no settings, which name its data and so the rows to hold out")
     begin = state["step"] if resumed else -1
     if (gather(world, torch.tensor(begin)) != begin).any():
         raise InputError(f"{out_dir}: the ranks see different checkpoints; it must be one folder for all machines")
@@ -134,7 +138,7 @@ def train(settings, weights, reward_workers, world):
         if chief:
             print(f"{out_dir}: complete at step {state['step']}, after {state['seconds'] / 60:.1f} min; "
                   "a larger limit would go on")
-            report_best(out_dir, state["best"])
+            report_best(out_dir, state["best"], state["skipped"])
         return 0
     if state["vocabulary"].get("termwise"):
         raise InputError(f"{settings.ckpt}: answers term by term (termwise=True), expected a model that answers with "
@@ -142,23 +146,24 @@ def train(settings, weights, reward_workers, world):
 
     # ---- data
     tokenizer, config = Tokenizer(state["vocabulary"]), config_of(state)
-    limits = config.src_max_len, config.tgt_max_len
+    longest = min(settings.scst_max_len or config.tgt_max_len, config.tgt_max_len - 1)  # rollout, in tokens
     data_dir = Path(settings.data_dir)
     path = Path(settings.input or data_dir / "train.csv")
     labelled = not NEED_TRUTH.isdisjoint(weights) or settings.mle_weight > 0
     indices = load_indices(settings.indices, path) if settings.indices else None
     # the held-out rows of this data set, and of every run that this model comes from
     folders = sorted({settings.data_dir, *state.get("held_out", [state["settings"]["data_dir"]])})
-    rows, left_out = load_rows(path, tokenizer, limits, labelled, indices, held_out_keys(folders),
-                               skip=is_same_file(path, data_dir / "train.csv"))
+    held_out, skip = held_out_keys(folders), is_same_file(path, data_dir / "train.csv")
+    limits = config.src_max_len, longest
+    rows, left_out = load_rows(path, tokenizer, limits, labelled, indices, held_out, skip)
+    if labelled and not settings.scst_max_len:
+        longest = max(len(row.tgt) for row in rows)
     valid_rows = valid_sample = None
     if has_column(data_dir / "valid.csv", "sqamp"):
         with first_alone(world):  # rank 0 caches for the others
-            valid_rows = load_split(data_dir, "valid", tokenizer, *limits)
+            valid_rows = load_split(data_dir, "valid", tokenizer, config.src_max_len, config.tgt_max_len)
         valid_sample = choose_rows(valid_rows, settings.eval_rows, settings.seed)
     by_reward = not valid_rows or bool(settings.input) and not labelled  # without squares: best.pt has the best reward
-    longest = settings.scst_max_len or (max(len(row.tgt) for row in rows) if labelled else limits[1])
-    longest = min(longest, limits[1] - 1)
 
     # ---- model and optimizer
     model = Transformer(config, settings.attention).to(device).eval()  # eval: without dropout
@@ -222,9 +227,9 @@ def train(settings, weights, reward_workers, world):
         wandb_id = wandb_run.id if wandb_run else wandb_id
         # config.py is for decoding and evaluating: with this run's own checkpoint, on the test split
         record = runs.open_log(SimpleNamespace(**vars(settings) | {"ckpt": "", "input": ""}), step, wandb_run)
-        held_out = f" ({left_out} more are left out: they are in valid.csv or test.csv)" if left_out else ""
+        more = f" ({left_out} more are left out: they are in valid.csv or test.csv)" if left_out else ""
         where = f"{device} on each of {world.size} ranks" if world.size > 1 else f"{device}"
-        print(f"{len(rows)} rows of {path}{held_out}, {settings.rows_per_step} x {settings.scst_samples} rollouts a "
+        print(f"{len(rows)} rows of {path}{more}, {settings.rows_per_step} x {settings.scst_samples} rollouts a "
               f"step of at most {longest} tokens, {where}, {str(dtype).removeprefix('torch.')}, from step {step}",
               file=sys.stderr)
 
@@ -322,6 +327,9 @@ def train(settings, weights, reward_workers, world):
         else:
             skipped += 1
             bad += scaler.get_scale() <= 1  # above 1 a smaller scale will do
+            if chief:
+                lines_of_rows = [f"{path}:{line}" for line in sorted(rows[row].line for row in chosen)]
+                record(step + 1, seconds, {"event": "skipped", "rows": lines_of_rows})
         scaler.update()
         step += 1
         lines.append(figures | {"grad_norm": grad_norm})
@@ -357,7 +365,7 @@ def train(settings, weights, reward_workers, world):
     if chief and wandb_run:
         wandb_run.finish()
     if chief and done:
-        report_best(out_dir, best)
+        report_best(out_dir, best, skipped)
     elif chief:
         print(f"stopped by {signal.Signals(stopped_by).name} at step {step}, nothing is lost; "
               f"go on with: python scst.py {out_dir}/config.py --resume", file=sys.stderr)
@@ -486,18 +494,24 @@ def check_resumable(state, settings):
     """InputError if the run cannot go on from this checkpoint with these settings."""
     if "start" not in state:
         raise InputError(f"{settings.out_dir}: holds a run of train.py; name another folder by --scst_dir=")
+    missing = [name for name in LOOP_STATE if name not in state]
+    if missing:
+        raise InputError(f"{settings.out_dir}: the checkpoint has no state of the loop ({', '.join(missing)} missing); "
+                         "--ckpt=FILE --scst_dir=FOLDER starts a new run from its weights")
     theirs = state["settings"]
     if settings.reward != theirs["reward"] or settings.kl_weight and not state["start"]:
         raise InputError(f"{settings.out_dir}: began with --reward=\"{theirs['reward']}\" --kl_weight="
                          f"{theirs['kl_weight']}; a run with other ones is a new one, --scst_dir=FOLDER")
 
 
-def report_best(out_dir, best):
+def report_best(out_dir, best, skipped):
     chosen = f"mean reward {best['reward']:.4f}"
     if not best["by_reward"]:
         chosen = f"exact match {best['valid_exact']:.2%} on the validation split"
     print(f"best: {chosen} at step {best['step']}, {out_dir}/best.pt; "
           f"next: python evaluate.py --ckpt={out_dir}/best.pt")
+    if skipped:
+        print(f"{skipped} steps were skipped, as the gradient was not finite; {out_dir}/log.jsonl names their rows")
 
 
 if __name__ == "__main__":

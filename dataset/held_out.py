@@ -27,9 +27,9 @@ def load_rows(path, tokenizer, limits, labelled, indices, held_out, skip):
     """
     The rows of a CSV file as a list of Row, those at `indices` (None: all), and how many were left out.
 
-    limits: longest amp and sqamp, in tokens. labelled: read sqamp too. held_out: see `held_out_keys`; a row among them
-    is left out if `skip` is true, else it is an error. Raises InputError as FILE:LINE for a row that is held out,
-    unreadable or too long.
+    limits: longest amp and sqamp, in tokens with EOS; no rollout could equal a longer sqamp. labelled: read sqamp too.
+    held_out: see `held_out_keys`; a row among them is left out if `skip` is true, else it is an error. Raises
+    InputError as FILE:LINE for a row that is held out, unreadable or too long.
     """
     wanted = None if indices is None else set(indices.tolist())
     rows, left_out, count = [], 0, 0
@@ -51,10 +51,13 @@ def load_rows(path, tokenizer, limits, labelled, indices, held_out, skip):
             read_amplitude(row["amp"])  # text of known tokens may still be no amplitude: every answer would be wrong
             src = tokenizer.encode_amp(row["amp"])[0]
             fermions = tokenizer.fermions(row["amp"])
-            check_length(src, "src_max_len", limits[0])
+            if len(src) > limits[0]:
+                raise InputError(f"{len(src)} tokens, the model's src_max_len is {limits[0]}")
             column = "sqamp"
             tgt = tokenizer.encode_sqamp(row["sqamp"], fermions) if labelled else None
-            check_length([0, *(tgt or [])], "tgt_max_len", limits[1])
+            if tgt and len(tgt) > limits[1]:
+                raise InputError(f"{len(tgt)} tokens, the longest rollout has {limits[1]}, "
+                                 "by scst_max_len and the model's tgt_max_len")
         except InputError as error:
             raise InputError(f"{path}:{line}: {column}: {error}") from None
         rows.append(Row(line, row["amp"], row["sqamp"] if labelled else None, src, tgt, fermions))
@@ -63,11 +66,6 @@ def load_rows(path, tokenizer, limits, labelled, indices, held_out, skip):
     if not rows:
         raise InputError(f"{path}: no rows to learn from ({count} in the file, {left_out} of them held out)")
     return rows, left_out
-
-
-def check_length(ids, name, longest):
-    if len(ids) > longest:
-        raise InputError(f"{len(ids)} tokens, the model's {name} is {longest}")
 
 
 def held_out_keys(folders):
