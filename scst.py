@@ -1,22 +1,30 @@
 """
-Self-critical sequence training: a model learns from rewards for the answers that it draws itself.
+Self-critical sequence training: the model learns from rewards for answers that it samples itself.
 
-    python scst.py config/quickstart.py [--key=value ...]            from best.pt of out_dir (or --ckpt=FILE) on, on the training split
-    python scst.py config/quickstart.py --resume                     go on after a crash, Ctrl-C or a preempted job
-    python scst.py config/quickstart.py --indices=out/quickstart/train/inc_idx.npy    only rows that evaluate.py found wrong
-    python scst.py config/quickstart.py --input=FILE.csv --reward=physics             amplitudes alone, without their squares
-    torchrun --standalone --nproc-per-node=4 scst.py config/qed.py --resume           the same by four processes, a GPU each
+    python scst.py config/quickstart.py [--key=value ...]        from best.pt of out_dir, or from --ckpt=FILE
+    python scst.py config/quickstart.py --resume                 go on after a crash, Ctrl-C or preemption
+    python scst.py config/quickstart.py --input=FILE.csv --reward=physics         amplitudes without their squares
+    python scst.py config/quickstart.py --indices=out/quickstart/train/inc_idx.npy     rows that evaluate.py found wrong
+    torchrun --standalone --nproc-per-node=4 scst.py config/qed.py --resume       four processes, a GPU each
 
-For each row k answers are drawn and judged (rewards.py); the loss of an answer y is -(r(y) - b) log p(y), its end token included
-(Rennie et al. 2016, arXiv 1612.00563, eq. 7). The baseline b is the reward of the greedy answer, as there, or the mean reward of the
-row's other answers (Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!"); neither depends on y, so that the
-gradient is that of the expected reward, just less noisy. p is the distribution that was drawn from, temperature, top_k and top_p
-included. There is no dropout, neither while answers are drawn nor for the gradients.
+A step draws k rollouts y_1 ... y_k for each of its n rows, computes their rewards r (rewards.py), and minimises
 
-Rows whose amplitude is in valid.csv or test.csv are never learned from: in train.csv they are left out, in another file they are an
-error. Writes into out_dir/scst (or scst_dir): config.py, log.jsonl, best.pt, last.pt, ckpt_STEP.pt, as train.py does; best.pt is the best
-on the validation split, or, with amplitudes alone or without such a split, that of the best mean reward. What is set for train.py too, such as
-max_steps, max_minutes, warmup_steps and eval_every, comes from the same config: a short run wants its own.
+    loss = -1 / (n k)  sum over rows and i of  A_i log p(y_i),        advantage A_i = r(y_i) - b_i
+
+with log p(y) summed over the tokens of y, EOS included (Rennie et al. 2016, arXiv 1612.00563, eq. 7). The baseline b_i
+is the reward of the greedy answer, as there, or the mean reward of the row's other rollouts (Kool et al. 2019, "Buy 4
+REINFORCE samples, get a baseline for free!"). It does not depend on y_i, so the gradient is that of the expected
+reward, with less variance. p is the distribution that y was drawn from, with temperature, top_k and top_p. There is no
+dropout, neither in sampling nor in the gradients.
+
+A row whose rollouts all have the same reward has no gradient; zero_advantage in the log is the share of such rows. So
+`truth` or `physics` alone teaches nothing about a row that is never answered right: `edit` in the reward, mle_weight,
+more scst_samples or a higher temperature help.
+
+Rows whose amplitude is in valid.csv or test.csv are never learned from: those of train.csv are left out, in another
+file they are an error. Writes the same files as train.py, into out_dir/scst (or scst_dir). best.pt is the best on the
+validation split; without squares it is the one with the best mean reward. Settings that train.py has too, such as
+max_steps and eval_every, come from the same config.
 """
 import os
 
@@ -28,7 +36,7 @@ import signal
 import statistics
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -40,13 +48,12 @@ import torch
 from tqdm import tqdm
 
 from attention import pack_rows
-from batches import choose_rows, join_ids, load_split, pad, to_device
+from batches import Batch, choose_rows, join_ids, load_split, pad, to_device
 from configurator import check_least, load_settings
-from dataset.held_out import held_out_keys, load_indices, load_rows
-from dataset.reader import read_rows
+from dataset.held_out import has_column, held_out_keys, is_same_file, load_indices, load_rows
 from generate import sample, truncate
 from model import Transformer, config_of
-from rewards import NEED_TRUTH, Judges, Question, Text, parse_reward
+from rewards import NEED_TRUTH, RewardWorkers, parse_reward, question_of
 from runtime import checkpoint, runs
 from runtime.distributed import catch_signals, first_alone, gather, join, leave, quiet, sum_gradients
 from runtime.files import InputError, main_guard
@@ -56,17 +63,22 @@ from tokenizer import BOS, Tokenizer
 from train import SCHEDULES, better, learning_rate, load_moments, make_optimizers, progress, validate
 
 SETTINGS = [
-    "data_dir", "out_dir", "run_id", "scst_dir", "ckpt", "input", "indices", "seed", "device", "dtype", "workers", "attention", "reward", "baseline",
-    "normalise_advantage", "scst_samples", "scst_max_len", "temperature", "top_k", "top_p", "rows_per_step", "batch_rows", "batch_tokens",
-    "mle_weight", "kl_weight", "optimizer", "scst_learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip",
-    "bad_steps", "max_steps", "max_minutes", "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume", "wandb_mode",
-    "wandb_project",
+    "data_dir", "out_dir", "run_id", "scst_dir", "ckpt", "input", "indices", "seed", "device", "dtype", "workers",
+    "attention", "reward", "baseline", "normalise_advantage", "scst_samples", "scst_max_len", "temperature", "top_k",
+    "top_p", "rows_per_step", "batch_rows", "batch_tokens", "mle_weight", "kl_weight", "optimizer",
+    "scst_learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip", "bad_steps",
+    "max_steps", "max_minutes", "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume",
+    "wandb_mode", "wandb_project",
 ]
 LEAST = {
-    "scst_samples": 1, "scst_max_len": 0, "top_k": 0, "rows_per_step": 1, "batch_rows": 1, "batch_tokens": 1, "mle_weight": 0, "kl_weight": 0,
-    "scst_learning_rate": 0, "warmup_steps": 0, "weight_decay": 0, "grad_clip": 0, "bad_steps": 0, "max_steps": 1, "max_minutes": 0,
-    "eval_every": 1, "eval_rows": 0, "log_every": 1, "save_every": 1, "save_limit": 0,
+    "scst_samples": 1, "scst_max_len": 0, "top_k": 0, "rows_per_step": 1, "batch_rows": 1, "batch_tokens": 1,
+    "mle_weight": 0, "kl_weight": 0, "scst_learning_rate": 0, "warmup_steps": 0, "weight_decay": 0, "grad_clip": 0,
+    "bad_steps": 0, "max_steps": 1, "max_minutes": 0, "eval_every": 1, "eval_rows": 0, "log_every": 1, "save_every": 1,
+    "save_limit": 0,
 }
+BASELINES = "leave-one-out", "greedy"
+LOOP_STATE = ("settings", "model", "start", "optimizers", "scaler", "step", "skipped", "bad", "best", "seconds",
+              "wandb_id", "lines", "recent")  # what --resume needs
 
 
 def main(argv=None):
@@ -78,147 +90,148 @@ def main(argv=None):
         raise InputError(f"temperature: got {settings.temperature}, wanted more than 0")
     if not 0 < settings.top_p <= 1:
         raise InputError(f"top_p: got {settings.top_p}, wanted more than 0 and at most 1")
-    if settings.baseline not in BASELINES:
-        raise InputError(f"baseline: got {settings.baseline!r}, wanted {' or '.join(BASELINES)}")
+    for name, choices in (("baseline", BASELINES), ("schedule", SCHEDULES)):
+        if getattr(settings, name) not in choices:
+            raise InputError(f"{name}: got {getattr(settings, name)!r}, wanted {' or '.join(choices)}")
     if settings.baseline == "leave-one-out" and settings.scst_samples < 2:
         raise InputError("scst_samples: got 1, wanted at least 2: baseline=leave-one-out is the mean of the others")
-    if settings.schedule not in SCHEDULES:
-        raise InputError(f"schedule: got {settings.schedule!r}, wanted {', '.join(SCHEDULES)}")
     weights = parse_reward(settings.reward)
-    # the run's own folder is the out_dir of its settings from here on, and its learning rate the learning_rate
-    folder = settings.scst_dir or f"{settings.out_dir}/scst"
-    own = {"ckpt": settings.ckpt or f"{settings.out_dir}/best.pt", "out_dir": folder, "scst_dir": folder, "learning_rate": settings.scst_learning_rate}
-    settings = SimpleNamespace(**vars(settings) | own)
+    # from here on out_dir and learning_rate are those of this run
+    settings.ckpt = settings.ckpt or f"{settings.out_dir}/best.pt"
+    settings.out_dir = settings.scst_dir = settings.scst_dir or f"{settings.out_dir}/scst"
+    settings.learning_rate = settings.scst_learning_rate
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     with start_workers(settings.workers or max(1, os.cpu_count() // ranks_here)) as workers:
         with join(settings.device) as world, runs.held(settings.out_dir) if rank == 0 else contextlib.nullcontext():
-            code = train(settings, weights, Judges(workers, weights), world)
+            code = train(settings, weights, RewardWorkers(workers, weights), world)
     leave(world, code)
     return code
 
 
-def train(settings, weights, judges, world):
+def train(settings, weights, reward_workers, world):
     """The run of one rank, from its settings to the exit code. weights: {name of a reward: its weight}."""
-    device, chief = world.device, world.rank == 0
+    device, chief = world.device, world.rank == 0  # only the chief writes files and lines
     dtype = find_dtype(settings.dtype, device)
     out_dir = Path(settings.out_dir)
+    autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
-    # ---- where to start: a checkpoint of this run, or the weights of another
+    # ---- where to start: a checkpoint of this run, or the weights of another run
     with first_alone(world):  # rank 0 holds the run by now
         if not settings.resume and checkpoint.holds_run(out_dir):
-            raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, or name another folder by --scst_dir=")
+            raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, "
+                             "or name another folder by --scst_dir=")
         state = checkpoint.load_newest(out_dir) if settings.resume else None
         resumed = state is not None
         if resumed:
-            if "start" not in state:
-                raise InputError(f"{out_dir}: holds a run of train.py; name another folder by --scst_dir=")
+            check_resumable(state, settings)
             settings.ckpt, settings.input = state["settings"]["ckpt"], settings.input or state["settings"]["input"]
-            if settings.reward != state["settings"]["reward"] or settings.kl_weight and not state["start"]:
-                raise InputError(f"{out_dir}: began with --reward=\"{state['settings']['reward']}\" --kl_weight={state['settings']['kl_weight']}; "
-                                 "a run with other ones is a new one, --scst_dir=FOLDER")
+        elif not Path(settings.ckpt).exists():
+            raise InputError(f"{settings.ckpt}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
         else:
-            if not Path(settings.ckpt).exists():
-                raise InputError(f"{settings.ckpt}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
             state = checkpoint.load(settings.ckpt)
+            if "settings" not in state:
+                raise InputError(f"{settings.ckpt}: has no settings, which name its data and so the rows to hold out")
     begin = state["step"] if resumed else -1
     if (gather(world, torch.tensor(begin)) != begin).any():
-        raise InputError(f"{out_dir}: the ranks see different checkpoints there; it must be one folder for all machines")
+        raise InputError(f"{out_dir}: the ranks see different checkpoints; it must be one folder for all machines")
     if resumed and progress(settings, state["step"], state["seconds"]) >= 1:
         if chief:
-            print(f"{out_dir}: complete at step {state['step']}, after {state['seconds'] / 60:.1f} min; a larger limit would go on")
-            report_best(out_dir, state["best"], state["best"]["by_reward"])
+            print(f"{out_dir}: complete at step {state['step']}, after {state['seconds'] / 60:.1f} min; "
+                  "a larger limit would go on")
+            report_best(out_dir, state["best"], state["skipped"])
         return 0
     if state["vocabulary"].get("termwise"):
-        raise InputError(f"{settings.ckpt}: answers term by term (termwise=True), expected a model that answers with the whole square")
+        raise InputError(f"{settings.ckpt}: answers term by term (termwise=True), expected a model that answers with "
+                         "the whole square")
 
     # ---- data
     tokenizer, config = Tokenizer(state["vocabulary"]), config_of(state)
-    limits = config.src_max_len, config.tgt_max_len
-    own_rows = Path(settings.data_dir) / "train.csv"
-    path = Path(settings.input or own_rows)
+    longest = min(settings.scst_max_len or config.tgt_max_len, config.tgt_max_len - 1)  # rollout, in tokens
+    data_dir = Path(settings.data_dir)
+    path = Path(settings.input or data_dir / "train.csv")
     labelled = not NEED_TRUTH.isdisjoint(weights) or settings.mle_weight > 0
     indices = load_indices(settings.indices, path) if settings.indices else None
-    folders = sorted({settings.data_dir, *state.get("held_out", [state["settings"]["data_dir"]])})  # of every run that this model comes from
-    held_out = held_out_keys(folders)
-    is_split = path.exists() and own_rows.exists() and path.samefile(own_rows)
-    rows, left_out = load_rows(path, tokenizer, limits, labelled, indices, held_out, skip=is_split)
-    with first_alone(world):  # who caches it for the others
-        valid_rows = load_valid(settings.data_dir, tokenizer, limits)
-    valid_sample = choose_rows(valid_rows, settings.eval_rows, settings.seed) if valid_rows else None
-    by_reward = not valid_rows or bool(settings.input) and not labelled  # amplitudes alone: no square chooses the model either
-    rows_per_step = min(settings.rows_per_step, len(rows))
-    if rows_per_step < world.size:
-        raise InputError(f"rows_per_step: {rows_per_step} rows for {world.size} ranks, wanted at least one each")
-    longest = min(settings.scst_max_len or (max(len(row.tgt) for row in rows) if labelled else limits[1]), limits[1] - 1)
+    # the held-out rows of this data set, and of every run that this model comes from
+    folders = sorted({settings.data_dir, *state.get("held_out", [state["settings"]["data_dir"]])})
+    held_out, skip = held_out_keys(folders), is_same_file(path, data_dir / "train.csv")
+    limits = config.src_max_len, longest
+    rows, left_out = load_rows(path, tokenizer, limits, labelled, indices, held_out, skip)
+    if labelled and not settings.scst_max_len:
+        longest = max(len(row.tgt) for row in rows)
+    valid_rows = valid_sample = None
+    if has_column(data_dir / "valid.csv", "sqamp"):
+        with first_alone(world):  # rank 0 caches for the others
+            valid_rows = load_split(data_dir, "valid", tokenizer, config.src_max_len, config.tgt_max_len)
+        valid_sample = choose_rows(valid_rows, settings.eval_rows, settings.seed)
+    by_reward = not valid_rows or bool(settings.input) and not labelled  # without squares: best.pt has the best reward
 
     # ---- model and optimizer
-    model = Transformer(config, settings.attention).to(device).eval()  # without dropout for good
+    model = Transformer(config, settings.attention).to(device).eval()  # eval: without dropout
     model.load_state_dict(checkpoint.weights(state))
     optimizers, views = make_optimizers(model, settings)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     scaler.scale(torch.zeros((), device=device))  # makes the scale: the first step may have no loss
-    start = None  # the model at the start, for the KL term
+    reference = None  # the model at the start, which the KL term compares with
     if settings.kl_weight:
-        start = Transformer(config, settings.attention).to(device).eval().requires_grad_(False)
-        start.load_state_dict(state["start"] if resumed else checkpoint.weights(state))
+        reference = Transformer(config, settings.attention).to(device).eval().requires_grad_(False)
+        reference.load_state_dict(state["start"] if resumed else checkpoint.weights(state))
 
-    # ---- state of the loop. There is no random state: what is random depends on the seed, the step and the row
+    # ---- state of the loop. There is no random state: random numbers depend on the seed, the step and the row
     step, skipped, bad, best, earlier, wandb_id = 0, 0, 0, None, 0.0, ""
     lines = []  # figures of the steps since the last line of the log
     recent = deque(maxlen=settings.eval_every)  # mean rewards of the last steps
-    speed = []  # (tokens, seconds ...) of the steps since this process wrote a line of the log
     if resumed:
         load_moments(optimizers, state["optimizers"])
         if state["scaler"]:
             scaler.load_state_dict(state["scaler"])
-        step, skipped, bad, best, earlier, wandb_id, lines, newest = (
-            state[name] for name in ("step", "skipped", "bad", "best", "seconds", "wandb_id", "lines", "recent"))
-        recent.extend(newest)
-    state = None
+        step, skipped, bad, best, earlier, wandb_id, lines = (
+            state[name] for name in ("step", "skipped", "bad", "best", "seconds", "wandb_id", "lines"))
+        recent.extend(state["recent"])
+    state = None  # as large as the model and its optimizer
+    seconds, started = earlier, time.monotonic() - earlier  # training time, with earlier processes
 
     def loop_state():
         return {
-            "model": model.state_dict(), "ema": None, "start": start.state_dict() if start else {}, "model_config": vars(config),
-            "vocabulary": tokenizer.vocabulary, "settings": vars(settings), "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            "scaler": scaler.state_dict(), "step": step, "skipped": skipped, "bad": bad, "best": best, "seconds": seconds, "wandb_id": wandb_id,
+            "model": model.state_dict(), "ema": None, "start": reference.state_dict() if reference else {},
+            "model_config": vars(config), "vocabulary": tokenizer.vocabulary, "settings": vars(settings),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers], "scaler": scaler.state_dict(),
+            "step": step, "skipped": skipped, "bad": bad, "best": best, "seconds": seconds, "wandb_id": wandb_id,
             "lines": lines, "recent": list(recent), "held_out": folders,
         }
 
     def evaluate():
-        """Log how good the model is now, and keep it if it is the best so far."""
+        """Log how good the model is now; keep it as best.pt if it is the best so far."""
         nonlocal best
-        figures, shown = {}, []
+        reward, figures = statistics.fmean(recent) if recent else -math.inf, {}
+        message = f"mean reward {reward:.4f}" if recent else "first model"
         if valid_rows:
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                figures, samples = validate(model, valid_rows, *valid_sample, settings.batch_tokens, world)
+            with autocast:
+                figures, answers = validate(model, valid_rows, *valid_sample, settings.batch_tokens, world)
             figures = {f"valid_{name}": value for name, value in figures.items()}
-            texts = [{name: tokenizer.decode_sqamp(ids) for name, ids in one.items()} for one in samples]
-            shown.append(f"validation loss {figures['valid_loss']:.4f}, exact match {figures['valid_exact']:.2%}")
-        if recent:
-            shown.append(f"mean reward {statistics.fmean(recent):.4f}")
-        if chief and figures:
-            record(step, seconds, figures | {"samples": texts})
-        if chief and shown:
-            bar.write(f"step {step}: {', '.join(shown)}, {seconds / 60:.1f} min" + trouble(), file=sys.stderr)
-        figures |= {"step": step, "reward": statistics.fmean(recent) if recent else -math.inf, "by_reward": by_reward}
-        if best is None or best["by_reward"] != by_reward or (figures["reward"] > best["reward"] if by_reward else better(figures, best)):
+            message += f", validation loss {figures['valid_loss']:.4f}, exact match {figures['valid_exact']:.2%}"
+            if chief:
+                texts = [{name: tokenizer.decode_sqamp(ids) for name, ids in answer.items()} for answer in answers]
+                record(step, seconds, figures | {"samples": texts})
+        if chief:
+            bar.write(f"step {step}: {message}, {seconds / 60:.1f} min", file=sys.stderr)
+        figures |= {"step": step, "reward": reward, "by_reward": by_reward}
+        is_first = best is None or best["by_reward"] != by_reward
+        if is_first or (reward > best["reward"] if by_reward else better(figures, best)):
             best = figures
             if chief:
                 checkpoint.save(out_dir / "best.pt", loop_state())
 
-    def trouble():
-        return f", {skipped} steps skipped: gradient not finite" * bool(skipped)
-
     # ---- the run's folder
-    seconds, started = earlier, time.monotonic() - earlier
     if chief:
         wandb_run = runs.start_wandb(settings, wandb_id)
         wandb_id = wandb_run.id if wandb_run else wandb_id
-        # its config.py is to decode and evaluate with: with this run's own checkpoint, on the test split
+        # config.py is for decoding and evaluating: with this run's own checkpoint, on the test split
         record = runs.open_log(SimpleNamespace(**vars(settings) | {"ckpt": "", "input": ""}), step, wandb_run)
-        print(f"{len(rows)} rows of {path}" + f" ({left_out} more are left out: they are in valid.csv or test.csv)" * (left_out > 0)
-              + f", {rows_per_step} x {settings.scst_samples} answers a step of at most {longest} tokens, {device}" + f" on each of {world.size} ranks"
-              * (world.size > 1) + f", {str(dtype).removeprefix('torch.')}, from step {step}", file=sys.stderr)
+        more = f" ({left_out} more are left out: they are in valid.csv or test.csv)" if left_out else ""
+        where = f"{device} on each of {world.size} ranks" if world.size > 1 else f"{device}"
+        print(f"{len(rows)} rows of {path}{more}, {settings.rows_per_step} x {settings.scst_samples} rollouts a "
+              f"step of at most {longest} tokens, {where}, {str(dtype).removeprefix('torch.')}, from step {step}",
+              file=sys.stderr)
 
     # ---- the loop
     bar = tqdm(total=1, initial=progress(settings, step, seconds), disable=None if chief else True,
@@ -228,124 +241,123 @@ def train(settings, weights, judges, world):
     clock = time.monotonic()
     if step == 0:
         evaluate()
-        started += time.monotonic() - clock  # to see how good the start is, is none of the run's time
-    clock = time.monotonic()
+        started += time.monotonic() - clock  # validating the first model is no training time
+    clock, drawn_tokens = time.monotonic(), 0  # since this process wrote a line of the log
+    k = settings.scst_samples
     while not last_step:
-        # ---- the rows of this step, those of this rank, in groups whose answers are drawn together
-        steps_per_epoch = len(rows) // rows_per_step
-        order = np.random.default_rng([settings.seed, step // steps_per_epoch]).permutation(len(rows))
-        chosen = order[step % steps_per_epoch * rows_per_step:][:rows_per_step]
-        truth_tokens = sum(len(rows[row].tgt) for row in chosen) if settings.mle_weight else 0  # of all ranks
-        chosen = sorted(chosen.tolist(), key=lambda row: (len(rows[row].src), row))[world.rank::world.size]
-        size = min(settings.batch_rows, -(-len(chosen) // 2))  # two groups at least: one is drawn while the other is judged
-        groups = [chosen[first:first + size] for first in range(0, len(chosen), size)]
+        # ---- rows of this step: an epoch has every row once, in steps of equal size
+        steps_per_epoch = -(-len(rows) // settings.rows_per_step)
+        epoch, number = divmod(step, steps_per_epoch)
+        order = np.random.default_rng([settings.seed, epoch]).permutation(len(rows)).tolist()
+        chosen = order[len(rows) * number // steps_per_epoch:len(rows) * (number + 1) // steps_per_epoch]
+        # this rank's rows by length, in groups that are sampled together
+        mine = sorted(chosen, key=lambda row: (len(rows[row].src), row))[world.rank::world.size]
+        size = max(1, min(settings.batch_rows, -(-len(mine) // 2)))  # two groups at least: one is judged, one sampled
+        groups = [mine[first:first + size] for first in range(0, len(mine), size)]
 
-        # ---- answers, judged by the workers while the next group's are drawn
-        watch = time.monotonic()
-        judges.forget()
-        drawn = []
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        # ---- rollouts: the workers judge those of a group while those of the next group are drawn
+        reward_workers.limit_cache()
+        drawn = []  # (rows, rollouts of each row, pending rewards) of each group
+        with autocast:
             for group in groups:
-                answers = draw_answers(model, [rows[row].src for row in group], group, longest, settings, step)
-                drawn.append((group, answers, judges.ask({row: question(rows[row], some, tokenizer) for row, some in zip(group, answers)})))
-        sampling, waiting = time.monotonic() - watch, 0.0
-        k = settings.scst_samples
-        tokens = sum(len(answer.ids) for _, lists, _ in drawn for some in lists for answer in some[:k])
-        tokens = int(gather(world, torch.tensor(tokens)).sum())  # of the answers of all ranks
+                rollouts = draw_rollouts(model, [rows[row].src for row in group], group, longest, settings, step)
+                questions = {row: question_of(rows[row], some, tokenizer) for row, some in zip(group, rollouts)}
+                drawn.append((group, rollouts, reward_workers.submit(questions)))
 
-        # ---- gradients, group after group as the rewards come
+        # ---- what the losses are divided by, of all ranks together
+        count = len(chosen) * k
+        tokens = sum(len(rollout.ids) for _, rollouts, _ in drawn for some in rollouts for rollout in some[:k])
+        tokens = int(gather(world, torch.tensor(tokens)).sum())
+        truth_tokens = sum(len(rows[row].tgt) for row in chosen) if settings.mle_weight else 1
+
+        # ---- rewards -> advantages -> loss -> gradients, group after group
         rate = learning_rate(settings, step, progress(settings, step, seconds))
         model.zero_grad()
         for optimizer in optimizers:
             for parameters in optimizer.param_groups:
                 parameters["lr"] = rate
-        sums = dict.fromkeys(["reward", "baseline", *weights, "right", "unfinished", "distinct", "logprob", "kl", "mle"], 0.0)
-        for group, lists, asked in drawn:
-            before = time.monotonic()
-            judges.wait(asked)
-            waiting += time.monotonic() - before
-            lessons = []
-            for row, answers in zip(group, lists):
-                parts = [judges.rewards(row, answer.ids[:-1] if answer.finished else None) for answer in answers]
-                rewards = np.array([sum(weight * part[name] for name, weight in weights.items()) for part in parts])  # (k,), or (k + 1,)
-                baseline = baselines(rewards, k)  # (k,)
-                lesson = lesson_of(answers[:k], advantages(rewards[:k], baseline, settings.normalise_advantage), keep=start is not None)
+        totals = Counter(dict.fromkeys(["reward", "baseline", *weights, "right", "unfinished", "distinct",
+                                        "zero_advantage", "logprob", "kl", "mle"], 0.0))
+        for group, rollouts, pending in drawn:
+            reward_workers.collect(pending)
+            examples = []  # (src, targets) of each row
+            for row, some in zip(group, rollouts):
+                parts = [reward_workers.rewards_of(row, y.ids[:-1] if y.finished else None) for y in some]
+                rewards = np.array([sum(weight * part[name] for name, weight in weights.items()) for part in parts])
+                advantage, baseline = advantages(rewards, k, settings.normalise_advantage)  # (k,) each
+                some, parts = some[:k], parts[:k]  # without the greedy answer
+                targets = merge_rollouts(some, advantage, keep_all=reference is not None)
                 if settings.mle_weight:
-                    lesson.append(Target(rows[row].tgt, truths=1))
-                if lesson:
-                    lessons.append((rows[row].src, lesson))
-                sums["baseline"] += baseline.sum()
-                sums["distinct"] += k * len({tuple(answer.ids) for answer in answers[:k]})
-                for answer, part, reward in zip(answers[:k], parts, rewards):
-                    sums["reward"] += reward
-                    for name in weights:
-                        sums[name] += part[name]
-                    sums["right"] += answer.ids == rows[row].tgt or 1.0 in (part.get("truth"), part.get("physics"))
-                    sums["unfinished"] += not answer.finished
-                    sums["logprob"] += answer.logprob
-            for batch in batches_of(lessons, settings.batch_tokens):
-                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                    policy, divergence, cross_entropy = losses_of(model, start, batch, settings)
-                loss = policy / (rows_per_step * k)
-                if start:
+                    targets.append(Target(rows[row].tgt, is_truth=True))
+                if targets:
+                    examples.append((rows[row].src, targets))
+                right = [y.ids == rows[row].tgt or 1.0 in (part.get("truth"), part.get("physics"))
+                         for y, part in zip(some, parts)]
+                totals.update({name: sum(part[name] for part in parts) for name in weights})
+                totals.update(reward=rewards[:k].sum(), baseline=baseline.sum(), right=sum(right),
+                              unfinished=sum(not y.finished for y in some), logprob=sum(y.logprob for y in some),
+                              distinct=k * len({tuple(y.ids) for y in some}), zero_advantage=k * (not advantage.any()))
+            for batch in micro_batches(examples, settings.batch_tokens):
+                with autocast:
+                    policy, divergence, cross_entropy = loss_terms(model, reference, batch, settings)
+                loss = policy / count
+                if reference:
                     loss = loss + divergence * (settings.kl_weight / tokens)
                 if settings.mle_weight:
                     loss = loss + cross_entropy * (settings.mle_weight / truth_tokens)
                 scaler.scale(loss).backward()
-                sums["kl"] += divergence.item()
-                sums["mle"] += cross_entropy.item()
+                totals.update(kl=divergence.item(), mle=cross_entropy.item())
         sum_gradients(world, model)
         for view, weight, part in views:  # Muon's views of fused matrices
             view.grad = weight.grad[part]
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
-        grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf).item()  # on every rank the same
-        gradients = time.monotonic() - watch - sampling - waiting
+        grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf).item()
 
         # ---- every rank knows the same now, and decides the same
-        facts = gather(world, torch.tensor([asked_to_stop(), time.monotonic() - started, *sums.values()], dtype=torch.double))  # (ranks, ...)
+        facts = torch.tensor([asked_to_stop(), time.monotonic() - started, *totals.values()], dtype=torch.double)
+        facts = gather(world, facts)  # (ranks, ...)
         stopped_by, seconds = int(facts[:, 0].max()), facts[0, 1].item()
-        answers = rows_per_step * k
-        figures = {name: value / answers for name, value in zip(sums, facts[:, 2:].sum(0).tolist())}
-        figures["logprob"] *= answers / tokens  # of a token
-        figures["kl"] *= answers / tokens
-        figures["mle"] *= answers / max(1, truth_tokens)
-        if math.isfinite(grad_norm):
+        divisors = {"logprob": tokens, "kl": tokens, "mle": truth_tokens}  # the other figures are means over rollouts
+        figures = {name: total / divisors.get(name, count) for name, total in zip(totals, facts[:, 2:].sum(0).tolist())}
+        if math.isfinite(grad_norm):  # the same on every rank
             for optimizer in optimizers:
                 scaler.step(optimizer)
             bad = 0
         else:
             skipped += 1
-            bad += scaler.get_scale() <= 1  # else a smaller scale will do
+            bad += scaler.get_scale() <= 1  # above 1 a smaller scale will do
+            if chief:
+                lines_of_rows = [f"{path}:{line}" for line in sorted(rows[row].line for row in chosen)]
+                record(step + 1, seconds, {"event": "skipped", "rows": lines_of_rows})
         scaler.update()
         step += 1
         lines.append(figures | {"grad_norm": grad_norm})
         recent.append(figures["reward"])
-        speed.append((tokens, sampling, waiting, gradients))
+        drawn_tokens += tokens
         done = progress(settings, step, seconds) >= 1
         last_step = done or stopped_by > 0
         if settings.bad_steps and bad >= settings.bad_steps:
-            raise InputError(f"{out_dir}: the gradient of {bad} steps in a row up to step {step} is not finite; a lower scst_learning_rate may help, "
-                             "from an earlier checkpoint: --ckpt=FILE --scst_dir=FOLDER")
-
+            raise InputError(f"{out_dir}: the gradient of {bad} steps in a row up to step {step} is not finite; from "
+                             "an earlier checkpoint, --ckpt=FILE --scst_dir=FOLDER, a lower learning rate may help")
+        trouble = f", {skipped} steps skipped: gradient not finite" if skipped else ""
         if step % settings.log_every == 0 or done:
             interval = time.monotonic() - clock
             means = {name: statistics.fmean(line[name] for line in lines) for name in lines[0]}
-            count, *times = (sum(column) for column in zip(*speed))
-            times = dict(zip(("seconds_sampling", "seconds_waiting", "seconds_gradients"), times))
             if chief:
-                record(step, seconds, means | {"learning_rate": rate, "tokens_per_second": count / interval, "memory_gb": peak_memory(device),
-                                               "skipped": skipped} | times)
-            bar.set_postfix_str(f"step {step}, reward {means['reward']:.4f}, right {means['right']:.1%}" + trouble(), refresh=False)
+                record(step, seconds, means | {
+                    "learning_rate": rate, "tokens_per_second": drawn_tokens / interval,
+                    "memory_gb": peak_memory(device), "skipped": skipped})
+            bar.set_postfix_str(f"step {step}, reward {means['reward']:.4f}, right {means['right']:.1%}{trouble}",
+                                refresh=False)
             lines.clear()
-            speed.clear()
-            clock = time.monotonic()
+            clock, drawn_tokens = time.monotonic(), 0
         bar.update(min(1, progress(settings, step, seconds)) - bar.n)
 
         if step % settings.eval_every == 0 or done:
             before = time.monotonic()
             evaluate()
-            clock += time.monotonic() - before
+            clock += time.monotonic() - before  # tokens/s is that of training alone
         if (step % settings.save_every == 0 or last_step) and chief:
             checkpoint.save_limited(out_dir, loop_state(), settings.save_limit)
     bar.close()
@@ -353,153 +365,153 @@ def train(settings, weights, judges, world):
     if chief and wandb_run:
         wandb_run.finish()
     if chief and done:
-        report_best(out_dir, best, by_reward)
+        report_best(out_dir, best, skipped)
     elif chief:
         print(f"stopped by {signal.Signals(stopped_by).name} at step {step}, nothing is lost; "
               f"go on with: python scst.py {out_dir}/config.py --resume", file=sys.stderr)
     return 0 if done else 128 + stopped_by
 
 
-def question(row, answers, tokenizer):
-    """What to ask the judges about a row's hypotheses: about those that have an end."""
-    texts = [Text(tuple(answer.ids[:-1]), tokenizer.decode_sqamp(answer.ids, row.fermions)) for answer in answers if answer.finished]
-    return Question(row.amp, Text(tuple(row.tgt[:-1]), row.sqamp) if row.tgt else None, texts)
-
-
-def load_valid(data_dir, tokenizer, limits):
-    """The packed validation split; None where there is none with squares."""
-    path = Path(data_dir) / "valid.csv"
-    if not path.exists() or "sqamp" not in next(read_rows(path, ("amp",)), (0, {}))[1]:
-        return None
-    return load_split(data_dir, "valid", tokenizer, *limits)
-
-
-def report_best(out_dir, best, by_reward):
-    chosen = f"mean reward {best['reward']:.4f}" if by_reward else f"exact match {best['valid_exact']:.2%} on the validation split"
-    print(f"best: {chosen} at step {best['step']}, {out_dir}/best.pt; next: python evaluate.py --ckpt={out_dir}/best.pt")
-
-
 # ---------------------------------------------------------------------------------------------------------------------
-# Sampling, advantage, loss
-
-BASELINES = "leave-one-out", "greedy"
-
+# Rollouts, advantages, loss
 
 class Target(NamedTuple):
-    """What the loss of one target is made of, see `losses_of`."""
+    """A token sequence to learn from, and its weights in the loss: see `loss_terms`."""
     ids: list  # with EOS where it ends
-    advantage: float = 0.0  # sum over the answers that are this text
-    count: int = 0  # answers that are
-    truths: int = 0  # 1: the row's truth
+    advantage: float = 0.0  # sum over the rollouts that are this sequence
+    count: int = 0  # how many are
+    is_truth: bool = False  # the row's own square
 
 
-def draw_answers(model, sources, numbers, longest, settings, step):
-    """For each source (list of ids) k hypotheses drawn at random; with baseline="greedy" one more, of the most probable tokens.
-
-    The random numbers depend on the seed, the step and the row's number alone: not on ranks, on batches, or on how often the run was resumed.
+def draw_rollouts(model, sources, numbers, longest, settings, step):
     """
-    src = pad(sources).to(model.tgt_embedding.weight.device)
+    For each source (a list of ids) a list of k Hypothesis, with baseline="greedy" followed by the greedy answer.
+
+    Random numbers depend on the seed, the step and the row's number alone, not on ranks, batches or resumed runs.
+    """
+    src = pad(sources).to(model.tgt_embedding.weight.device)  # (B, S)
     k = settings.scst_samples
-    uniform = np.zeros((len(numbers), k + (settings.baseline == "greedy"), longest))  # at 0 stands the most probable token
-    for place, number in enumerate(numbers):
-        uniform[place, :k] = np.random.default_rng([settings.seed, step, number]).random((k, longest))
-    return sample(model, src, longest, torch.from_numpy(uniform).to(src.device), settings.temperature, settings.top_k, settings.top_p)
+    uniform = np.zeros((len(numbers), k + (settings.baseline == "greedy"), longest))  # 0 draws the most probable token
+    for of_row, number in zip(uniform, numbers):
+        of_row[:k] = np.random.default_rng([settings.seed, step, number]).random((k, longest))
+    uniform = torch.from_numpy(uniform).to(src.device)  # (B, K, T)
+    return sample(model, src, longest, uniform, settings.temperature, settings.top_k, settings.top_p)
 
 
-def baselines(rewards, k):
-    """What each of k rewards is compared with, (k,): the mean of the others, or, if there is a reward more, that one: the greedy answer's."""
+def advantages(rewards, k, normalise=False):
+    """
+    Advantages and baselines of a row's k rollouts, (k,) each. rewards: (k,), or (k + 1,) with the greedy answer's last.
+
+    The baseline is the greedy answer's reward, or the mean reward of the other rollouts. normalise: the advantages are
+    divided by their root mean square; with leave-one-out that is GRPO's (Shao et al. 2024, arXiv 2402.03300).
+    """
     if len(rewards) > k:
-        return np.full(k, rewards[k])
-    if rewards.min() == rewards.max():
-        return rewards  # to the last digit
-    return (rewards.sum() - rewards) / (k - 1)
+        baseline, rewards = np.full(k, rewards[k]), rewards[:k]
+    elif rewards.min() == rewards.max():
+        baseline = rewards  # exactly, without rounding
+    else:
+        baseline = (rewards.sum() - rewards) / (k - 1)
+    advantage = rewards - baseline
+    size = math.sqrt((advantage ** 2).mean())
+    return (advantage / size if normalise and size else advantage), baseline
 
 
-def advantages(rewards, baseline, normalise=False):
-    """Rewards minus baselines; `normalise`: over their root mean square, with leave-one-out as in GRPO (Shao et al. 2024, arXiv 2402.03300)."""
-    difference = rewards - baseline
-    size = math.sqrt((difference ** 2).mean())
-    return difference / size if normalise and size else difference
-
-
-def lesson_of(answers, advantages, keep=False):
-    """Hypotheses of one row -> Targets, each text once. Those that the policy's gradient does not need are left out unless `keep`."""
+def merge_rollouts(rollouts, advantages, keep_all=False):
+    """The rollouts of a row -> Targets, equal ones merged. Without `keep_all` those of advantage 0 are left out."""
     targets = {}
-    for answer, advantage in zip(answers, advantages):
-        ids = tuple(answer.ids)
-        before = targets.get(ids, Target(ids))
-        targets[ids] = before._replace(advantage=before.advantage + advantage, count=before.count + 1)
-    return [target for target in targets.values() if target.advantage or keep]
+    for rollout, advantage in zip(rollouts, advantages):
+        ids = tuple(rollout.ids)
+        target = targets.get(ids, Target(ids))
+        targets[ids] = target._replace(advantage=target.advantage + advantage, count=target.count + 1)
+    return [target for target in targets.values() if target.advantage or keep_all]
 
 
-def batches_of(lessons, batch_tokens):
-    """Lessons (src, [Target, ...]) in lists of at most batch_tokens tokens with their padding; a larger lesson is a list of its own."""
-    batch, longest_src, longest_tgt, targets = [], 0, 0, 0
-    for src, lesson in lessons:
-        tgt = max(len(target.ids) for target in lesson)
-        size = max(longest_src, len(src)) * (len(batch) + 1) + max(longest_tgt, tgt) * (targets + len(lesson))
-        if batch and size > batch_tokens:
+def micro_batches(examples, batch_tokens):
+    """Lists of examples (src, [Target, ...]) of at most batch_tokens tokens; a larger example is alone in its list."""
+    batch, total = [], 0
+    for src, targets in examples:
+        tokens = len(src) + sum(len(target.ids) for target in targets)
+        if batch and total + tokens > batch_tokens:
             yield batch
-            batch, longest_src, longest_tgt, targets = [], 0, 0, 0
-        batch.append((src, lesson))
-        longest_src, longest_tgt, targets = max(longest_src, len(src)), max(longest_tgt, tgt), targets + len(lesson)
+            batch, total = [], 0
+        batch.append((src, targets))
+        total += tokens
     if batch:
         yield batch
 
 
-def losses_of(model, start, lessons, settings):
+def loss_terms(model, reference, examples, settings):
     """
-    Three sums over the targets of a batch of lessons (src, [Target, ...]), each a tensor:
+    Three sums over the targets of some examples (src, [Target, ...]), each a scalar tensor:
 
-    policy          -advantage * log p(ids)
-    divergence      count * KL(model || start) of the next token, summed over the tokens; exact over the vocabulary; 0 without `start`
-    cross_entropy   -truths * log-probability of ids under the model itself, at temperature 1
+    policy          -advantage * log p(ids), p the distribution that was sampled from
+    divergence      count * KL(model || reference) of the next token, exact over the vocabulary, summed over the tokens;
+                    0 without `reference`
+    cross_entropy   -log-probability of the truth under the model itself, at temperature 1
     """
     device = model.tgt_embedding.weight.device
-    targets = [target for _, lesson in lessons for target in lesson]  # those of the first source first
-    src, sources = join_ids([src for src, _ in lessons])  # (N,)
-    truth, rows = join_ids([target.ids for target in targets])  # (M,), what was drawn
-    tgt, _ = join_ids([[BOS, *target.ids[:-1]] for target in targets])  # (M,), the token before
-    queries = pack_rows(torch.tensor([sum(len(target.ids) for target in lesson) for _, lesson in lessons]))
-    src, tgt, truth = (ids.to(device) for ids in (src, tgt, truth))
-    sources, rows, queries = (to_device(packing, device) for packing in (sources, rows, queries))
-    logits = widened(model(src, sources, tgt, rows, queries))  # (M, V)
-    own = logits.log_softmax(-1)
-    drawn_from = policy_logprobs(logits, truth, settings.temperature, settings.top_k, settings.top_p)
+    targets = [target for _, targets in examples for target in targets]
+    src, sources = join_ids([src for src, _ in examples])  # (N,)
+    truth, packing = join_ids([target.ids for target in targets])  # (M,)
+    tgt, _ = join_ids([[BOS, *target.ids[:-1]] for target in targets])  # (M,), the token before each
+    batch = to_device(Batch(src, sources, tgt, truth, packing), device)
+    by_source = pack_rows(torch.tensor([sum(len(target.ids) for target in targets) for _, targets in examples]))
+    by_source = to_device(by_source, device)
 
-    def total(of_tokens, weights):
-        """Sum over the tokens (M,), each times the weight of its target."""
-        return (of_tokens * of_tokens.new_tensor(weights)[rows.row]).sum()
+    def logprobs_of(net):
+        logits = net(batch.src, batch.sources, batch.tgt, batch.targets, by_source)
+        return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))  # (M, V)
 
-    def at_targets(logprobs):
-        """(M, V) -> (M,)"""
-        return logprobs.gather(-1, truth[:, None])[:, 0]
-
-    policy = total(-at_targets(drawn_from), [target.advantage for target in targets])
-    cross_entropy = total(-at_targets(own), [target.truths for target in targets])
-    if start is None:
+    own = logprobs_of(model)
+    drawn_from = policy_logprobs(own, batch.truth, settings.temperature, settings.top_k, settings.top_p)
+    weights = own.new_tensor([(target.advantage, target.count, target.is_truth) for target in targets])
+    advantage, count, is_truth = weights[batch.targets.row].unbind(-1)  # (M,) each
+    policy = -(advantage * drawn_from.gather(-1, batch.truth[:, None])[:, 0]).sum()
+    cross_entropy = -(is_truth * own.gather(-1, batch.truth[:, None])[:, 0]).sum()
+    if reference is None:
         return policy, policy.new_zeros(()), cross_entropy
     with torch.no_grad():
-        before = widened(start(src, sources, tgt, rows, queries)).log_softmax(-1)
-    return policy, total((own.exp() * (own - before)).sum(-1), [target.count for target in targets]), cross_entropy
+        theirs = logprobs_of(reference)
+    return policy, (count * (own.exp() * (own - theirs)).sum(-1)).sum(), cross_entropy
 
 
-def policy_logprobs(logits, drawn, temperature, top_k, top_p):
+def policy_logprobs(logprobs, drawn, temperature, top_k, top_p):
     """
-    Log-probabilities (..., V) of what generate.draw draws from.
+    Log-probabilities (..., V) of the distribution that generate.draw draws from. logprobs: (..., V), of the model.
 
-    drawn (...): the tokens that were drawn; they count as candidates, though logits that are rounded otherwise may say they are none.
+    drawn (...): the tokens that were drawn. They count as candidates even where rounding says that they are none.
     """
     if not top_k and top_p == 1:
-        return (logits / temperature).log_softmax(-1)
+        return logprobs if temperature == 1 else (logprobs / temperature).log_softmax(-1)
     with torch.no_grad():
-        p, order = truncate(logits.log_softmax(-1), temperature, top_k, top_p)
-        candidate = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, p > 0).scatter(-1, drawn[..., None], True)
-    return (logits / temperature).masked_fill(~candidate, -torch.inf).log_softmax(-1)
+        p, order = truncate(logprobs, temperature, top_k, top_p)
+        candidate = torch.zeros_like(logprobs, dtype=torch.bool).scatter(-1, order, p > 0)
+        candidate = candidate.scatter(-1, drawn[..., None], True)
+    return (logprobs / temperature).masked_fill(~candidate, -torch.inf).log_softmax(-1)
 
 
-def widened(logits):
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+def check_resumable(state, settings):
+    """InputError if the run cannot go on from this checkpoint with these settings."""
+    if "start" not in state:
+        raise InputError(f"{settings.out_dir}: holds a run of train.py; name another folder by --scst_dir=")
+    missing = [name for name in LOOP_STATE if name not in state]
+    if missing:
+        raise InputError(f"{settings.out_dir}: the checkpoint has no state of the loop ({', '.join(missing)} missing); "
+                         "--ckpt=FILE --scst_dir=FOLDER starts a new run from its weights")
+    theirs = state["settings"]
+    if settings.reward != theirs["reward"] or settings.kl_weight and not state["start"]:
+        raise InputError(f"{settings.out_dir}: began with --reward=\"{theirs['reward']}\" --kl_weight="
+                         f"{theirs['kl_weight']}; a run with other ones is a new one, --scst_dir=FOLDER")
+
+
+def report_best(out_dir, best, skipped):
+    chosen = f"mean reward {best['reward']:.4f}"
+    if not best["by_reward"]:
+        chosen = f"exact match {best['valid_exact']:.2%} on the validation split"
+    print(f"best: {chosen} at step {best['step']}, {out_dir}/best.pt; "
+          f"next: python evaluate.py --ckpt={out_dir}/best.pt")
+    if skipped:
+        print(f"{skipped} steps were skipped, as the gradient was not finite; {out_dir}/log.jsonl names their rows")
 
 
 if __name__ == "__main__":

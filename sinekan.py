@@ -1,11 +1,13 @@
 """
-SineKAN layers (Reinhardt, Ramakrishnan & Gleyzer, arXiv 2407.04149): every edge from input i to output o has a function of its own, a sum of sines,
+SineKAN layers (Reinhardt, Ramakrishnan & Gleyzer, arXiv 2407.04149). Every edge from input i to output o has its own
+function, a sum of sines:
 
     y_o = sum_ik A[o, k, i] sin(f_k x_i + p_ki) + b_o
 
-with K learnable frequencies f_k that all edges share, learnable amplitudes A and fixed phases p. Over the table of sines the sum is
-one matrix product; but the table is K times as large as x, so it is not kept for the backward pass but computed again, and in slices
-of tokens that fit into a CPU's cache: what a layer keeps is x, whatever K is.
+The K frequencies f_k are learned and shared by all edges, the amplitudes A are learned, the phases p are fixed. Given
+the table of all sines, the sum is one matrix product. The table is K times as large as x, so the backward pass
+recomputes it; both passes compute it in slices of tokens that fit into a CPU's cache. A layer saves x alone, whatever K
+is.
 
 Shapes: N tokens, I inputs, O outputs, K grid size.
 """
@@ -15,17 +17,23 @@ import torch
 import torch.nn as nn
 from torch.autograd.function import once_differentiable
 
-SLICE = {"cpu": 2 ** 18, "cuda": 2 ** 26}  # entries of the table of sines that are there at one time
+SLICE = {"cpu": 2 ** 18, "cuda": 2 ** 26}  # largest slice of the table of sines, in entries
 
 
 def angles(x, frequency, phase):
-    """f_k x_i + p_ki: x (N, I), frequency (K,), phase (K, I) -> (N, K, I), in fp32 or better: bf16 would blur high frequencies."""
-    kind = torch.promote_types(x.dtype, torch.float32)
-    return torch.addcmul(phase.to(kind), x[:, None].to(kind), frequency[:, None].to(kind))
+    """
+    f_k x_i + p_ki, in fp32 or better, as bf16 is too coarse for high frequencies.
+
+    x (N, I), frequency (K,), phase (K, I) -> (N, K, I)
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return torch.addcmul(phase.to(dtype), x[:, None].to(dtype), frequency[:, None].to(dtype))
 
 
 def slices(x, grid):
-    """Slices of the tokens x (N, I). Under torch.compile one: it works on symbols, and joins what comes before the product by itself."""
+    """
+    Slices of the tokens x (N, I). Under torch.compile one slice: its sizes are symbols, and it fuses the sines itself.
+    """
     if torch.compiler.is_compiling():
         return [slice(None)]
     rows = max(1, SLICE.get(x.device.type, 2 ** 26) // (grid * x.shape[1]))
@@ -33,15 +41,16 @@ def slices(x, grid):
 
 
 class Sines(torch.autograd.Function):
-    """y (N, O) of x (N, I), frequency (K,), phase (K, I), amplitude (O, K I), bias (O,), with the products in `dtype`."""
+    """x (N, I), frequency (K,), phase (K, I), amplitude (O, K I), bias (O,) -> y (N, O), with products in `dtype`."""
 
     @staticmethod
     def forward(ctx, x, frequency, phase, amplitude, bias, dtype):
         ctx.save_for_backward(x, frequency, phase, amplitude)
         ctx.dtype = dtype
         weight, bias = amplitude.to(dtype).t(), bias.to(dtype)
-        y = [torch.addmm(bias, angles(x[part], frequency, phase).sin_().flatten(1).to(dtype), weight) for part in slices(x, len(frequency))]
-        return torch.cat(y)
+        y = [torch.addmm(bias, angles(x[part], frequency, phase).sin_().flatten(1).to(dtype), weight)
+             for part in slices(x, len(frequency))]
+        return torch.cat(y)  # (N, O)
 
     @staticmethod
     @once_differentiable
@@ -60,9 +69,10 @@ class Sines(torch.autograd.Function):
 
 class SineKAN(nn.Module):
     """
-    Phases and frequencies are those of the authors' program (github.com/ereinha/SineKAN): f_k = k / (K + 1), and p_ki = (k / (K + 1) +
-    pi i / (I - 1)) prod_g R(g) with R(g) = 0.9724 g^-0.9884 + 0.9994 for g = 1..K-1, fitted so that sums over grids of different sizes
-    are alike. Amplitudes fall off as 1 / k, as there, but are scaled for outputs of unit variance, as all matrices of model.py are.
+    Frequencies and phases start as in the authors' program (github.com/ereinha/SineKAN): f_k = k / (K + 1) and
+    p_ki = (k / (K + 1) + pi i / (I - 1)) prod_g R(g), where R(g) = 0.9724 g^-0.9884 + 0.9994 for g = 1..K-1 is fitted
+    so that sums over grids of different sizes are alike. Amplitudes fall off as 1 / k, as there. They are scaled for
+    outputs of unit variance, as all matrices of model.py are.
     """
 
     def __init__(self, inputs, outputs, grid):
@@ -78,14 +88,17 @@ class SineKAN(nn.Module):
 
     @torch.no_grad()
     def initialise(self):
-        """The mean square of a sine is 1/2: with N(0, s_k^2), s_k^2 = 2 / I * k^-2 / sum_k k^-2, the outputs have unit variance."""
+        """
+        Amplitudes from N(0, s_k^2) with s_k^2 = 2 / I * k^-2 / sum_k k^-2: the outputs have unit variance, as the mean
+        square of a sine is 1/2.
+        """
         falling = 1 / torch.arange(1, self.grid + 1)
         std = falling * math.sqrt(2 / self.phase.shape[1]) / falling.norm()
         nn.init.normal_(self.mix.weight).unflatten(1, (self.grid, -1)).mul_(std[:, None])
         nn.init.zeros_(self.mix.bias)
 
     def _apply(self, function, recurse=True):
-        """Half precision, such as .to(torch.bfloat16), is for the products alone: it would blur angles, which grow to 100 and more."""
+        """.to(torch.bfloat16) and the like leave frequencies and phases as they are: angles grow to 100 and more."""
         frequency, phase = self.frequency.data, self.phase
         super()._apply(function, recurse)
         if self.phase.dtype in (torch.bfloat16, torch.float16):
@@ -95,17 +108,19 @@ class SineKAN(nn.Module):
     def forward(self, x):
         """x: (..., I) -> (..., O)"""
         rows = x.reshape(-1, x.shape[-1])
-        if torch.is_grad_enabled() and isinstance(self.mix, nn.Linear):  # fast.py puts layers without gradients there
-            kind = x.device.type
-            dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.mix.weight.dtype
+        has_gradients = isinstance(self.mix, nn.Linear)  # the layers that generate.for_decoding puts there have none
+        if torch.is_grad_enabled() and has_gradients:
+            device, dtype = x.device.type, self.mix.weight.dtype
+            if torch.is_autocast_enabled(device):
+                dtype = torch.get_autocast_dtype(device)
             y = Sines.apply(rows, self.frequency, self.phase, self.mix.weight, self.mix.bias, dtype)
         else:
-            tables = (angles(rows[part], self.frequency, self.phase).sin_().flatten(1) for part in slices(rows, self.grid))
-            y = torch.cat([self.mix(table.to(x.dtype)) for table in tables])
+            y = torch.cat([self.mix(angles(rows[part], self.frequency, self.phase).sin_().flatten(1).to(x.dtype))
+                           for part in slices(rows, self.grid)])
         return y.view(*x.shape[:-1], y.shape[-1])
 
 
 def reference(layer, x):
-    """The formula, with its whole table of sines in memory: the slow one that SineKAN is tested against. x: (..., I) -> (..., O)"""
+    """The formula with the whole table of sines in memory; tests compare SineKAN with it. x: (..., I) -> (..., O)"""
     table = torch.sin(torch.einsum("...i,k->...ki", x, layer.frequency) + layer.phase)
     return torch.einsum("...ki,oki->...o", table, layer.mix.weight.unflatten(1, layer.phase.shape)) + layer.mix.bias

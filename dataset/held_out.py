@@ -1,4 +1,7 @@
-"""The rows that scst.py learns from: of a CSV file all or those at given indices, never one of the validation or test split."""
+"""
+The rows that scst.py learns from: all rows of a CSV file or those at given indices, never one of the validation or test
+split.
+"""
 import json
 import sys
 from pathlib import Path
@@ -13,6 +16,7 @@ from runtime.files import InputError, digest
 
 
 class Row(NamedTuple):
+    line: int  # in its file
     amp: str
     sqamp: str | None  # None: not read
     src: list  # ids of the amplitude, EOS at the end
@@ -24,8 +28,9 @@ def load_rows(path, tokenizer, limits, labelled, indices, held_out, skip):
     """
     The rows of a CSV file as a list of Row, those at `indices` (None: all), and how many were left out.
 
-    limits: longest amp and sqamp, in tokens. labelled: read sqamp too. held_out: see `held_out_keys`; a row among them is left out if
-    `skip`, else it is an error. Raises InputError as FILE:LINE for what is held out, unreadable or too long.
+    limits: longest amp and sqamp, in tokens with EOS; no rollout could equal a longer sqamp. labelled: read sqamp too.
+    held_out: see `held_out_keys`; a row among them is left out if `skip` is true, else it is an error. Raises
+    InputError as FILE:LINE for a row that is held out, unreadable or too long.
     """
     wanted = None if indices is None else set(indices.tolist())
     rows, left_out, count = [], 0, 0
@@ -33,25 +38,30 @@ def load_rows(path, tokenizer, limits, labelled, indices, held_out, skip):
         if wanted is not None and count - 1 not in wanted:
             continue
         if labelled and "sqamp" not in row:
-            raise InputError(f"{path}:1: no column 'sqamp', which the reward or mle_weight compares with; --reward=physics --mle_weight=0 needs none")
+            raise InputError(f"{path}:1: no column 'sqamp', which the reward or mle_weight compares with; "
+                             "--reward=physics --mle_weight=0 needs none")
         try:
             column = "amp"
             key = canonical_key(row["amp"])
             if key in held_out:
                 if not skip:
-                    raise InputError(f"stands at {held_out[key]} too, up to index names; no row to validate or test with may be trained on")
+                    raise InputError(f"stands at {held_out[key]} too, up to index names; no row to validate or test "
+                                     "with may be trained on")
                 left_out += 1
                 continue
-            read_amplitude(row["amp"])  # what has tokens may still be no amplitude: every answer would be wrong
+            read_amplitude(row["amp"])  # text of known tokens may still be no amplitude: every answer would be wrong
             src = tokenizer.encode_amp(row["amp"])[0]
             fermions = tokenizer.fermions(row["amp"])
-            check_length(src, "src_max_len", limits[0])
+            if len(src) > limits[0]:
+                raise InputError(f"{len(src)} tokens, the model's src_max_len is {limits[0]}")
             column = "sqamp"
             tgt = tokenizer.encode_sqamp(row["sqamp"], fermions) if labelled else None
-            check_length([0, *(tgt or [])], "tgt_max_len", limits[1])
+            if tgt and len(tgt) > limits[1]:
+                raise InputError(f"{len(tgt)} tokens, the longest rollout has {limits[1]}, "
+                                 "by scst_max_len and the model's tgt_max_len")
         except InputError as error:
             raise InputError(f"{path}:{line}: {column}: {error}") from None
-        rows.append(Row(row["amp"], row["sqamp"] if labelled else None, src, tgt, fermions))
+        rows.append(Row(line, row["amp"], row["sqamp"] if labelled else None, src, tgt, fermions))
     if wanted and max(wanted) >= count:
         raise InputError(f"indices: row {max(wanted)}, but {path} has {count} rows, numbered from 0")
     if not rows:
@@ -59,17 +69,13 @@ def load_rows(path, tokenizer, limits, labelled, indices, held_out, skip):
     return rows, left_out
 
 
-def check_length(ids, name, longest):
-    if len(ids) > longest:
-        raise InputError(f"{len(ids)} tokens, the model's {name} is {longest}")
-
-
 def held_out_keys(folders):
-    """{amplitude up to index names: FILE:LINE} of the validation and test splits in these folders, as far as there are any."""
+    """{amplitude up to index names: FILE:LINE} of the validation and test splits that these folders have."""
     keys = {}
     for folder in folders:
         if not Path(folder).is_dir():
-            print(f"warning: {folder}: no such folder, so its validation and test rows cannot be kept out", file=sys.stderr)
+            print(f"warning: {folder}: no such folder, so its validation and test rows cannot be kept out",
+                  file=sys.stderr)
     for path in (Path(folder) / f"{split}.csv" for folder in folders for split in ("valid", "test")):
         if path.exists():
             for line, row in read_rows(path, ("amp",)):
@@ -78,6 +84,16 @@ def held_out_keys(folders):
                 except InputError as error:
                     raise InputError(f"{path}:{line}: amp: {error}") from None
     return keys
+
+
+def is_same_file(path, other):
+    """Do both paths exist and name one file?"""
+    return Path(path).exists() and Path(other).exists() and Path(path).samefile(other)
+
+
+def has_column(path, name):
+    """Is there a CSV file at this path with at least one row and this column?"""
+    return Path(path).exists() and name in next(read_rows(path, ("amp",)), (0, {}))[1]
 
 
 def load_indices(path, rows_path):
@@ -93,7 +109,8 @@ def load_indices(path, rows_path):
     except OSError as error:
         raise InputError(f"{path}: not readable ({error.strerror}); evaluate.py writes it") from None
     except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not an array of NumPy ({str(error).splitlines()[0]}); evaluate.py writes it") from None
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not an array of NumPy ({reason}); evaluate.py writes it") from None
     if not isinstance(indices, np.ndarray) or indices.dtype != np.int64 or indices.ndim != 1:
         shape = f"{indices.dtype} of shape {indices.shape}" if isinstance(indices, np.ndarray) else "an archive"
         raise InputError(f"{path}: {shape}, wanted int64, one index a row")
@@ -106,9 +123,10 @@ def load_indices(path, rows_path):
         report = json.loads(report_path.read_text(encoding="utf-8"))
         source, known = report["input"], report["input_sha256"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{report_path}: no report of evaluate.py, which says what file the indices are of; it stands beside {path.name}") from None
+        raise InputError(f"{report_path}: no report of evaluate.py, which says what file the indices are of; it is "
+                         f"expected beside {path.name}") from None
     if known != digest(rows_path):
-        changed = Path(source).exists() and Path(source).samefile(rows_path)
-        raise InputError(f"{path}: indices of {source}" + (", which has changed since" if changed else f", not of {rows_path}")
-                         + f"; python evaluate.py --input={rows_path} --output=FOLDER/report.json makes its indices")
+        changed = ", which has changed since" if is_same_file(source, rows_path) else f", not of {rows_path}"
+        raise InputError(f"{path}: indices of {source}{changed}; python evaluate.py --input={rows_path} "
+                         "--output=FOLDER/report.json makes its indices")
     return indices

@@ -15,7 +15,7 @@ from tiny import qed_rows
 import rewards
 from physics import exact as proof
 from physics.exact import equal
-from rewards import Judges, Question, Text, judge, parse_reward
+from rewards import Question, RewardWorkers, Text, judge, parse_reward
 from runtime.files import InputError
 from runtime.workers import start_workers
 from tokenizer import sqamp_tokens
@@ -47,13 +47,14 @@ def test_a_square_that_is_spelled_otherwise_is_right_but_edited():
     first, rest = SQAMP.split("*(", 1)
     polynomial, propagators = rest.split(")*", 1)
     terms = polynomial.split(" + ")
-    for respelled in (f"{first}*({' + '.join(terms[::-1])})*{propagators}", f"({polynomial})*{first}*{propagators}", SQAMP + " + s_12 + -s_12",
-                      SQAMP + "*s_12*s_34^(-1)"):  # equal by momentum conservation
+    for respelled in (f"{first}*({' + '.join(terms[::-1])})*{propagators}", f"({polynomial})*{first}*{propagators}",
+                      SQAMP + " + s_12 + -s_12", SQAMP + "*s_12*s_34^(-1)"):  # the last by momentum conservation
         found = rate(respelled)
         assert found["truth"] == found["physics"] == 1 and -1 < found["edit"] < 0, respelled
 
 
-@pytest.mark.parametrize("change", [" + 10^(-30)", "*(1 + 1/10^12)", "*1/2", " + m_e^4", " + i*s_12", "*s_12*s_13^(-1)"])
+@pytest.mark.parametrize("change", [
+    " + 10^(-30)", "*(1 + 1/10^12)", "*1/2", " + m_e^4", " + i*s_12", "*s_12*s_13^(-1)"])
 def test_what_is_not_the_square_is_wrong_however_little_it_differs(change):
     found = rate(SQAMP + change)
     assert found["truth"] == found["physics"] == 0 and found["edit"] < 0
@@ -62,7 +63,7 @@ def test_what_is_not_the_square_is_wrong_however_little_it_differs(change):
 @pytest.mark.parametrize("change", ["+ 2^25 - 295", "* (s_12^8)^4194267", "+ m_x*(5793*5793 - 4712)"])
 def test_what_is_the_square_modulo_a_prime_only_is_wrong(change):
     wrong = f"({SQAMP}){change}"
-    assert not rewards.holds(equal, AMP, wrong, SQAMP)
+    assert not rewards.is_true(equal, AMP, wrong, SQAMP)
     assert judge(ALL, AMP, text(SQAMP), text(wrong))["truth"] == 0
 
 
@@ -72,8 +73,9 @@ def test_a_wrong_label_is_the_truth_but_no_physics():
     assert rate(SQAMP, wrong)["truth"] == 0 and rate(SQAMP, wrong)["physics"] == 1
 
 
-ABSURD = ["", "nan", "inf", "1/0", "0/0", "(" * 5000, "s_12^(-1)*0^(-1)", "9^999999999999", "e^" * 1000, "s_99", "s_12 + ", "<pad>", "\ud800",
-          "10^400*10^(-400)*(s_12)", "%mu_1", "A_{i_1}(p_1)", "(-1)^(1/2)", "2" * 5000, "s_12*" * 3000 + "s_12", "p_1_%mu", "cos(theta_W)^(-1)"]
+ABSURD = ["", "nan", "inf", "1/0", "0/0", "(" * 5000, "s_12^(-1)*0^(-1)", "9^999999999999", "e^" * 1000, "s_99",
+          "s_12 + ", "<pad>", "\ud800", "10^400*10^(-400)*(s_12)", "%mu_1", "A_{i_1}(p_1)", "(-1)^(1/2)", "2" * 5000,
+          "s_12*" * 3000 + "s_12", "p_1_%mu", "cos(theta_W)^(-1)"]
 
 
 @pytest.mark.parametrize("answer", ABSURD, ids=range(len(ABSURD)))
@@ -82,23 +84,28 @@ def test_absurd_answers_are_wrong_and_stop_nothing(answer):
     assert found["truth"] == found["physics"] == 0 and -1 <= found["edit"] < 0
 
 
-@given(st.lists(st.sampled_from(["s_12", "e^4", "(", ")", "^(-2)", "*", " + ", "m_e^2", "1/2", "nan", "i", "/", "-", "0"])).map("".join))
+@given(st.lists(st.sampled_from([
+    "s_12", "e^4", "(", ")", "^(-2)", "*", " + ", "m_e^2", "1/2", "nan", "i", "/", "-", "0"])).map("".join))
 def test_any_text_has_rewards_within_their_bounds(answer):
     found = rate(answer)
-    assert -1 <= found["edit"] <= 0 and found["truth"] in (0, 1) and found["truth"] == found["physics"]  # the label is right
+    assert -1 <= found["edit"] <= 0 and found["truth"] in (0, 1)
+    assert found["truth"] == found["physics"]  # as the label is right
 
 
-@given(st.dictionaries(st.sampled_from(ALL), st.floats(0.001, 100).map(lambda x: round(x, 3)), min_size=1), st.booleans())
+@given(st.dictionaries(st.sampled_from(ALL), st.floats(0.001, 100).map(lambda x: round(x, 3)), min_size=1),
+       st.booleans())
 def test_a_mix_is_read_as_it_is_written(weights, spaces):
     space = " " * spaces
-    assert parse_reward(f"{space}+{space}".join(f"{weight}{space}*{space}{name}" for name, weight in weights.items())) == weights
+    terms = [f"{weight}{space}*{space}{name}" for name, weight in weights.items()]
+    assert parse_reward(f"{space}+{space}".join(terms)) == weights
 
 
 def test_a_name_alone_counts_once():
     assert parse_reward("physics") == {"physics": 1} and parse_reward("edit + 2*truth") == {"edit": 1, "truth": 2}
 
 
-@pytest.mark.parametrize("wrong", ["", "edits", "edit +", "0*edit", "-1*edit", "edit*0.5", "edit + edit", "0.5 edit", "nan*edit", "inf*edit", "1e3*edit",
+@pytest.mark.parametrize("wrong", ["", "edits", "edit +", "0*edit", "-1*edit", "edit*0.5", "edit + edit", "0.5 edit",
+                                   "nan*edit", "inf*edit", "1e3*edit",
                                    "edit - truth", "__import__('os')", "9" * 400 + "*edit"])
 def test_a_mix_that_is_none_is_one_clear_error(wrong):
     with pytest.raises(InputError, match="^reward: got "):
@@ -107,17 +114,20 @@ def test_a_mix_that_is_none_is_one_clear_error(wrong):
 
 def test_answers_are_judged_once_in_workers_and_one_without_an_end_is_worst():
     with start_workers(2) as workers:
-        judges = Judges(workers, ALL)
-        questions = {row: Question(AMP, text(SQAMP), [text(SQAMP), text(SQAMP), text("s_12"), text(f"{row}")]) for row in range(5)}
-        asked = judges.ask(questions)
-        assert all(len(question.answers) == 3 for share, _ in asked for question in share.values())  # the same text twice is one
-        judges.wait(asked)
+        reward_workers = RewardWorkers(workers, ALL)
+        questions = {row: Question(AMP, text(SQAMP), [text(SQAMP), text(SQAMP), text("s_12"), text(f"{row}")])
+                     for row in range(5)}
+        pending = reward_workers.submit(questions)
+        sent = [question for share, _ in pending for question in share.values()]
+        assert all(len(question.answers) == 3 for question in sent)  # the same text twice is one
+        reward_workers.collect(pending)
         for row in questions:
-            assert judges.rewards(row, text(SQAMP).ids) == {"edit": 0, "truth": 1, "physics": 1}
-            assert judges.rewards(row, text(f"{row}").ids)["physics"] == 0
-            assert judges.rewards(row, None) == {"edit": -1, "truth": 0, "physics": 0}
-        assert judges.ask(questions) == []  # all known
-        shares = [list(share) for share, _ in judges.ask({row: Question(AMP, None, [text("e^4")]) for row in questions})]
+            assert reward_workers.rewards_of(row, text(SQAMP).ids) == {"edit": 0, "truth": 1, "physics": 1}
+            assert reward_workers.rewards_of(row, text(f"{row}").ids)["physics"] == 0
+            assert reward_workers.rewards_of(row, None) == {"edit": -1, "truth": 0, "physics": 0}
+        assert reward_workers.submit(questions) == []  # all known
+        pending = reward_workers.submit({row: Question(AMP, None, [text("e^4")]) for row in questions})
+        shares = [list(share) for share, _ in pending]
         assert shares == [[0, 2, 4], [1, 3]]  # a row always goes to the same worker
 
 
@@ -131,7 +141,7 @@ def test_the_points_of_an_amplitude_are_drawn_once_for_all_its_candidates(monkey
 
 
 def test_workers_end_with_the_process_that_started_them():
-    """Killed without a word, a process leaves no workers; and a Ctrl-C, which reaches the whole group, is for it alone to answer."""
+    """A killed process leaves no workers behind. Workers ignore Ctrl-C, which reaches the whole group."""
     program = f"""
 import sys, time
 sys.path.insert(0, {str(ROOT)!r})
@@ -167,10 +177,10 @@ def alive(pid):
 
 def test_a_worker_that_dies_is_an_error():
     with start_workers(1) as workers:
-        judges = Judges(workers, ["edit"])
-        asked = judges.ask({0: Question(AMP, text(SQAMP), [text("s_12")])})
+        reward_workers = RewardWorkers(workers, ["edit"])
+        pending = reward_workers.submit({0: Question(AMP, text(SQAMP), [text("s_12")])})
         dead = workers[0].submit(os._exit, 1)
-        judges.wait(asked)
+        reward_workers.collect(pending)
         concurrent.futures.wait([dead])
         with pytest.raises(InputError, match="worker process was killed"):
-            judges.ask({0: Question(AMP, text(SQAMP), [text("s_13")])})
+            reward_workers.submit({0: Question(AMP, text(SQAMP), [text("s_13")])})

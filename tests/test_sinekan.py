@@ -27,14 +27,16 @@ def test_the_reference_is_the_formula():
             y = layer.mix.bias[o].item()
             for i in range(3):
                 for k in range(4):
-                    y += amplitude[o, k, i].item() * math.sin(layer.frequency[k].item() * x[n, i].item() + layer.phase[k, i].item())
+                    angle = layer.frequency[k].item() * x[n, i].item() + layer.phase[k, i].item()
+                    y += amplitude[o, k, i].item() * math.sin(angle)
             assert abs(reference(layer, x)[n, o].item() - y) < 1e-12
 
 
-@given(tokens=st.integers(0, 7), inputs=st.integers(1, 5), outputs=st.integers(1, 4), grid=st.integers(1, 5), entries=st.integers(1, 60), seed=st.integers(0, 99))
+@given(tokens=st.integers(0, 7), inputs=st.integers(1, 5), outputs=st.integers(1, 4), grid=st.integers(1, 5),
+       entries=st.integers(1, 60), seed=st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
 def test_the_layer_is_its_reference_in_value_and_gradients(tokens, inputs, outputs, grid, entries, seed):
-    """`entries`: of the table of sines at a time, so that the tokens come in one slice or several."""
+    """`entries` of the table of sines at a time: the tokens come in one slice or in several."""
     layer = layer_of(inputs, outputs, grid, seed)
     x = torch.randn(2, tokens, inputs, dtype=torch.double, requires_grad=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -42,7 +44,8 @@ def test_the_layer_is_its_reference_in_value_and_gradients(tokens, inputs, outpu
         fast, slow = layer(x), reference(layer, x)
         assert fast.shape == slow.shape and torch.allclose(fast, slow, rtol=0, atol=1e-12)
         weights, direction = [x, *layer.parameters()], torch.randn_like(slow)
-        for ours, theirs in zip(torch.autograd.grad(fast, weights, direction), torch.autograd.grad(slow, weights, direction)):
+        gradients = (torch.autograd.grad(y, weights, direction) for y in (fast, slow))
+        for ours, theirs in zip(*gradients):
             assert torch.allclose(ours, theirs, rtol=0, atol=1e-11)
         with torch.inference_mode():
             assert torch.allclose(layer(x), slow, rtol=0, atol=1e-12)
