@@ -23,6 +23,7 @@ from rapidfuzz.distance import Levenshtein
 
 from physics.exact import equal, prove
 from physics.numeric import same, verify
+from physics.particles import NO_FACTS, Facts
 from runtime.files import InputError
 
 WORST = {"edit": -1.0, "truth": 0.0, "physics": 0.0}
@@ -42,6 +43,7 @@ class Question(NamedTuple):
     amp: str
     truth: Text | None  # None where no reward needs it
     answers: list  # of Text
+    facts: Facts = NO_FACTS  # the row's process and the masses that the user says
 
 
 def parse_reward(text):
@@ -62,35 +64,37 @@ def parse_reward(text):
 def question_of(row, rollouts, tokenizer):
     """The Question about a row (dataset.held_out.Row) and those of its rollouts that have an end."""
     texts = [Text(tuple(y.ids[:-1]), tokenizer.decode_sqamp(y.ids, row.fermions)) for y in rollouts if y.finished]
-    return Question(row.amp, Text(tuple(row.tgt[:-1]), row.sqamp) if row.tgt else None, texts)
+    return Question(row.amp, Text(tuple(row.tgt[:-1]), row.sqamp) if row.tgt else None, texts, row.facts)
 
 
-def judge(names, amp, truth, answer):
-    """The rewards of one answer, {name: value}. truth, answer: Text."""
+def judge(names, amp, truth, answer, facts=NO_FACTS):
+    """The rewards of one answer, {name: value}. truth, answer: Text; facts: see physics/particles.py."""
     rewards = {}
     for name in names:
         if name == "edit":
             rewards[name] = -Levenshtein.normalized_distance(answer.ids, truth.ids)
         elif name == "truth":
             texts = answer.text, truth.text
-            is_same = answer.text == truth.text or is_true(same, amp, *texts) and is_true(equal, amp, *texts)
+            is_same = answer.text == truth.text
+            is_same = is_same or all(is_true(test, amp, *texts, facts=facts) for test in (same, equal))
             rewards[name] = float(is_same)
         else:
-            rewards[name] = float(bool(verify(amp, answer.text)) and is_true(prove, amp, answer.text))
+            is_square = verify(amp, answer.text, facts=facts) and is_true(prove, amp, answer.text, facts=facts)
+            rewards[name] = float(bool(is_square))
     return rewards
 
 
-def is_true(test, amp, *texts):
+def is_true(test, amp, *texts, facts=NO_FACTS):
     """Result of test(amp, *texts); False where a text cannot be evaluated, as a model may write anything."""
     try:
-        return test(amp, *texts)
+        return test(amp, *texts, facts=facts)
     except (InputError, ArithmeticError, ValueError, TypeError, RecursionError):
         return False
 
 
 def judge_all(names, questions):
     """Rewards of every answer to every Question: a list for each question. Runs in a worker."""
-    return [[judge(names, question.amp, question.truth, answer) for answer in question.answers]
+    return [[judge(names, question.amp, question.truth, answer, question.facts) for answer in question.answers]
             for question in questions]
 
 

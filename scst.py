@@ -53,6 +53,7 @@ from configurator import check_least, load_settings
 from dataset.held_out import has_column, held_out_keys, is_same_file, load_indices, load_rows
 from generate import sample, truncate
 from model import Transformer, config_of
+from physics.particles import parse_masses
 from rewards import NEED_TRUTH, RewardWorkers, parse_reward, question_of
 from runtime import checkpoint, runs
 from runtime.distributed import catch_signals, first_alone, gather, join, leave, quiet, sum_gradients
@@ -63,12 +64,12 @@ from tokenizer import BOS, Tokenizer
 from train import SCHEDULES, better, learning_rate, load_moments, make_optimizers, progress, validate
 
 SETTINGS = [
-    "data_dir", "out_dir", "run_id", "scst_dir", "ckpt", "input", "indices", "seed", "device", "dtype", "workers",
-    "attention", "reward", "baseline", "normalise_advantage", "scst_samples", "scst_max_len", "temperature", "top_k",
-    "top_p", "rows_per_step", "batch_rows", "batch_tokens", "mle_weight", "kl_weight", "optimizer",
-    "scst_learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip", "bad_steps",
-    "max_steps", "max_minutes", "eval_every", "eval_rows", "log_every", "save_every", "save_limit", "resume",
-    "wandb_mode", "wandb_project",
+    "data_dir", "out_dir", "run_id", "scst_dir", "ckpt", "input", "masses", "indices", "seed", "device", "dtype",
+    "workers", "attention", "reward", "baseline", "normalise_advantage", "scst_samples", "scst_max_len",
+    "temperature", "top_k", "top_p", "rows_per_step", "batch_rows", "batch_tokens", "mle_weight", "kl_weight",
+    "optimizer", "scst_learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip",
+    "bad_steps", "max_steps", "max_minutes", "eval_every", "eval_rows", "log_every", "save_every", "save_limit",
+    "resume", "wandb_mode", "wandb_project",
 ]
 LEAST = {
     "scst_samples": 1, "scst_max_len": 0, "top_k": 0, "rows_per_step": 1, "batch_rows": 1, "batch_tokens": 1,
@@ -155,7 +156,8 @@ def train(settings, weights, reward_workers, world):
     folders = sorted({settings.data_dir, *state.get("held_out", [state["settings"]["data_dir"]])})
     held_out, skip = held_out_keys(folders), is_same_file(path, data_dir / "train.csv")
     limits = config.src_max_len, longest
-    rows, left_out = load_rows(path, tokenizer, limits, labelled, indices, held_out, skip)
+    masses = parse_masses(settings.masses)
+    rows, left_out = load_rows(path, tokenizer, limits, labelled, indices, held_out, skip, masses)
     if labelled and not settings.scst_max_len:
         longest = max(len(row.tgt) for row in rows)
     valid_rows = valid_sample = None

@@ -12,6 +12,7 @@ import numpy as np
 from dataset.baseline import canonical_key
 from dataset.reader import read_rows
 from physics.matrices import read_amplitude
+from physics.particles import Facts
 from runtime.files import InputError, digest
 
 
@@ -22,15 +23,16 @@ class Row(NamedTuple):
     src: list  # ids of the amplitude, EOS at the end
     tgt: list | None  # ids of the square, EOS at the end
     fermions: tuple  # see tokenizer.Tokenizer
+    facts: Facts  # the row's process and the masses that the user says
 
 
-def load_rows(path, tokenizer, limits, labelled, indices, held_out, skip):
+def load_rows(path, tokenizer, limits, labelled, indices, held_out, skip, masses=()):
     """
     The rows of a CSV file as a list of Row, those at `indices` (None: all), and how many were left out.
 
     limits: longest amp and sqamp, in tokens with EOS; no rollout could equal a longer sqamp. labelled: read sqamp too.
-    held_out: see `held_out_keys`; a row among them is left out if `skip` is true, else it is an error. Raises
-    InputError as FILE:LINE for a row that is held out, unreadable or too long.
+    held_out: see `held_out_keys`; a row among them is left out if `skip` is true, else it is an error. masses: see
+    physics.particles.parse_masses. Raises InputError as FILE:LINE for a row that is held out, unreadable or too long.
     """
     wanted = None if indices is None else set(indices.tolist())
     rows, left_out, count = [], 0, 0
@@ -61,7 +63,8 @@ def load_rows(path, tokenizer, limits, labelled, indices, held_out, skip):
                                  "by scst_max_len and the model's tgt_max_len")
         except InputError as error:
             raise InputError(f"{path}:{line}: {column}: {error}") from None
-        rows.append(Row(line, row["amp"], row["sqamp"] if labelled else None, src, tgt, fermions))
+        facts = Facts(row.get("process", ""), masses)
+        rows.append(Row(line, row["amp"], row["sqamp"] if labelled else None, src, tgt, fermions, facts))
     if wanted and max(wanted) >= count:
         raise InputError(f"indices: row {max(wanted)}, but {path} has {count} rows, numbered from 0")
     if not rows:

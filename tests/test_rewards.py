@@ -15,6 +15,8 @@ from tiny import qed_rows
 import rewards
 from physics import exact as proof
 from physics.exact import equal
+from physics.particles import Facts
+from physics.square import square
 from rewards import Question, RewardWorkers, Text, judge, parse_reward
 from runtime.files import InputError
 from runtime.workers import start_workers
@@ -184,3 +186,15 @@ def test_a_worker_that_dies_is_an_error():
         concurrent.futures.wait([dead])
         with pytest.raises(InputError, match="worker process was killed"):
             reward_workers.submit({0: Question(AMP, text(SQAMP), [text("s_13")])})
+
+
+def test_an_answer_is_judged_by_the_facts_of_its_row():
+    """W+ and W- are written alike: their process says that they are not identical, and doubles the square."""
+    amp = (r"e^2*gamma_{%\mu_1,%a_1,%a_2}*p_3_+%\mu_1*e_{i_1,%a_2}(p_1)_u*e_{i_2,%a_1}(p_2)_v^(*)"
+           r"*S(p_3)^(*)*S(p_4)^(*)/(s_12 + m_S^2)")
+    different, identical = (Facts(f"e e~ -> S S{bar}", (("S", "m_S"),)) for bar in ("~", ""))
+    for facts in different, identical:
+        sqamp = square(amp, facts=facts)
+        others = [other for other in (different, identical) if other != facts]
+        assert judge(["physics"], amp, None, text(sqamp), facts)["physics"] == 1
+        assert judge(["physics"], amp, None, text(sqamp), others[0])["physics"] == 0
