@@ -25,7 +25,8 @@ The status is
     unchecked    nobody looked (without --verify)
     unfinished   the most probable answer was not complete at tgt_max_len tokens
     unreadable   the amplitude has no tokens in the model's vocabulary, or too many; with --verify also: a fact is
-                 missing without which no square can be judged, such as a mass. stderr says FILE:LINE and what to do
+                 missing without which no square can be judged, such as a mass. stderr says FILE:LINE and why, or
+                 what to say; of the unverified rows it names the first
 The check and the computation use the column `process` of the input, which says who comes in and who is identical, and
 --masses="X=m Y=0", the masses that the amplitudes do not say (0: massless). An amplitude or a line that cannot be read
 is named and stops no other row. From Python:
@@ -453,9 +454,13 @@ def decode_share(loaded, path, count, settings, options, file, fingerprint, worl
         amps = (row["amp"] for _, _, row in amps)
         facts = (facts_of(row, masses) for _, _, row in facts)
         answers = decode(loaded, amps, facts=facts, **options)
+        first_unverified = True
         for place, ((number, line, row), answer) in enumerate(zip(rows, answers), 1):
             if answer.status == "unreadable":
                 tqdm.write(f"{path}:{line}: {answer.reason}", file=sys.stderr)
+            elif answer.status == "unverified" and first_unverified:
+                tqdm.write(f"{path}:{line}: the first unverified row: {answer.reason}", file=sys.stderr)
+                first_unverified = False
             file.write(json.dumps(prediction_row(number, row | answer._asdict())).encode() + b"\n")
             bar.update()
             if place % window == 0:
