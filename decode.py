@@ -121,7 +121,8 @@ def load(ckpt, device="auto", dtype="auto"):
 def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples=0, temperature=1.0, top_k=0, top_p=1.0,
            seed=0, check=False, fallback=False, agree=False, facts=NO_FACTS):
     """
-    The Answer to each amplitude of an iterable, in its order, one after the other. A single text is a list of one.
+    The Answer to each amplitude of an iterable, in its order, one after the other. A single text is a list of one. Any
+    spelling is read that physics/spelling.py knows.
 
     beam_size: 1 decodes greedily, more is the width of a beam and the number of candidates. samples: so many candidates
     are drawn at random instead, see generate.draw; they depend on the seed and the amplitude alone. check: candidates

@@ -159,15 +159,18 @@ def ceiling(rows, known):
     known: the rows of all splits; one that comes twice, index names and all, counts once. The rows may be some of them
     under other index names: of a text that stands in both, the greater number counts.
     """
-    texts = collections.defaultdict(collections.Counter)
-    for amp, sqamp in {(row["amp"], row["sqamp"]) for row in known}:
-        texts[canonical_key(amp)][sqamp] += 1
-    own = collections.defaultdict(collections.Counter)
-    for amp, sqamp in {(row["amp"], row["sqamp"]) for row in rows}:
-        own[canonical_key(amp)][sqamp] += 1
-    counts = [texts[key] | own[key] for key in (canonical_key(row["amp"]) for row in rows)]
+    known, own = texts_by_amplitude(known), texts_by_amplitude(rows)
+    counts = [known[key] | own[key] for key in (canonical_key(row["amp"]) for row in rows)]
     highest = statistics.fmean(max(count.values()) / count.total() for count in counts)
     return highest, sum(len(count) > 1 for count in counts)
+
+
+def texts_by_amplitude(rows):
+    """{amplitude up to index names: {sqamp: number of different amp that stand with it}}"""
+    texts = collections.defaultdict(collections.Counter)
+    for amp, sqamp in {(row["amp"], row["sqamp"]) for row in rows}:
+        texts[canonical_key(amp)][sqamp] += 1
+    return texts
 
 
 def certainty(rows):

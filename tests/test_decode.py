@@ -386,7 +386,7 @@ def test_stderr_says_why_the_first_unverified_row_is_so(run, tmp_path, capsys):
     path = write_csv(tmp_path / "in.csv", run[1])
     call(run, f"--input={path}", f"--output={tmp_path / 'out.csv'}", "--verify", "--masses=e=0 mu=0 t=0")
     named = re.findall(rf"{path}:(\d+): the first unverified row: (.*)", capsys.readouterr().err)
-    assert len(named) == 1 and named[0][0] == "2" and "m_e stands in sqamp" in named[0][1]
+    assert len(named) == 1 and named[0][0] == "2" and "stands in sqamp, but is neither" in named[0][1]
 
 
 def test_facts_come_one_for_each_amplitude_or_one_for_all(run, loaded):
