@@ -2,29 +2,34 @@ r"""Square amplitudes with a trained model.
 
     python decode.py                                    the test split, by the best checkpoint of the newest run
     python decode.py config/qed.py --beam               the same of that config's run, by beam search
-    python decode.py --input=FILE.csv --beam --verify   any CSV file with a column amp; the answer is the beam's first
-                                                        right candidate
+    python decode.py --input=FILE --beam --verify       any file that dataset/reader.py reads, with a column amp; the
+                                                        answer is the beam's first right candidate
     python decode.py --amp="-1/2*i*e^2*gamma_{...}..."  one amplitude (--amp=-: from standard input): its square,
                                                         certainty and verdict
     torchrun --nproc_per_node=4 decode.py ...           the rows shared by four processes, a GPU each
 
 Writes predictions.csv (for --input=FILE.csv: FILE.predictions.csv) beside the checkpoint, or --output=FILE. Rows are
-kept as they are answered: the same command goes on after a crash. The columns: row (counted from 1), amp, prediction,
-logprob (natural, of the whole answer), status,
+kept as they are answered: the same command goes on after a crash. The columns: row (counted from 1 over the rows of the
+file), amp, prediction, logprob (natural, of the whole answer), status,
     token_mean   geometric mean of the probabilities of the answer's tokens
     token_min    the least of them
     margin       logprob minus that of the best other candidate (--beam, --samples)
     agreement    with --agree: share of the candidates' probability that is on texts equal to the answer as physics
     rank         which candidate the answer is, the most probable is 1
-then sqamp where the input has it, and with --n_best candidates, a JSON list of [text, logprob, status]. The status is
+then sqamp and process where the input has them, and with --n_best candidates, a JSON list of [text, logprob, status].
+The status is
     verified     the answer is the square: both sides are equal at random momenta in floating point, and then proven
                  equal in exact arithmetic
     computed     no candidate was right; physics/square.py computed the square (--fallback), verified like the others
     unverified   no candidate is known to be right, this is the most probable one
     unchecked    nobody looked (without --verify)
     unfinished   the most probable answer was not complete at tgt_max_len tokens
-    unreadable   the amplitude has no tokens in the model's vocabulary, or too many; stderr says FILE:LINE and why
-An amplitude that cannot be read stops no other row; a file that is no CSV does. From Python:
+    unreadable   the amplitude has no tokens in the model's vocabulary, or too many; with --verify also: a fact is
+                 missing without which no square can be judged, such as a mass. stderr says FILE:LINE and why, or
+                 what to say; of the unverified rows it names the first
+The check and the computation use the column `process` of the input, which says who comes in and who is identical, and
+--masses="X=m Y=0", the masses that the amplitudes do not say (0: massless). An amplitude or a line that cannot be read
+is named and stops no other row. From Python:
 
     from decode import decode, load
     model = load("out/quickstart/best.pt")
@@ -55,12 +60,16 @@ from tqdm import tqdm
 
 from batches import pad
 from configurator import ROOT, check_least, load_settings
-from dataset.reader import read_rows
+from dataset.reader import file_names, read_rows, warn
 from generate import beam_search, for_decoding, greedy, sample
 from generate_terms import search_terms
 from model import load_model
 from physics.exact import equal, prove
+from physics.expression import parse
+from physics.matrices import names_beside, read_roles
 from physics.numeric import same, verify
+from physics.particles import NO_FACTS, Facts, parse_masses
+from physics.spelling import canonical
 from physics.square import square_many
 from runtime import checkpoint
 from runtime.distributed import join, leave, wait
@@ -69,7 +78,7 @@ from runtime.hardware import find_device
 from tokenizer import Tokenizer
 
 SEARCH = ["beam", "beam_size", "length_penalty", "samples", "temperature", "top_k", "top_p", "seed", "verify",
-          "fallback", "agree"]
+          "fallback", "agree", "masses"]
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "amp", *SEARCH, "n_best", "batch_rows", "max_rows", "device",
         "dtype"]
 CERTAINTY = ["logprob", "token_mean", "token_min", "margin", "agreement"]
@@ -85,7 +94,7 @@ CODE = ("decode.py", "batches.py", "tokenizer.py", "termwise.py", "generate*.py"
 
 
 class Answer(NamedTuple):
-    prediction: str  # text of the squared amplitude; "" if unreadable
+    prediction: str  # text of the squared amplitude; "" if the model cannot read the amplitude
     logprob: float  # of the whole answer with its end; this and the next four NaN where there is no such number
     token_mean: float  # geometric mean of the probabilities of its tokens
     token_min: float  # the least of them
@@ -110,21 +119,28 @@ def load(ckpt, device="auto", dtype="auto"):
 
 
 def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples=0, temperature=1.0, top_k=0, top_p=1.0,
-           seed=0, check=False, fallback=False, agree=False):
+           seed=0, check=False, fallback=False, agree=False, facts=NO_FACTS):
     """
-    The Answer to each amplitude of an iterable, in its order, one after the other. A single text is a list of one.
+    The Answer to each amplitude of an iterable, in its order, one after the other. A single text is a list of one. Any
+    spelling is read that physics/spelling.py knows.
 
     beam_size: 1 decodes greedily, more is the width of a beam and the number of candidates. samples: so many candidates
     are drawn at random instead, see generate.draw; they depend on the seed and the amplitude alone. check: candidates
     are compared with the amplitude in the order of their probability, see `doubt_of`; the first right one is the
     answer. fallback: where none is right, physics/square.py computes the square. agree: see Answer.
+    facts: what the texts do not say (physics/particles.py), one Facts for all amplitudes or an iterable with one for
+    each.
     """
-    amps = iter([amps] if isinstance(amps, str) else amps)
+    amps = map(canonical_or_same, [amps] if isinstance(amps, str) else amps)
+    if isinstance(facts, Facts):
+        questions = zip(amps, itertools.repeat(facts))
+    else:
+        questions = zip(amps, facts, strict=True)
     search = dict(beam_size=beam_size, length_penalty=length_penalty, samples=samples, temperature=temperature,
                   top_k=top_k, top_p=top_p, seed=seed)
-    while window := list(itertools.islice(amps, WINDOW * batch_rows)):
+    while window := list(itertools.islice(questions, WINDOW * batch_rows)):
         answers, sources = {}, {}
-        for k, amp in enumerate(window):
+        for k, (amp, _) in enumerate(window):
             try:
                 sources[k] = encode(loaded, amp)
             except InputError as error:
@@ -132,12 +148,19 @@ def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples
         order = sorted(sources, key=lambda k: len(sources[k]))  # rows of like length in a batch: less padding
         for first in range(0, len(order), batch_rows):
             rows = order[first:first + batch_rows]
-            found = candidates_of(loaded, [window[k] for k in rows], [sources[k] for k in rows], **search)
-            answers |= {k: choose(window[k], texts, check, agree) for k, texts in zip(rows, found)}
+            found = candidates_of(loaded, [window[k][0] for k in rows], [sources[k] for k in rows], **search)
+            for k, texts in zip(rows, found):
+                amp, known = window[k]
+                answers[k] = choose(amp, texts, check, agree, known)
         if fallback:
-            asked = [k for k, amp in enumerate(window) if isinstance(amp, str) and answers[k].status != "verified"]
-            compute([(window[k], k) for k in asked], answers)
+            compute({k: question for k, question in enumerate(window)
+                     if isinstance(question[0], str) and answers[k].status != "verified"}, answers)
         yield from (answers[k] for k in range(len(window)))
+
+
+def canonical_or_same(amp):
+    """A text in MARTY's spelling, see physics/spelling.py; anything else as it is, which `encode` refuses."""
+    return canonical(amp) if isinstance(amp, str) else amp
 
 
 def encode(loaded, amp):
@@ -196,7 +219,7 @@ NEARLY = "equal to the square in floating point, but not exactly"
 UNCOMPUTABLE = InputError, ArithmeticError, ValueError, TypeError, RecursionError  # a model may write anything
 
 
-def choose(amp, texts, check, agree):
+def choose(amp, texts, check, agree, facts=NO_FACTS):
     """The Answer among the candidates. texts: {text: Hypothesis}, the most probable first."""
     candidates = [[text, hypothesis.logprob, "unchecked" if hypothesis.finished else "unfinished"]
                   for text, hypothesis in texts.items()]
@@ -204,7 +227,7 @@ def choose(amp, texts, check, agree):
     if check:
         for k, candidate in enumerate(candidates):
             if candidate[2] == "unchecked":
-                doubt = doubt_of(amp, candidate[0])
+                doubt = doubt_of(amp, candidate[0], facts)
                 candidate[2] = "unverified" if doubt else "verified"
                 reason = reason or doubt
                 if not doubt:
@@ -213,35 +236,60 @@ def choose(amp, texts, check, agree):
     text, logprob, status = candidates[chosen]
     hypothesis = texts[text]
     others = [candidate[1] for k, candidate in enumerate(candidates) if k != chosen]
+    missing = ""
+    if status == "unverified" or status == "unchecked" and agree:
+        missing = missing_fact(amp, texts, facts)
+    if missing and check:
+        status, reason = "unreadable", missing
     return Answer(
         text, logprob,
         token_mean=math.exp(logprob / len(hypothesis.ids)),
         token_min=math.exp(hypothesis.lowest),
         margin=logprob - max(others) if others else math.nan,
-        agreement=agreement(amp, candidates, chosen) if agree else math.nan,
+        agreement=agreement(amp, candidates, chosen, facts) if agree and not missing else math.nan,
         rank=chosen + 1,
         status=status,
-        reason=reason if status == "unverified" else "",
+        reason=reason if status in ("unverified", "unreadable") else "",
         candidates=candidates)
 
 
-def doubt_of(amp, sqamp):
+def doubt_of(amp, sqamp, facts=NO_FACTS):
     """
     Why sqamp is not known to be the square of amp; "" if it is.
 
     The one judge of decode.py and evaluate.py: floating point turns away nearly all that is wrong, exact arithmetic
     then proves the rest. Where there is no proof, the reason begins with "no proof".
     """
-    verdict = verify(amp, sqamp)
+    verdict = verify(amp, sqamp, facts=facts)
     if not verdict:
         return verdict.reason or verdict.status
     try:
-        return "" if prove(amp, sqamp) else NEARLY
+        return "" if prove(amp, sqamp, facts=facts) else NEARLY
     except UNCOMPUTABLE as error:
         return f"no proof: {str(error).removeprefix('no proof: ') or type(error).__name__}"
 
 
-def agreement(amp, candidates, chosen):
+def missing_fact(amp, sqamps, facts):
+    """
+    What nobody knows of the legs of an amplitude, so that none of these squares of it can be judged; "" if it is known.
+
+    The mass of a particle may be known beside a square that names it, m_X for the particle X.
+    """
+    reason = ""
+    for sqamp in sqamps:
+        try:
+            names = names_beside(amp, parse(sqamp))
+        except UNCOMPUTABLE:
+            names = frozenset()
+        try:
+            read_roles(amp, names, facts)
+            return ""
+        except UNCOMPUTABLE as error:
+            reason = reason or str(error) or type(error).__name__
+    return reason
+
+
+def agreement(amp, candidates, chosen, facts=NO_FACTS):
     """Share of the finished candidates' probability that is on texts of the same function as the chosen one."""
     answer, _, status = candidates[chosen]
     if status == "unfinished":
@@ -249,25 +297,28 @@ def agreement(amp, candidates, chosen):
     finished = [(text, logprob) for text, logprob, status in candidates if status != "unfinished"]
     highest = max(logprob for _, logprob in finished)  # exp(logprob) itself may be too small for a float
     weights = {text: math.exp(logprob - highest) for text, logprob in finished}
-    return sum(weight for text, weight in weights.items() if are_equal(amp, text, answer)) / sum(weights.values())
+    equal_weights = [weight for text, weight in weights.items() if are_equal(amp, text, answer, facts)]
+    return sum(equal_weights) / sum(weights.values())
 
 
-def are_equal(amp, text, other):
+def are_equal(amp, text, other, facts=NO_FACTS):
     """Whether two texts are the same function of the amplitude's symbols: at the same random points, then proven."""
     try:
-        return same(amp, text, other) and equal(amp, text, other)
+        return same(amp, text, other, facts=facts) and equal(amp, text, other, facts=facts)
     except UNCOMPUTABLE:
         return False
 
 
 def compute(questions, answers):
-    """Replace answers[k] by the computed square, for each (amp, k), where it is proven right. One FORM process."""
-    for (amp, k), result in zip(questions, square_many([amp for amp, _ in questions])):
-        doubt = str(result) if isinstance(result, InputError) else doubt_of(amp, result)
-        if doubt:
-            answers[k] = answers[k]._replace(reason=f"{answers[k].reason}; not computed: {doubt}".removeprefix("; "))
-        else:
+    """Replace answers[k] by the computed square where that is proven right. questions: {k: (amp, facts)}"""
+    amps, facts = [amp for amp, _ in questions.values()], [facts for _, facts in questions.values()]
+    for (k, (amp, known)), result in zip(questions.items(), square_many(amps, facts=facts)):
+        doubt = str(result) if isinstance(result, InputError) else doubt_of(amp, result, known)
+        reason = answers[k].reason
+        if not doubt:
             answers[k] = Answer(result, *[math.nan] * 5, 0, "computed", "", answers[k].candidates)
+        elif doubt != reason:
+            answers[k] = answers[k]._replace(reason=f"{reason}; not computed: {doubt}".removeprefix("; "))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -286,6 +337,7 @@ def search_options(settings):
         raise InputError("beam, samples: one or the other")
     if settings.fallback and not settings.verify:
         raise InputError("fallback: needs --verify, which finds out where it is needed")
+    parse_masses(settings.masses)
     names = ("batch_rows", "length_penalty", "samples", "temperature", "top_k", "top_p", "seed", "fallback", "agree")
     options = {name: getattr(settings, name) for name in names}
     return options | {"beam_size": settings.beam_size if settings.beam else 1, "check": settings.verify}
@@ -348,13 +400,36 @@ def data_folder(settings, loaded):
     return Path(settings.data_dir if named or not loaded else loaded.state["settings"]["data_dir"])
 
 
-def read_input(path, required, max_rows):
-    """An iterator over (line number, row) of a CSV file, at least one, at most max_rows unless that is 0."""
-    rows = read_rows(path, required)
+def input_file(settings):
+    """The Path that --input names, None where it names none. InputError for more than one."""
+    if not settings.input:
+        return None
+    names = file_names(settings.input)
+    if len(names) != 1:
+        raise InputError(f"input: got {len(names)} files in {settings.input}, wanted one; a name with spaces stands in "
+                         "quotes")
+    return Path(names[0])
+
+
+def silent(path, line, reason):
+    """Instead of dataset.reader.warn, where a file is read again: its bad lines are named once."""
+
+
+def read_input(path, required, max_rows, on_bad=warn):
+    """
+    An iterator over (line number, row) of a file, at least one, at most max_rows unless that is 0. on_bad: see
+    dataset.reader.read_rows.
+    """
+    rows = read_rows(path, required, on_bad)
     first = next(rows, None)
     if first is None:
         raise InputError(f"{path}:2: no rows, at least one is expected")
     return itertools.islice(itertools.chain([first], rows), max_rows or None)
+
+
+def facts_of(row, masses):
+    """What a row says of its amplitude beside its text, and what the user says of masses."""
+    return Facts(row.get("process", ""), masses)
 
 
 def prediction_row(number, row):
@@ -371,16 +446,22 @@ def decode_share(loaded, path, count, settings, options, file, fingerprint, worl
     others in its batch, and the answers are to the last digit those of a run that was not interrupted.
     """
     window = WINDOW * settings.batch_rows
-    rows = read_input(path, ("amp",), settings.max_rows)
+    rows, masses = read_input(path, ("amp",), settings.max_rows, silent), parse_masses(settings.masses)
     mine = ((number, line, row) for number, (line, row) in enumerate(rows, 1)
             if (number - 1) // window % world.size == world.rank)
     done = cut_part(file, fingerprint, window)
     with tqdm(total=count // world.size, initial=done, unit=" rows", disable=None if world.rank == 0 else True) as bar:
-        rows, questions = itertools.tee(itertools.islice(mine, done, None))  # decode reads ahead, by a window of rows
-        answers = decode(loaded, (row["amp"] for _, _, row in questions), **options)
+        rows, amps, facts = itertools.tee(itertools.islice(mine, done, None), 3)  # decode reads ahead, by a window
+        amps = (row["amp"] for _, _, row in amps)
+        facts = (facts_of(row, masses) for _, _, row in facts)
+        answers = decode(loaded, amps, facts=facts, **options)
+        first_unverified = True
         for place, ((number, line, row), answer) in enumerate(zip(rows, answers), 1):
             if answer.status == "unreadable":
                 tqdm.write(f"{path}:{line}: {answer.reason}", file=sys.stderr)
+            elif answer.status == "unverified" and first_unverified:
+                tqdm.write(f"{path}:{line}: the first unverified row: {answer.reason}", file=sys.stderr)
+                first_unverified = False
             file.write(json.dumps(prediction_row(number, row | answer._asdict())).encode() + b"\n")
             bar.update()
             if place % window == 0:
@@ -458,16 +539,25 @@ def code_version(root=ROOT):
 
 
 def decode_file(loaded, ckpt, path, output, settings, options, world):
-    """Answer every row of a file, or this process's share of them. Returns {status: number of rows} on rank 0."""
-    rows = read_input(path, ("amp",), settings.max_rows)
+    """
+    Answer every row of a file, or this process's share of them. Returns ({status: number of rows}, bad lines), the
+    former on rank 0 and else None.
+    """
+    bad_lines = 0
+
+    def on_bad(*where):
+        nonlocal bad_lines
+        bad_lines += 1
+        if world.rank == 0:
+            warn(*where)
+
+    rows = read_input(path, ("amp",), settings.max_rows, on_bad)
     _, first = next(rows)
     if output.exists() and output.samefile(path):
         raise InputError(f"{output}: is the input itself; name another --output")
-    count = 1 + sum(1 for _ in rows)  # what is no CSV file stops us here
+    count = 1 + sum(1 for _ in rows)  # reads the whole file: what is wrong with it is said before the first answer
     check_cost(loaded, settings, count)
-    columns = list(COLUMNS)
-    if "sqamp" in first:
-        columns.append("sqamp")
+    columns = COLUMNS + [name for name in ("sqamp", "process") if name in first]
     if settings.n_best:
         columns.append("candidates")
     parts = [output.with_name(f"{output.name}.part-{rank}-of-{world.size}") for rank in range(world.size)]
@@ -476,13 +566,12 @@ def decode_file(loaded, ckpt, path, output, settings, options, world):
         fingerprint = fingerprint_of(loaded, ckpt, path, settings)
         decode_share(loaded, path, count, settings, options, file, fingerprint, world)
         wait(world)
-        if world.rank == 0:
-            return join_parts(parts, output, columns)
+        return join_parts(parts, output, columns) if world.rank == 0 else None, bad_lines
 
 
-def answer_one(loaded, amp, options):
+def answer_one(loaded, amp, options, facts):
     """Print the answer to one amplitude: formula, certainty, verdict."""
-    answer, = decode(loaded, amp, **options)
+    answer, = decode(loaded, amp, facts=facts, **options)
     if answer.status == "unreadable":
         raise InputError(f"--amp: {answer.reason.removeprefix('amp: ')}")
     print(answer.prediction)
@@ -505,27 +594,29 @@ def main(argv=None):
     options = search_options(settings)
     if "--amp=" in (sys.argv[1:] if argv is None else argv):
         raise InputError("--amp=: no amplitude")
-    ckpt = checkpoint.find(settings)
+    named, ckpt = input_file(settings), checkpoint.find(settings)
     if settings.amp:
         loaded = load(ckpt, settings.device, settings.dtype)
         check_cost(loaded, settings, 1)
         amp = sys.stdin.buffer.read().decode("utf-8", "replace").strip() if settings.amp == "-" else settings.amp
-        return answer_one(loaded, amp, options | {"check": True})
+        return answer_one(loaded, amp, options | {"check": True}, Facts(masses=parse_masses(settings.masses)))
     with join(settings.device) as world:
         loaded = load(ckpt, world.device, settings.dtype)
-        path = Path(settings.input or data_folder(settings, loaded) / "test.csv")
+        path = named or data_folder(settings, loaded) / "test.csv"
         name = "predictions.csv"
-        if settings.input:
-            name = re.sub(r"(\.csv|\.txt)?(\.gz)?$", ".predictions.csv", path.name, count=1)
+        if named:
+            name = re.sub(r"(\.csv|\.tsv|\.txt)?(\.gz|\.bz2|\.xz|\.zip)?$", ".predictions.csv", path.name, count=1)
         output = Path(settings.output or ckpt.with_name(name))
         if output.is_dir():
             raise InputError(f"output: {output} is a folder, a file is expected")
         check_output(output, "row,amp,prediction")
         if world.rank == 0:
             print(f"{path}, by {ckpt}", file=sys.stderr)
-        counts = decode_file(loaded, ckpt, path, output, settings, options, world)
-        if counts:
+        counts, bad_lines = decode_file(loaded, ckpt, path, output, settings, options, world)
+        if world.rank == 0:
             summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+            if bad_lines:
+                summary += f"; bad lines left out: {bad_lines}"
             print(f"{output}: {sum(counts.values())} rows: {summary}")
     leave(world, 0)
 

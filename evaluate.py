@@ -3,6 +3,7 @@
     python evaluate.py [config/file.py] [--key=value ...]       the test split, by the best checkpoint of the newest run
     python evaluate.py config/qed.py --beam --verify --agree    as decode.py would answer, see there; --agree: one more
                                                                 certainty figure
+    python evaluate.py config/qed.py --input=FILE               any file with amp and sqamp, see dataset/reader.py
     python evaluate.py config/qed.py --input=predictions.csv    a file with amp, sqamp and prediction: no model needed,
                                                                 but the data set, for the lookup table and the ceiling
 
@@ -25,7 +26,9 @@ predictions.csv beside it. In the report, each a share of the rows:
                         for each row, the share of the most frequent text among the rows of its amplitude in all splits
 by_process and by_length are the first figures by kind of process and by length. `train` has the same of --train_rows
 rows of the training split, some of each kind: a kind that is never right there was never learned; the table says so.
-Rows whose amp or sqamp cannot be read are named on stderr and counted in `rows_unreadable`, and in no other figure.
+Lines that are no row and rows whose amp or sqamp cannot be read are named on stderr and counted in `rows_unreadable`,
+and in no other figure. So are rows whose square nobody can judge because a fact is missing; the message says what
+--masses="X=m Y=0" or a column `process` has to add.
 Beside the report stands inc_idx.npy (beside NAME.json NAME.inc_idx.npy): the row numbers, from 0, of the answers that
 are wrong; those of the training split are what `scst.py --indices=` learns from:
     python evaluate.py config/qed.py --input=data/qed/train.csv --output=out/qed/train/report.json
@@ -40,12 +43,14 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from configurator import check_least, load_settings
 from dataset.baseline import canonical_key, lookup_scores
+from dataset.reader import warn
 from decode import (
     CERTAINTY,
     COLUMNS,
@@ -55,11 +60,16 @@ from decode import (
     data_folder,
     decode,
     doubt_of,
+    facts_of,
+    input_file,
     load,
     prediction_row,
     read_input,
     search_options,
+    silent,
 )
+from physics.numeric import verify
+from physics.particles import parse_masses
 from physics.processes import process_kind
 from runtime import checkpoint
 from runtime.files import InputError, atomic_open, check_output, digest, main_guard, write_json, write_rows
@@ -79,8 +89,8 @@ SHOWN = {RIGHT: 2, OTHERWISE: 2, WRONG: 3, UNFINISHED: 1, UNREADABLE: 1}  # answ
 # ---------------------------------------------------------------------------------------------------------------------
 # Scores. A row is a dictionary with amp, sqamp, prediction, logprob (NaN if none), status; then also verdict
 
-def verdict_of(row):
-    """One of the keys of SHOWN. The reason of a wrong answer is left in row["reason"]."""
+def verdict_of(row, masses=()):
+    """One of the keys of SHOWN. The reason of a wrong answer is left in row["reason"]. masses: see parse_masses."""
     if row["status"] in (UNFINISHED, UNREADABLE):
         return row["status"]
     if row["prediction"] == row["sqamp"] and row["status"] != "computed":
@@ -89,7 +99,7 @@ def verdict_of(row):
         return OTHERWISE
     if row["status"] in ("unverified", "computed"):  # computed by FORM, because all candidates of the model were wrong
         return WRONG
-    row["reason"] = doubt_of(row["amp"], row["prediction"])
+    row["reason"] = doubt_of(row["amp"], row["prediction"], facts_of(row, masses))
     return WRONG if row["reason"] else OTHERWISE
 
 
@@ -146,14 +156,21 @@ def readable_tokens(text):
 def ceiling(rows, known):
     """(mean share of the most frequent text of a row's amplitude, number of rows whose amplitude has several texts).
 
-    known: all rows that there are; one that comes twice, index names and all, counts once.
+    known: the rows of all splits; one that comes twice, index names and all, counts once. The rows may be some of them
+    under other index names: of a text that stands in both, the greater number counts.
     """
-    texts = collections.defaultdict(collections.Counter)
-    for amp, sqamp in {(row["amp"], row["sqamp"]) for row in known}:
-        texts[canonical_key(amp)][sqamp] += 1
-    counts = [texts[canonical_key(row["amp"])] for row in rows]
+    known, own = texts_by_amplitude(known), texts_by_amplitude(rows)
+    counts = [known[key] | own[key] for key in (canonical_key(row["amp"]) for row in rows)]
     highest = statistics.fmean(max(count.values()) / count.total() for count in counts)
     return highest, sum(len(count) > 1 for count in counts)
+
+
+def texts_by_amplitude(rows):
+    """{amplitude up to index names: {sqamp: number of different amp that stand with it}}"""
+    texts = collections.defaultdict(collections.Counter)
+    for amp, sqamp in {(row["amp"], row["sqamp"]) for row in rows}:
+        texts[canonical_key(amp)][sqamp] += 1
+    return texts
 
 
 def certainty(rows):
@@ -175,7 +192,7 @@ def certainty(rows):
 def report_of(rows, train, others):
     """All figures of judged rows; train: the rows of the training split, others: those of the splits besides."""
     lookup = lookup_scores(train, rows)
-    highest, ambiguous = ceiling(rows, rows + train + others)
+    highest, ambiguous = ceiling(rows, train + others)
     trained = {canonical_key(row["amp"]) for row in train}
     logprobs = {True: [], False: []}
     for row in rows:
@@ -211,35 +228,65 @@ def never_learned(train):
 # ---------------------------------------------------------------------------------------------------------------------
 # Rows
 
-def read_split(path, max_rows=0, required=("amp", "sqamp")):
+class Split(NamedTuple):
+    rows: list  # each with its `number`, from 0
+    unreadable: list  # likewise; their status is unreadable, and their `reason` is FILE:LINE and why
+    bad_lines: int  # lines of the file that are no row
+
+
+def read_split(path, max_rows=0, masses=None, on_bad=warn):
     """
-    (rows, unreadable rows) of a CSV file, each with its `number`, from 0. An unreadable one has the status of that
-    name, and as `reason` FILE:LINE and why amp or sqamp has no tokens or a certainty figure is no number. InputError
-    if all rows are unreadable.
+    The Split of a file with amp and sqamp. InputError if all rows are unreadable.
+
+    A row is unreadable if amp or sqamp has no tokens, or a certainty figure is no number; with `masses`, which are not
+    None, also if nobody can judge its sqamp. on_bad: see dataset.reader.read_rows; `silent`: nothing is named.
     """
-    rows, unreadable = [], []
-    for number, (line, row) in enumerate(read_input(path, required, max_rows)):
+    rows, unreadable, bad_lines = [], [], 0
+
+    def bad(*where):
+        nonlocal bad_lines
+        bad_lines += 1
+        on_bad(*where)
+
+    lines = read_input(path, ("amp", "sqamp"), max_rows, bad)
+    lines = tqdm(lines, unit=" rows", desc=f"reading {Path(path).name}", disable=None, leave=False)
+    for number, (line, row) in enumerate(lines):
         row["number"] = number
-        try:
-            column = "amp"
-            canonical_key(row["amp"])
-            column = "sqamp"
-            sqamp_tokens(row["sqamp"])
-            for column in CERTAINTY:
-                row[column] = float(row.get(column) or "nan")
-        except (InputError, ValueError) as error:
-            reason = f"{path}:{line}: {column}: {error}"
+        if reason := fault_of(row, masses):
+            reason = f"{path}:{line}: {reason}"
             unreadable.append(row | Answer("", *[math.nan] * 5, 0, UNREADABLE, reason, [])._asdict())
             continue
+        row |= {figure: float(row.get(figure) or "nan") for figure in CERTAINTY}
         row["status"] = row.get("status") or "unchecked"
         rows.append(row)
     if not rows:
         raise InputError(f"{unreadable[0]['reason']} (no row of the file can be read)")
-    for row in unreadable[:NAMED]:
-        print(row["reason"], file=sys.stderr)
-    if len(unreadable) > NAMED:
-        print(f"{path}: {len(unreadable) - NAMED} more rows cannot be read", file=sys.stderr)
-    return rows, unreadable
+    if on_bad is not silent:
+        for row in unreadable[:NAMED]:
+            print(row["reason"], file=sys.stderr)
+        if len(unreadable) > NAMED:
+            print(f"{path}: {len(unreadable) - NAMED} more rows cannot be read", file=sys.stderr)
+    return Split(rows, unreadable, bad_lines)
+
+
+def fault_of(row, masses):
+    """Why a row is unreadable, see `read_split`; "" if it is not."""
+    try:
+        column = "amp"
+        canonical_key(row["amp"])
+        column = "sqamp"
+        sqamp_tokens(row["sqamp"])
+        for column in CERTAINTY:
+            float(row.get(column) or "nan")
+    except (InputError, ValueError) as error:
+        return f"{column}: {error}"
+    return "" if masses is None else cannot_judge(row, masses)
+
+
+def cannot_judge(row, masses):
+    """Why nobody can say whether sqamp is the square of amp; "" if it is known that it is, or that it is not."""
+    verdict = verify(row["amp"], row["sqamp"], facts=facts_of(row, masses))
+    return verdict.reason if verdict.status == "unreadable" else ""
 
 
 def sample_rows(rows, count, seed):
@@ -257,24 +304,28 @@ def sample_rows(rows, count, seed):
     return [dict(rows[k]) for k in sorted(chosen)]
 
 
-def add_answers(rows, loaded, options, what):
+def add_answers(rows, loaded, options, masses, what):
     """Decode the rows, so that each has the fields of its Answer; returns the seconds that took, with verification."""
     started = time.monotonic()
-    answers = decode(loaded, (row["amp"] for row in rows), **options)
+    answers = decode(loaded, (row["amp"] for row in rows), facts=[facts_of(row, masses) for row in rows], **options)
     for row, answer in zip(rows, tqdm(answers, total=len(rows), unit=" rows", desc=f"decoding {what}", disable=None)):
         row |= answer._asdict()
     return time.monotonic() - started
 
 
-def judge(rows):
+def judge(rows, masses):
     """Give each row its verdict."""
     for row in tqdm(rows, unit=" rows", desc="judging", disable=None, leave=False):
-        row["verdict"] = verdict_of(row)
+        row["verdict"] = verdict_of(row, masses)
 
 
 def indices_name(name):
     """Name of the file with the row numbers of a report's wrong answers."""
     return "inc_idx.npy" if name == "report.json" else f"{name.removesuffix('.json')}.inc_idx.npy"
+
+
+def same_file(path, other):
+    return path.exists() and path.samefile(other)
 
 
 def split_of(data_dir):
@@ -318,7 +369,7 @@ def table(report):
         lines.append(f"{report['rows_unproven']} answers counted as wrong are equal to the square in floating point, "
                      "but have no proof")
     if report.get("rows_unreadable"):
-        lines.append(f"{report['rows_unreadable']} more rows cannot be read and count nowhere")
+        lines.append(f"{report['rows_unreadable']} more rows cannot be read or judged and count nowhere")
     if report["certainty"]:
         lines += ["", f"{'right physics of the most certain':34}" + "".join(f"{share:>8.0%}" for share in SHARES)]
         lines += [f"  by {figure:29}" + "".join(f"{right:8.1%}" for right in shares.values())
@@ -367,11 +418,12 @@ def main(argv=None):
     check_least(settings, {"train_rows": 0})
     if settings.fallback:
         raise InputError("fallback: what FORM computes says nothing about the model; decode.py has it")
-    answered = settings.input and "prediction" in next(read_input(settings.input, ("amp", "sqamp"), 1))[1]
+    named, masses = input_file(settings), parse_masses(settings.masses)
+    answered = named and "prediction" in next(read_input(named, ("amp", "sqamp"), 1, silent))[1]
     ckpt = None if answered else checkpoint.find(settings)
     loaded = None if answered else load(ckpt, settings.device, settings.dtype)
     data_dir = data_folder(settings, loaded)
-    path = Path(settings.input or data_dir / "test.csv")
+    path = named or data_dir / "test.csv"
     output = Path(settings.output or (ckpt or path).with_name("report.json"))
 
     check_output(output, '{\n  "rows"')
@@ -381,27 +433,31 @@ def main(argv=None):
     if not (data_dir / "train.csv").exists():
         raise InputError(f"{data_dir}/train.csv: no such file; the config or --data_dir names the data that the model "
                          "was trained on")
-    rows, unreadable = read_split(path, settings.max_rows)
-    train, *others = (read_split(data_dir / f"{name}.csv")[0] for name in ("train", "valid", "test"))
-    run = {"input": str(path), "input_sha256": digest(path), "data_dir": str(data_dir), "split": split_of(data_dir)}
+    rows, unreadable, bad_lines = read_split(path, settings.max_rows, masses)
+    train, *others = (read_split(split, on_bad=silent if same_file(split, path) else warn).rows
+                      for split in (data_dir / f"{name}.csv" for name in ("train", "valid", "test")))
+    run = {"input": str(path), "input_sha256": digest(path), "data_dir": str(data_dir), "split": split_of(data_dir),
+           "masses": settings.masses}
     if loaded:
         check_cost(loaded, settings, len(rows))
-        seconds = add_answers(rows, loaded, options, "rows")
+        seconds = add_answers(rows, loaded, options, masses, "rows")
         every = sorted(rows + unreadable, key=lambda row: row["number"])
         lines = (prediction_row(row["number"] + 1, row) for row in every)
-        write_rows(output.with_name("predictions.csv"), [*COLUMNS, "sqamp"], lines)
+        columns = COLUMNS + [name for name in ("sqamp", "process") if name in rows[0]]
+        write_rows(output.with_name("predictions.csv"), columns, lines)
         state = loaded.state
         run |= {"checkpoint": str(ckpt), "step": state["step"], "seed": state["settings"]["seed"],
                 "device": str(loaded.model.tgt_embedding.weight.device), "search": options,
                 "seconds": seconds, "seconds_per_row": seconds / len(rows)}
-    judge(rows)
+    judge(rows, masses)
     for row in filter(unproven, rows):
         print(f"{path}: row {row['number'] + 1}: equal in floating point, but {row['reason']}", file=sys.stderr)
-    report = report_of(rows, train, [row for split in others for row in split]) | {"rows_unreadable": len(unreadable)}
-    if loaded and settings.train_rows:
-        sampled = sample_rows(train, settings.train_rows, settings.seed)
-        add_answers(sampled, loaded, options, "training rows")
-        judge(sampled)
+    report = report_of(rows, train, [row for split in others for row in split])
+    report["rows_unreadable"] = len(unreadable) + bad_lines
+    sampled = sample_rows(train, settings.train_rows, settings.seed) if loaded else []
+    if sampled := [row for row in sampled if not cannot_judge(row, masses)]:
+        add_answers(sampled, loaded, options, masses, "training rows")
+        judge(sampled, masses)
         report["train"] = accuracies(sampled) | by_process_and_length(sampled)
     wrong = [row["number"] for row in rows if row["verdict"] not in (RIGHT, OTHERWISE)]
     with atomic_open(output.with_name(indices_name(output.name)), "wb") as file:

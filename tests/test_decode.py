@@ -3,6 +3,7 @@ import csv
 import gzip
 import io
 import json
+import lzma
 import math
 import os
 import random
@@ -22,6 +23,7 @@ from decode import COLUMNS, choose, decode, load, main
 from generate import Hypothesis, greedy
 from model import ModelConfig, Transformer, load_model
 from physics.numeric import verify
+from physics.particles import Facts, parse_masses
 from runtime import checkpoint
 from runtime.files import InputError
 from tokenizer import BOS, EOS, Tokenizer, build_vocabulary
@@ -306,6 +308,104 @@ def test_a_learned_row_survives_rounding(run, dtype, noise):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Facts that the amplitude's text does not say
+
+HIGGS_A = (
+    r"g^2*gamma_{%\mu_1,%a_1,%c_1}*P_L_{%c_1,%a_2}*(p_3_+%\mu_1 + -p_4_+%\mu_1)*e_{i_1,%a_2}(p_1)_u"
+    r"*e_{i_2,%a_1}(p_2)_v^(*)*h(p_3)^(*)*A(p_4)^(*)/(m_e^2 + s_12)"
+)
+HIGGS_A_SQUARE = (
+    "-1/2*g^4*(MASS^2*s_12 + m_h^2*s_12 + (-2)*s_13*s_23 + 2*s_14*s_23 + 2*s_13*s_24 + (-2)*s_14*s_24 + (-2)*s_12*s_34)"
+    "*(m_e^2 + s_12)^(-2)"
+)
+PAIR = HIGGS_A.replace("h(p_3)", "S(p_3)").replace("A(p_4)", "S(p_4)")
+W_W = (
+    r"e^2*gamma_{%\mu_1,%a_1,%a_2}*p_3_+%\mu_1*e_{i_1,%a_2}(p_1)_u*e_{i_2,%a_1}(p_2)_v^(*)"
+    r"*W_{i_3,%\mu_2}(p_3)^(*)*W_{i_4,+%\mu_2}(p_4)^(*)/(m_e^2 + s_12)"
+)
+
+
+def chosen(amp, *sqamps, facts=Facts()):
+    texts = {sqamp: hypothesis(0.5 / 2**k) for k, sqamp in enumerate(sqamps)}
+    return choose(amp, texts, check=True, agree=True, facts=facts)
+
+
+def test_a_pseudoscalar_named_as_the_photon_keeps_its_mass():
+    massive, massless = HIGGS_A_SQUARE.replace("MASS", "m_A"), HIGGS_A_SQUARE.replace("MASS^2*s_12 + ", "")
+    assert (chosen(HIGGS_A, massive).status, chosen(HIGGS_A, massless, massive).rank) == ("verified", 2)
+    for sqamps in ((massless,), (massless, "e^"), ("e^",)):
+        answer = chosen(HIGGS_A, *sqamps)
+        assert answer.status == "unreadable" and '--masses="A=m"' in answer.reason and math.isnan(answer.agreement)
+    assert chosen(HIGGS_A, f"{massive}*2", massless).status == "unverified"  # the first one is known to be wrong
+    assert chosen(HIGGS_A, massless, facts=Facts(masses=parse_masses("A=0"))).status == "verified"
+    assert chosen(HIGGS_A, massless, facts=Facts(masses=parse_masses("A=M"))).status == "unverified"
+    renamed = massive.replace("m_A", "M")
+    assert chosen(HIGGS_A, renamed, facts=Facts(masses=parse_masses("A=M"))).status == "verified"
+
+
+def test_the_fallback_computes_with_the_masses_that_are_said_and_not_without(loaded):
+    options = dict(check=True, fallback=True)
+    (answer,) = decode(loaded, HIGGS_A, **options)
+    assert answer.status == "unreadable" and '--masses="A=m"' in answer.reason
+    for mass, square in (("m_A", HIGGS_A_SQUARE), ("0", HIGGS_A_SQUARE.replace("MASS^2*s_12 + ", ""))):
+        facts = Facts(masses=parse_masses(f"A={mass}"))
+        (answer,) = decode(loaded, HIGGS_A, facts=facts, **options)
+        assert answer.status == "computed" and ("m_A" in answer.prediction) == (mass == "m_A")
+        assert script.are_equal(HIGGS_A, answer.prediction, square.replace("MASS", mass), facts)
+
+
+def test_w_plus_and_w_minus_are_answered_with_the_whole_square(run, tmp_path):
+    rows = [{"process": process, "amp": W_W} for process in ("e e~ -> W W~", "", "e e~ -> W W")]
+    path = write_csv(tmp_path / "in.csv", rows)
+    call(run, f"--input={path}", f"--output={tmp_path / 'out.csv'}", "--verify", "--fallback")
+    answers = decoded(tmp_path / "out.csv")
+    assert [row["status"] for row in answers] == ["computed"] * 3
+    assert [row["process"] for row in answers] == [row["process"] for row in rows]
+    whole, by_charge, half = (row["prediction"] for row in answers)
+    assert whole == by_charge and script.are_equal(W_W, whole, f"2*({half})")
+    assert chosen(W_W, half, whole).rank == 2 and chosen(W_W, half, facts=Facts("e e~ -> W W")).status == "verified"
+
+
+def test_a_pair_of_unknown_charge_is_unreadable_until_the_process_is_said(run, tmp_path, capsys):
+    rows = [{"process": process, "amp": PAIR} for process in ("", "e e~ -> S S~", "e e~ -> S S")]
+    path = write_csv(tmp_path / "in.csv", rows)
+    flags = [f"--input={path}", f"--output={tmp_path / 'out.csv'}", "--verify", "--fallback"]
+    call(run, *flags)
+    assert [row["status"] for row in decoded(tmp_path / "out.csv")] == ["unreadable"] * 3  # nobody said the mass
+    call(run, *flags, "--masses=S=m_S")
+    nothing, pair, twins = decoded(tmp_path / "out.csv")
+    assert (nothing["status"], pair["status"], twins["status"]) == ("unreadable", "computed", "computed")
+    facts = Facts("e e~ -> S S~", parse_masses("S=m_S"))
+    assert script.are_equal(PAIR, pair["prediction"], f"2*({twins['prediction']})", facts)
+    assert re.search(rf"{path}:2: .*S\(p_3\) and S\(p_4\).*a column `process`", capsys.readouterr().err)
+    with pytest.raises(InputError, match="masses: got 'S'"):
+        call(run, *flags, "--masses=S")
+
+
+def test_stderr_says_why_the_first_unverified_row_is_so(run, tmp_path, capsys):
+    path = write_csv(tmp_path / "in.csv", run[1])
+    call(run, f"--input={path}", f"--output={tmp_path / 'out.csv'}", "--verify", "--masses=e=0 mu=0 t=0")
+    named = re.findall(rf"{path}:(\d+): the first unverified row: (.*)", capsys.readouterr().err)
+    assert len(named) == 1 and named[0][0] == "2" and "stands in sqamp, but is neither" in named[0][1]
+
+
+def test_facts_come_one_for_each_amplitude_or_one_for_all(run, loaded):
+    amps = [row["amp"] for row in run[1][:3]]
+    said = Facts(masses=parse_masses("mu=M e=m t=m"))
+    for facts in ([said] * 3, iter([said] * 3), said):
+        assert {answer.status for answer in decode(loaded, amps, check=True, facts=facts)} == {"unverified"}
+    with pytest.raises(ValueError):
+        list(decode(loaded, amps, facts=[said] * 2))
+
+
+def test_masses_are_in_the_fingerprint_of_half_a_run(run, loaded, tmp_path):
+    path = write_csv(tmp_path / "in.csv", run[1][:1])
+    one, other = (script.fingerprint_of(loaded, path, path, script.load_settings("", script.KEYS, flags))
+                  for flags in ([], ["--masses=e=0"]))
+    assert one != other
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Files
 
 def test_the_test_split_of_the_checkpoints_data_is_the_default(run, capsys):
@@ -482,6 +582,68 @@ def test_a_row_with_too_few_cells_late_in_the_file_is_named_and_the_others_go_on
     assert f"{tmp_path / 'in.csv'}:3: 1 cells, the header has 2" in capsys.readouterr().err
 
 
+def test_bad_lines_are_named_once_and_counted(run, tmp_path, capsys):
+    """Before the header, in the middle, at the end; with rows enough for two windows."""
+    amps = [row["amp"] for row in run[1]]
+    rows = [f'"{amp}",1\n' for amp in amps * 3]
+    path = tmp_path / "in.csv"
+    path.write_text("".join(["Error: none\n", "amp,x\n", *rows[:5], "m_e\n", "  \n", *rows[5:], '"m_e']))
+    call(run, f"--input={path}", f"--output={tmp_path / 'out.csv'}", "--batch_rows=1")
+    answers, said = decoded(tmp_path / "out.csv"), capsys.readouterr()
+    assert [row["row"] for row in answers] == [str(k) for k in range(1, len(rows) + 1)]
+    assert [row["amp"] for row in answers] == amps * 3 and {row["status"] for row in answers} == {"unchecked"}
+    named = [int(line) for line in re.findall(rf"{path}:(\d+): ", said.err)]
+    assert named == [1, 8, 9, len(rows) + 5] and f"{len(rows)} unchecked; bad lines left out: 4" in said.out
+
+
+def respelled(text):
+    r"""A formula with sequential indices INDEX_0, INDEX_1, ..., without % and spaces: a public spelling."""
+    numbers = {}
+
+    def index(match):
+        number = numbers.setdefault(match[0], len(numbers))
+        return f"\\INDEX_{number}" if "\\" in match[0] else f"INDEX_{number}"
+
+    return re.sub(r"%\\?\w+", index, text).replace(" ", "")
+
+
+def packed(path, rows, delimiter=","):
+    """The rows in a file that is packed as its name says, with CSV's or MARTY's form."""
+    text = io.StringIO(newline="")
+    if ".txt" in path.name:
+        text.writelines(f"Interaction: e to e : diagram : {row['amp']} : {row['sqamp']}\n" for row in rows)
+    else:
+        writer = csv.DictWriter(text, ["amp", "sqamp"], delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+    pack = gzip.compress if path.suffix == ".gz" else lzma.compress if path.suffix == ".xz" else bytes
+    path.write_bytes(pack(text.getvalue().encode("utf-16" if "16" in path.name else "utf-8")))
+    return path
+
+
+@pytest.mark.parametrize("spell", [str, respelled])
+@pytest.mark.parametrize(
+    "name, delimiter", [("a.csv.gz", ","), ("b.tsv.xz", "\t"), ("c.csv", ";"), ("utf16.csv", ","), ("d.txt", " : ")]
+)
+def test_files_of_every_kind_have_the_same_answers(run, tmp_path, name, delimiter, spell):
+    rows = [{column: spell(row[column]) for column in ("amp", "sqamp")} for row in run[1][:3]]
+    path = packed(tmp_path / name, rows, delimiter)
+    call(run, f"--input={path}", "--verify")
+    answers = decoded(run[0] / "run" / f"{name.split('.')[0]}.predictions.csv")
+    assert [(row["row"], row["prediction"], row["sqamp"], row["status"]) for row in answers] == [
+        (str(k), row["sqamp"], row["sqamp"], "verified") for k, row in enumerate(run[1][:3], 1)
+    ]
+
+
+def test_more_files_than_one_are_refused(run, tmp_path):
+    path = write_csv(tmp_path / "my file.csv", run[1][:1])
+    for names, count in ((f"'{path}' '{path}'", 2), (f"{path} x", 3), ("''  x", 2), (" ", 0)):
+        with pytest.raises(InputError, match=rf"input: got {count} files in .*, wanted one"):
+            call(run, f"--input={names}")
+    with pytest.raises(InputError, match="No closing quotation"):
+        call(run, "--input='x y")
+
+
 def test_the_input_is_never_overwritten(run, tmp_path):
     path = write_csv(tmp_path / "in.csv", [{"amp": run[1][0]["amp"]}])
     with pytest.raises(InputError, match="no earlier output"):
@@ -606,6 +768,22 @@ def test_one_amplitude_is_answered_with_its_verdict(run, capsys):
         r"log-probability -0\.\d+ \(probability 9\d\.\d\d%\), least certain token 9\d\.\d\d%", certainty
     )
     assert verdict.startswith("verified")
+
+
+def test_one_amplitude_in_another_spelling(run, loaded, capsys):
+    other = respelled(run[1][2]["amp"]).replace("m_mu^2", "m_mu**2")
+    assert other != run[1][2]["amp"] and "%" not in other
+    call(run, f"--amp= {other}")
+    formula, _, verdict = capsys.readouterr().out.splitlines()
+    assert formula == run[1][2]["sqamp"] and verdict.startswith("verified")
+    assert [answer.prediction for answer in decode(loaded, [other])] == [run[1][2]["sqamp"]]
+
+
+def test_one_amplitude_whose_masses_are_not_known(run, monkeypatch, capsys):
+    with pytest.raises(InputError, match=r'--amp: .*; not computed: the mass of A.*--masses="A=m"'):
+        call(run, f"--amp={HIGGS_A}", "--verify", "--fallback")
+    call(run, f"--amp={HIGGS_A}", "--verify", "--fallback", "--masses=A=m_A")
+    assert capsys.readouterr().out.splitlines()[1].startswith("computed")
 
 
 def test_one_amplitude_without_end(run, capsys, monkeypatch):

@@ -2,14 +2,18 @@
 import collections
 import csv
 import json
+import lzma
 import math
+import re
 import shutil
 
 import numpy as np
 import pytest
+from test_decode import HIGGS_A, HIGGS_A_SQUARE, PAIR, respelled
 from tiny import make_run, qed_rows, write_csv
 
 import evaluate as script
+from dataset.baseline import canonical_key
 from decode import CERTAINTY, choose
 from evaluate import (
     accuracies,
@@ -28,7 +32,9 @@ from evaluate import (
     verdict_of,
 )
 from generate import Hypothesis
+from physics.particles import Facts, parse_masses
 from physics.processes import process_kind
+from physics.square import square
 from runtime.files import InputError
 from tokenizer import sqamp_tokens
 
@@ -182,6 +188,15 @@ def test_ceiling_is_the_share_of_the_most_frequent_text(truth):
     assert len(set(amps)) == 5
     assert ceiling([rows[4], truth[2]], rows + truth[2:3] * 7) == ((3 / 5 + 1) / 2, 1)
     assert ceiling(rows[:1], rows[:1] * 9 + rows[3:4]) == (1 / 2, 1)           # the same row again is no new evidence
+
+
+def test_rows_of_a_split_under_other_index_names_are_no_new_evidence(truth):
+    """The test split in another spelling: its rows stand in the splits already."""
+    amps = [truth[0]["amp"].replace("%a_1", f"%a_{n}") for n in range(10, 15)]
+    known = [{"amp": amp, "sqamp": text} for amp, text in zip(amps, "xxxyy")]
+    again = [row | {"amp": row["amp"].replace("%a_", "%b_")} for row in known]
+    assert ceiling(again[3:], known) == ceiling(known[3:], known) == (3 / 5, 2)
+    assert ceiling(again[3:], known[:3]) == (3 / 5, 2)                         # these rows are in no split
 
 
 def test_ceiling_of_the_benchmark_set(marty):
@@ -406,6 +421,91 @@ def test_decode_and_evaluate_agree(run, tmp_path):
     ):
         a.pop(name, None), b.pop(name, None)
     assert a == b
+
+
+def report_on(run, path, output, *flags):
+    main([f"--input={path}", f"--data_dir={run[0] / 'data'}", f"--output={output}", *flags])
+    return json.loads(output.read_text())
+
+
+def test_bad_lines_are_named_once_and_counted_as_unreadable(run, tmp_path, capsys):
+    """Of the file that is evaluated, which is the test split, too."""
+    shutil.copytree(run[0] / "data", tmp_path / "data")
+    path = tmp_path / "data" / "test.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(["Error\n", *lines[:3], "  \n", "m_e*,2\n", *lines[3:], '"m_e']))
+    flags = [f"--ckpt={run[0] / 'run' / 'best.pt'}", "--device=cpu", f"--data_dir={tmp_path / 'data'}"]
+    for name in ("", str(path)):
+        main([*flags, f"--input={name}", f"--output={tmp_path / 'r.json'}"])
+        report, said = json.loads((tmp_path / "r.json").read_text()), capsys.readouterr()
+        assert (report["rows"], report["rows_unreadable"]) == (len(lines) - 1, 4)
+        assert sorted(map(int, re.findall(rf"{path}:(\d+): ", said.err))) == [1, 5, 6, len(lines) + 4]
+        assert "4 more rows cannot be read" in said.out
+    assert np.load(tmp_path / "r.inc_idx.npy").tolist() == []
+    with open(tmp_path / "predictions.csv", newline="") as file:
+        statuses = [row["status"] for row in csv.DictReader(file)]
+    assert statuses == ["unchecked"] * 2 + ["unreadable"] + ["unchecked"] * (len(lines) - 3)
+
+
+def test_a_row_that_nobody_can_judge_is_unreadable_and_neither_right_nor_wrong(run, tmp_path, capsys):
+    """A mass that is not known, and electrons that are massless only if somebody says so."""
+    massless = HIGGS_A_SQUARE.replace("MASS^2*s_12 + ", "")
+    electrons = r"e^2*gamma_{%\m,%a,%b}*gamma_{+%\m,%c,%d}*e_{i,%b}(p_1)_u*e_{j,%a}(p_3)_u^(*)*t_{k,%d}(p_2)_u" \
+                r"*t_{l,%c}(p_4)_u^(*)/s_13"
+    squares = {mass: square(electrons, facts=Facts(masses=parse_masses(mass))) for mass in ("", "e=0")}
+    rows = [
+        {"process": "", "amp": HIGGS_A, "sqamp": massless, "prediction": massless},
+        {"process": "", "amp": HIGGS_A, "sqamp": massless, "prediction": f"{massless}*2"},
+        {"process": "", "amp": PAIR, "sqamp": massless, "prediction": f"{massless}*2"},
+        {"process": "", "amp": electrons, "sqamp": squares["e=0"], "prediction": f"{squares['e=0']}*2"},
+        {"process": "", "amp": electrons, "sqamp": squares["e=0"], "prediction": f"{squares['e=0']}*2/2"},
+        {"process": "", "amp": electrons, "sqamp": squares[""], "prediction": f"{squares['']}*2/2"},
+        {"process": "", "amp": electrons, "sqamp": squares[""], "prediction": f"{squares['']}*2"},
+    ]
+    path = write_csv(tmp_path / "in.csv", rows)
+    report, said = report_on(run, path, tmp_path / "r.json"), capsys.readouterr()
+    assert (report["rows"], report["rows_unreadable"], report["right_physics"]) == (2, 5, 1 / 2)
+    hints = {2: "A=m", 3: "A=m", 4: "S=m", 5: "e=0", 6: "e=0"}
+    assert all(re.search(rf'{path}:{line}: .*--masses="{hint}"', said.err) for line, hint in hints.items())
+    assert "5 more rows cannot be read or judged" in said.out
+    report = report_on(run, path, tmp_path / "r.json", "--masses=A=0 e=0")
+    assert (report["masses"], report["rows_unreadable"]) == ("A=0 e=0", 3)  # S, and m_e in a row of massless electrons
+    assert (report["sequence_accuracy"], report["right_physics"]) == (1 / 4, 2 / 4)
+
+
+def test_the_process_column_decides_and_goes_on_to_the_predictions(run, tmp_path):
+    """Decoded rows of a column `process` are judged from predictions.csv as they were judged at once."""
+    facts = [Facts(process, parse_masses("S=m_S")) for process in ("e e~ -> S S~", "e e~ -> S S")]
+    rows = [{"process": known.process, "amp": PAIR, "sqamp": square(PAIR, facts=known)} for known in facts]
+    answers = [row | {"prediction": f"{row['sqamp']}*2/2"} for row in rows]
+    answers.append(rows[0] | {"prediction": rows[1]["sqamp"]})
+    report = report_on(run, write_csv(tmp_path / "a.csv", answers), tmp_path / "a.json", "--masses=S=m_S")
+    assert (report["rows"], report["right_physics"], report["rows_unreadable"]) == (3, 2 / 3, 0)
+    path = write_csv(tmp_path / "b.csv", rows)
+    report = report_on(run, path, tmp_path / "b.json", f"--ckpt={run[0] / 'run' / 'best.pt'}", "--masses=S=m_S")
+    with open(tmp_path / "predictions.csv", newline="") as file:
+        assert [row["process"] for row in csv.DictReader(file)] == [row["process"] for row in rows]
+    again = report_on(run, tmp_path / "predictions.csv", tmp_path / "c.json", "--masses=S=m_S")
+    assert again["verdicts"] == report["verdicts"] and again["rows_unreadable"] == report["rows_unreadable"] == 0
+
+
+def test_one_file_in_two_spellings_has_the_same_predictions_and_the_same_report(run, tmp_path):
+    """MARTY's spelling; and sequential indices INDEX_0, INDEX_1, ..., without % and spaces, in a packed file."""
+    other = [{column: respelled(text) for column, text in row.items()} for row in run[1]]
+    assert all(row["amp"] != mine["amp"] and not re.search("[% ]", row["amp"]) for row, mine in zip(other, run[1]))
+    paths = write_csv(tmp_path / "marty.csv", run[1]), write_csv(tmp_path / "index.csv", other)
+    with open(paths[1], "rb") as plain, lzma.open(tmp_path / "index.csv.xz", "wb") as file:
+        file.write(plain.read())
+    reports, predictions = [], []
+    for path in (paths[0], paths[1], tmp_path / "index.csv.xz"):
+        output = tmp_path / path.name.replace(".", "") / "r.json"
+        reports.append(report_on(run, path, output, f"--ckpt={run[0] / 'run' / 'best.pt'}", "--verify", "--device=cpu"))
+        with open(output.with_name("predictions.csv"), newline="") as file:
+            predictions.append([row | {"amp": canonical_key(row["amp"])} for row in csv.DictReader(file)])
+        for name in ("input", "input_sha256", "seconds", "seconds_per_row"):
+            del reports[-1][name]
+    assert reports[0] == reports[1] == reports[2] and predictions[0] == predictions[1] == predictions[2]
+    assert reports[0]["sequence_accuracy"] == 1 and {row["status"] for row in predictions[0]} == {"verified"}
 
 
 @pytest.mark.parametrize("text, message", [
