@@ -27,13 +27,14 @@ from physics.expression import (
     Product,
     Sum,
     Symbol,
+    check_momenta,
     expand,
     fold,
     legs_of,
     names_in,
     parse,
 )
-from physics.particles import NO_FACTS, check_symbols, roles_of
+from physics.particles import NO_FACTS, roles_of
 from runtime.files import InputError
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -101,12 +102,7 @@ def read_roles(amp, square_names, facts=NO_FACTS):
     """Roles of the legs of a text, see particles.py. square_names: the other symbols of its row. Raises InputError."""
     amplitude = read_amplitude(amp)
     roles = roles_of(amplitude.fields, amplitude.names | square_names, facts)
-    check_symbols(amplitude.names | square_names)
-    for name in sorted(amplitude.names | square_names):
-        if re.fullmatch(r"s_\d+", name) and not (
-            len(name) == 4 and 1 <= int(min(name[2:])) and int(max(name[2:])) <= len(amplitude.fields)
-        ):
-            raise InputError(f"{name} names a momentum that no leg carries")
+    check_momenta(amplitude.names | square_names, len(amplitude.fields))
     return roles
 
 
@@ -121,22 +117,6 @@ def names_beside(amp, *square_trees):
     """The symbols of squares that have no value yet. Random points depend on them alone, so that most candidates of an
     amplitude are judged at the same points."""
     return frozenset().union(*map(names_in, square_trees)) - _names_at_points(amp)
-
-
-def is_complex(name, names):
-    """Whether a symbol is complex: V_ub, or any X whose conjugate X^(*) is among the names of the row."""
-    return name.startswith("V_") or name.endswith("^(*)") or name + "^(*)" in names
-
-
-def epsilon_legs(name, count):
-    """Positions, from 0, of the momenta in a symbol eps(p_1,p_2,p_3,p_4).
-
-    It is the determinant of the matrix whose rows are their contravariant components (E, x, y, z): eps_0123 = +1.
-    """
-    numbers = [int(number) for number in re.findall(r"p_(\d+)", name)]
-    if len(numbers) != 4 or max(numbers) > count:
-        raise InputError(f"{name}: expected the momenta of four of the {count} legs")
-    return [number - 1 for number in numbers]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -209,7 +189,9 @@ def split_term(term, momenta, numbers):
     Lorentz axes of legs have their index up; of the two ends of a summed Lorentz index the second is lowered.
     """
     spin, colour, lorentz, ends = [], [], set(), {}
-    tensors = _without_deltas(term.tensors)
+    number, tensors = _without_deltas(term.tensors)
+    if number != 1:
+        spin.append((np.full((), number, numbers.metric.dtype), ()))
     for tensor, indices in tensors:  # where each index name occurs
         for position, index in enumerate(indices):
             ends.setdefault(index, []).append((tensor, position))
@@ -253,10 +235,12 @@ def split_term(term, momenta, numbers):
 
 
 def _without_deltas(tensors):
-    """(tensor, names of its summed indices) of a term's tensors; metrics and deltas are carried out by renaming.
+    """(number, [(tensor, names of its summed indices)]): a term's tensors, metrics and deltas carried out by renaming.
 
     The first index of a field only labels its polarisation; a `+` marks an index's position and is no part of its name.
+    The number is 4 for each metric traced with itself.
     """
+    number = 1
     named = [
         (tensor, [index.lstrip("+") for index in (tensor.indices[1:] if type(tensor) is Field else tensor.indices)])
         for tensor in tensors
@@ -265,19 +249,18 @@ def _without_deltas(tensors):
         if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2:
             continue
         old, new = indices
-        if ("\\" in old) != ("\\" in new) or tensor.name == "g" and "\\" not in old or old == new:
-            raise InputError(
-                f"{tensor.name}_{{{','.join(tensor.indices)}}}: expected two different indices of one kind, "
-                "for a metric Lorentz indices"
-            )
+        if ("\\" in old) != ("\\" in new) or tensor.name == "g" and "\\" not in old:
+            raise InputError(f"{tensor.name}_{{{','.join(tensor.indices)}}}: expected two indices of one kind, "
+                             "for a metric Lorentz indices")
+        if old == new and tensor.name == "delta":
+            raise InputError(f"delta_{{{','.join(tensor.indices)}}} is summed over its own index")
+        if old == new:
+            number *= 4
         for other, names in named:
             if other is not tensor:
                 names[:] = [new if name == old else name for name in names]
-    return [
-        (tensor, indices)
-        for tensor, indices in named
-        if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2
-    ]
+    return number, [(tensor, indices) for tensor, indices in named
+                    if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2]
 
 
 def _open_axis(field, position):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from physics import exact
-from physics.expression import parse
+from physics.expression import conjugate, epsilon_legs, is_complex, parse
 from physics.matrices import (
     CHIRAL,
     COLOUR,
@@ -27,8 +27,6 @@ from physics.matrices import (
     STRUCTURE,
     Numbers,
     amplitude_at,
-    epsilon_legs,
-    is_complex,
     names_beside,
     read_amplitude,
     read_roles,
@@ -152,13 +150,12 @@ def random_point(fields, roles, names, rng, points, continued=False):
     values["i"] = 1j
     for name in sorted(names - values.keys()):  # couplings, angles, reg_prop
         if name.startswith("eps("):
-            values[name] = np.linalg.det(momenta[epsilon_legs(name, len(fields))].swapaxes(0, 1))
+            values[name] = np.linalg.det(momenta[[leg - 1 for leg in epsilon_legs(name)]].swapaxes(0, 1))
         elif name not in values:
             values[name] = rng.uniform(0.5, 1.5, points)
-            if is_complex(name, names):
-                plain = name.removesuffix("^(*)")
-                values[plain] = values[name] + 1j * rng.uniform(0.5, 1.5, points)
-                values[plain + "^(*)"] = values[plain].conj()
+            if is_complex(name):
+                values[name] = values[name] + 1j * rng.uniform(0.5, 1.5, points)
+                values[conjugate(name)] = values[name].conj()
     return values, momenta
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from typing import NamedTuple
 
+from physics.expression import INVARIANT, conjugate, epsilon_legs
 from physics.theory import THEORIES
 from runtime.files import InputError
 
@@ -31,9 +32,6 @@ class Roles(NamedTuple):
 NO_FACTS = Facts()
 MOST_UNSURE = 10  # bosons of which every choice of directions and charges is looked at
 CONSTANTS = {"i", "theta_W", "reg_prop"}  # symbols of a square that need not stand in its amplitude
-NO_SYMBOLS = {"I": "the imaginary unit is written i"} | dict.fromkeys(
-    ("nan", "NaN", "inf", "Inf", "oo", "zoo"), "it is neither a number nor a symbol"
-)
 
 MASSES = {}  # (name, kind, coloured) -> mass symbol or None, of the particles of our theories, which bear MARTY's names
 CHARGES = collections.defaultdict(set)  # (name, kind) -> its possible charges: `t` is the tau in QED, the top elsewhere
@@ -92,20 +90,15 @@ def mass_of(field, names, facts=NO_FACTS):
     )
 
 
-def check_symbols(names):
-    """InputError if one of the symbols cannot be what it looks like, such as `I` or `nan`."""
-    for name in sorted(NO_SYMBOLS.keys() & names):
-        raise InputError(f"{name} is no symbol: {NO_SYMBOLS[name]}")
-
-
 def unexplained(fields, masses, amp_names, square_names):
     """What to say of a symbol for which a square has no reason, '' if there is none.
 
-    A square holds numbers, the symbols of its amplitude, the legs' masses and products of the legs' momenta.
+    A square holds numbers, the symbols of its amplitude and their conjugates, the legs' masses and products of the
+    legs' momenta.
     """
-    known = {*amp_names, *CONSTANTS, *masses}
+    known = {*amp_names, *map(conjugate, amp_names), *CONSTANTS, *masses}
     for name in sorted(square_names):
-        if name not in known and name.removesuffix("^(*)") not in known and not re.fullmatch(r"s_\d+|eps\(.*\)", name):
+        if name not in known and not INVARIANT.fullmatch(name) and not epsilon_legs(name):
             unused = {
                 field.name for field, mass in zip(fields, masses) if mass and mass not in amp_names | square_names
             }

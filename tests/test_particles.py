@@ -12,7 +12,7 @@ from test_verify import ELECTRON_MUON, SQUARE
 from physics import exact, numeric
 from physics.amplitude import amplitudes, parse_process
 from physics.exact import prove
-from physics.matrices import METRIC, read_amplitude
+from physics.matrices import METRIC, read_amplitude, read_roles
 from physics.numeric import same, verify
 from physics.particles import NO_FACTS, Facts, mass_of, parse_masses, roles_of, unexplained
 from physics.square import square
@@ -333,25 +333,44 @@ def test_epsilon_is_a_determinant_and_its_square_the_gram_determinant():
     gram = exact.determinant([[exact.dot(a, b, p) for b in momenta[:4]] for a in momenta[:4]])
     assert (values["eps(p_1,p_2,p_3,p_4)"][0] ** 2 + gram) % p == 0
     assert values["eps(p_1,p_2,p_3,p_4)"] == values["eps(p_1,p_3,p_4,p_5)"]
-    with pytest.raises(InputError, match="four of the 5 legs"):
-        numeric.random_point(fields, known, {"eps(p_1,p_2,p_3,p_6)"}, np.random.default_rng(3), 5)
+    five = f"{EE}*h(p_3)^(*)*h(p_4)^(*)*h(p_5)^(*)"
+    with pytest.raises(InputError, match="a momentum that no leg carries"):
+        read_roles(five, {"eps(p_1,p_2,p_3,p_6)"})
+    assert "no leg carries" in verify(five, "eps(p_1,p_2,p_3,p_6)").reason
 
 
 def test_couplings_with_a_conjugate_are_complex():
     fields = fields_of(f"{EE}*h(p_3)^(*)")
-    names = {"V_ub", "V_ub^(*)", "V_cb", "y", "y^(*)", "g"}
+    names = {"V_ub", "V_ub^(*)", "V_cb", "V_x^(*)", "g"}
     values, _ = numeric.random_point(fields, roles_of(fields, names), names, np.random.default_rng(3), 5)
-    assert (
-        np.all(values["V_ub"].imag)
-        and np.all(values["V_cb"].imag)
-        and np.all(values["y"].imag)
-        and np.isrealobj(values["g"])
-    )
-    assert np.array_equal(values["V_ub"].conj(), values["V_ub^(*)"])
+    assert all(np.all(values[name].imag) for name in names - {"g"}) and np.isrealobj(values["g"])
+    for name in ("V_ub", "V_cb", "V_x"):
+        assert np.array_equal(values[name].conj(), values[f"{name}^(*)"])
     values, _ = exact.random_point(
         fields, roles_of(fields, names), names, np.random.default_rng(3), exact.draw_prime(np.random.default_rng(1))
     )
-    assert values["V_ub"] == values["V_ub^(*)"][::-1] and len(set(values["V_ub"])) == 2 and len(set(values["g"])) == 1
+    for name in ("V_ub", "V_cb", "V_x"):
+        assert values[name] == values[f"{name}^(*)"][::-1] and len(set(values[name])) == 2
+    assert len(set(values["g"])) == 1
+
+
+@pytest.mark.parametrize("ours, other", [("V_2", "V_2^(*)"), ("V_qb^(*)", "V_qb")])
+def test_a_square_may_have_the_conjugate_of_a_coupling_of_its_amplitude(ours, other):
+    """Whichever of the two stands in the amplitude: the other one is explained by it, and has its conjugate's value."""
+    amp = f"{ours}*{ELECTRON_MUON}"
+    for sqamp in (f"{ours}*{other}*{SQUARE}", square(amp)):
+        assert verify(amp, sqamp) and prove(amp, sqamp)
+    for wrong in (f"{other}^2*{SQUARE}", f"{ours}^2*{SQUARE}", f"{other}*{SQUARE}"):
+        assert verify(amp, wrong).status == "wrong" and not prove(amp, wrong)
+    assert verify(amp, f"V_other*{SQUARE}").status == "unreadable"
+
+
+@pytest.mark.parametrize("trace", [r"g_{%\mu_8,%\mu_8}", r"g_{+%\mu_8,%\mu_8}", r"g_{%\mu_8,%\nu_8}*g_{+%\nu_8,+%\mu_8}"])
+def test_the_trace_of_the_metric_is_four(trace):
+    amp = f"{trace}*{ELECTRON_MUON}"
+    for sqamp in (f"16*{SQUARE}", square(amp)):
+        assert verify(amp, sqamp) and prove(amp, sqamp)
+    assert verify(amp, SQUARE).status == "wrong"
 
 
 # -- the command

@@ -252,8 +252,6 @@ def test_command_counts_and_names_the_failing_lines(tmp_path):
         (None, "no such file"),
         ("", "empty"),
         ("amp,square\na,b\n", "no column 'sqamp'"),
-        ("amp,sqamp\na,b,c\n", "3 cells"),
-        ('amp,sqamp\n"a,b\n', "not readable as CSV"),
     ],
 )
 def test_command_refuses_broken_files_in_one_line(tmp_path, content, reason):
@@ -263,6 +261,21 @@ def test_command_refuses_broken_files_in_one_line(tmp_path, content, reason):
     done = command(path, "--workers=1")
     assert done.returncode == 2 and reason in done.stderr and str(path) in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line, reason", [("a,b,c", "3 cells"), ('"a,b', "not readable as CSV"), (" ", "a line of blanks"), (",", "empty")]
+)
+def test_command_names_a_malformed_line_and_judges_the_others(tmp_path, line, reason):
+    path = tmp_path / "rows.csv"
+    path.write_text(f'amp,sqamp\n"{ELECTRON_MUON}",{SQUARE}\n{line}\n"{ELECTRON_MUON}",{SQUARE}\n')
+    done = command(path, "--workers=1")
+    assert done.returncode == 1 and f"{path}:3: unreadable: " in done.stdout and reason in done.stdout
+    assert done.stdout.splitlines()[-1] == "2 right, 0 wrong, 1 unreadable"
+    path.write_text(f"amp,sqamp\n{line}\n")
+    done = command(path, "--workers=1")
+    assert done.returncode == 1 and reason in done.stdout and "Traceback" not in done.stderr
+    assert done.stdout.splitlines()[-1] == "0 right, 0 wrong, 1 unreadable"
 
 
 @pytest.mark.parametrize(
