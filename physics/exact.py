@@ -437,7 +437,7 @@ def equal(amp, sqamp, other, seed=0, facts=NO_FACTS):
 
 
 def _row(amp, *trees):
-    """(amp, the other symbols of the squares, all roots): what the points depend on. InputError where there is no proof."""
+    """(amp, the other symbols of squares, all roots): what the points depend on. InputError where there is no proof."""
     for tree in trees:
         size(tree)
     roots = _roots_of(amp) | roots_in(trees)

@@ -238,7 +238,7 @@ def conjugate(name):
 
 
 def check_momenta(names, legs):
-    """InputError if one of these symbols, an s_ij or an epsilon tensor, has a momentum that none of so many legs carries."""
+    """InputError if one of these symbols is an s_ij or epsilon tensor with a momentum that none of so many legs has."""
     for name in sorted(names):
         numbers = epsilon_legs(name) or (tuple(map(int, name[2:])) if INVARIANT.fullmatch(name) else ())
         if numbers and (min(numbers) < 1 or max(numbers) > legs or name.startswith("s_") and len(numbers) != 2):

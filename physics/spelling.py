@@ -8,7 +8,8 @@ Other programs, and earlier data sets, write the same formulas with other spaces
 
     gamma_{+%\INDEX_0,%INDEX_1,%INDEX_2}*p_3_%\INDEX_0*e_{MOMENTUM_0,%INDEX_2}(p_1)_u + -m_e^2*s_14
 
-Decimal numbers become fractions: 0.5 is 1/2. Other numbers, names and the order of factors and terms stay. Text that is no formula stays text that cannot be read.
+Decimal numbers become fractions: 0.5 is 1/2. Other numbers, names and the order of factors and terms stay. Text that
+is no formula stays text that cannot be read.
 """
 import functools
 import re
