@@ -125,10 +125,11 @@ def names_beside(amp, *square_trees):
 
 def evaluate(tree, values, numbers):
     """Value of a scalar expression at all points. values: {name: (P,) array}"""
-    return fold(tree, lambda node, arguments: _evaluate_node(node, arguments, values, numbers))
+    return fold(tree, lambda node, arguments: evaluate_node(node, arguments, values, numbers))
 
 
-def _evaluate_node(node, arguments, values, numbers):
+def evaluate_node(node, arguments, values, numbers):
+    """Value of a node of a scalar expression, from those of its children."""
     kind = type(node)
     if kind is Number:
         return numbers.number(node.value)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from physics import exact
-from physics.expression import conjugate, epsilon_legs, is_complex, parse
+from physics.expression import Power, Product, Sum, conjugate, epsilon_legs, fold, is_complex, parse
 from physics.matrices import (
     CHIRAL,
     COLOUR,
@@ -27,6 +27,7 @@ from physics.matrices import (
     STRUCTURE,
     Numbers,
     amplitude_at,
+    evaluate_node,
     names_beside,
     read_amplitude,
     read_roles,
@@ -39,6 +40,7 @@ from runtime.files import InputError
 POINTS = 2  # random points a row; the values of a wrong row differ at every one of them
 TOLERANCE = 1e-9  # relative; rounding of right rows stays below 1e-11
 ROUNDING = 1e-26  # of |sum of the terms' sizes|^2: what is left of an amplitude that vanishes
+EPSILON = np.finfo(float).eps
 NEAR = 1e-3  # a square that is wrong by less, relatively, is left to the exact proof
 SMALLEST = 1e-100  # such a size, or one above its inverse, is no amplitude but an attempt to over- or underflow
 KEPT = 4096  # amplitudes whose values are kept, some 5 kB each: candidates of one are looked at again and again
@@ -264,19 +266,40 @@ def agree(found, expected, scale):
 
 
 def _rounding_may_decide(tree, values, found, expected):
-    """Whether a wrong value may be due to rounding.
-
-    At some point it is nearly right, or no number, or longer floating-point numbers give another value.
-    """
-    if not np.isfinite(found).all():
-        return True
-    longer = {
-        name: np.asarray(value, np.clongdouble if np.iscomplexobj(value) else np.longdouble)
-        for name, value in values.items()
-    }
+    """Whether a wrong value may be due to rounding: at some point it is nearly right, or its error may be so large."""
     difference = np.abs(found - expected)
-    rounding = np.abs(evaluate(tree, longer) - found)
-    return bool(np.any((difference <= NEAR * np.abs(expected)) | (rounding > NEAR * difference)))
+    _, error = fold(tree, lambda node, arguments: _with_error(node, arguments, values))
+    return not np.all((difference > NEAR * np.abs(expected)) & (error <= NEAR * difference))  # False for nan and inf
+
+
+def _with_error(node, arguments, values):
+    """(value, bound of its rounding error) of a node, from those of its children."""
+    kind, parts = type(node), [value for value, _ in arguments]
+    value = evaluate_node(node, parts, values, COMPLEX)
+    error, sizes = EPSILON * _size(value), [_size(part) for part in parts]
+    if kind is Sum:
+        error = EPSILON * sum(sizes) + sum(error for _, error in arguments)
+    elif kind is Product:
+        powers = [-1 if inverse else 1 for inverse in node.inverse]
+        error = len(powers) * error + _spread(sizes, [error for _, error in arguments], powers)
+    elif kind is Power:
+        error = 2 * error + _spread(sizes[:1], [arguments[0][1]], [np.real(parts[1])])
+    elif arguments:  # a sign or a function; the slope of a tangent is 1 + its square
+        error = error + (1 + _size(value) ** 2) * arguments[0][1]
+    return value, error
+
+
+def _size(value):
+    return np.abs(np.asarray(value, complex))
+
+
+def _spread(sizes, errors, powers):
+    """How much the product of sizes^powers may grow by these errors: without bound where a divisor may be 0."""
+    least = most = 1.0
+    for size, error, power in zip(sizes, errors, powers):
+        least = least * size**power
+        most = most * np.where(power < 0, np.maximum(size - error, 0), size + error) ** power
+    return most - least
 
 
 def _verify_continued(amp, tree, names, seed, points, facts, error):
