@@ -7,9 +7,10 @@ import random
 import numpy as np
 import pytest
 from exact import equal
+from fuzz import mutants
 from hypothesis import given
 from hypothesis import strategies as st
-from test_verify import ELECTRON_MUON, SQUARE, mutants
+from test_verify import ELECTRON_MUON, SQUARE
 
 from dataset.reader import read_rows
 from physics import exact as proof

@@ -1,5 +1,4 @@
 import random
-import re
 import subprocess
 import sys
 
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from exact import equal
+from fuzz import mutants
 
 from dataset.reader import read_rows
 from physics import matrices
@@ -159,42 +159,6 @@ def test_every_row_of_marty_is_right(marty):
         for line, row in list(read_rows(marty / f"{name}.csv.gz"))[::step]:
             verdict = verify(row["amp"], row["sqamp"])
             assert verdict, f"{name}:{line}: {verdict.reason}"
-
-
-def mutants(sqamp, rng):
-    """Random wrong squares: (kind, text); some are true identities in disguise."""
-    numbers = list(re.finditer(r"(?<![\w^_(])\d+", sqamp))
-    if numbers:
-        number = rng.choice(numbers)
-        yield (
-            "coefficient",
-            sqamp[: number.start()] + str(int(number[0]) + rng.choice((1, 2, 7))) + sqamp[number.end() :],
-        )
-    invariants = list(re.finditer(r"s_\d\d", sqamp))
-    if invariants:
-        symbol = rng.choice(invariants)
-        other = rng.choice([f"s_{i}{j}" for i in range(1, 5) for j in range(i + 1, 5) if f"s_{i}{j}" != symbol[0]])
-        yield "momenta", sqamp[: symbol.start()] + other + sqamp[symbol.end() :]
-    powers = list(re.finditer(r"\^(\d)|\^\(-(\d)\)", sqamp))
-    power = rng.choice(powers)
-    yield (
-        "exponent",
-        sqamp[: power.start()]
-        + (f"^{int(power[1]) + 1}" if power[1] else f"^(-{int(power[2]) + 1})")
-        + sqamp[power.end() :],
-    )
-    signs = list(re.finditer(r" \+ ", sqamp))
-    if signs:
-        sign = rng.choice(signs)
-        yield "sign", sqamp[: sign.start()] + " - " + sqamp[sign.end() :]
-    terms = list(re.finditer(r" \+ [^()+]+(?=[ )])", sqamp))
-    if terms:
-        term = rng.choice(terms)
-        yield "dropped term", sqamp[: term.start()] + sqamp[term.end() :]
-    masses = sorted(set(re.findall(r"m_[a-z]+", sqamp)))
-    if len(masses) > 1:
-        a, b = rng.sample(masses, 2)
-        yield "masses", re.sub(r"m_[a-z]+", lambda m: b if m[0] == a else a if m[0] == b else m[0], sqamp)
 
 
 def check_mutants(rows, rng):
