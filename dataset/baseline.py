@@ -11,9 +11,9 @@ import re
 from fractions import Fraction
 
 from physics.expression import parse
+from physics.particles import MASSES
 from physics.polynomial import factored_text, scaled
 from physics.square import rational
-from physics.particles import MASSES
 from runtime.files import InputError
 from tokenizer import amp_tokens
 

@@ -268,38 +268,30 @@ def agree(found, expected, scale):
 def _rounding_may_decide(tree, values, found, expected):
     """Whether a wrong value may be due to rounding: at some point it is nearly right, or its error may be so large."""
     difference = np.abs(found - expected)
-    _, error = fold(tree, lambda node, arguments: _with_error(node, arguments, values))
+    _, _, error = fold(tree, lambda node, arguments: _with_error(node, arguments, values))
     return not np.all((difference > NEAR * np.abs(expected)) & (error <= NEAR * difference))  # False for nan and inf
 
 
 def _with_error(node, arguments, values):
-    """(value, bound of its rounding error) of a node, from those of its children."""
-    kind, parts = type(node), [value for value, _ in arguments]
-    value = evaluate_node(node, parts, values, COMPLEX)
-    error, sizes = EPSILON * _size(value), [_size(part) for part in parts]
+    """(value, its absolute value, bound of its rounding error) of a node, from those of its children."""
+    kind = type(node)
+    value = evaluate_node(node, [value for value, _, _ in arguments], values, COMPLEX)
+    size = abs(value)
+    error = EPSILON * size
     if kind is Sum:
-        error = EPSILON * sum(sizes) + sum(error for _, error in arguments)
+        for _, part, uncertain in arguments:
+            error = error + EPSILON * part + uncertain
     elif kind is Product:
-        powers = [-1 if inverse else 1 for inverse in node.inverse]
-        error = len(powers) * error + _spread(sizes, [error for _, error in arguments], powers)
+        most = 1.0
+        for (_, part, uncertain), inverse in zip(arguments, node.inverse):
+            most = most / np.maximum(part - uncertain, 0) if inverse else most * (part + uncertain)
+        error = len(arguments) * error + most - size
     elif kind is Power:
-        error = 2 * error + _spread(sizes[:1], [arguments[0][1]], [np.real(parts[1])])
+        (_, part, uncertain), exponent = arguments[0], np.real(arguments[1][0])
+        error = 2 * error + np.where(exponent < 0, np.maximum(part - uncertain, 0), part + uncertain) ** exponent - size
     elif arguments:  # a sign or a function; the slope of a tangent is 1 + its square
-        error = error + (1 + _size(value) ** 2) * arguments[0][1]
-    return value, error
-
-
-def _size(value):
-    return np.abs(np.asarray(value, complex))
-
-
-def _spread(sizes, errors, powers):
-    """How much the product of sizes^powers may grow by these errors: without bound where a divisor may be 0."""
-    least = most = 1.0
-    for size, error, power in zip(sizes, errors, powers):
-        least = least * size**power
-        most = most * np.where(power < 0, np.maximum(size - error, 0), size + error) ** power
-    return most - least
+        error = error + (1 + size**2) * arguments[0][2]
+    return value, size, error
 
 
 def _verify_continued(amp, tree, names, seed, points, facts, error):

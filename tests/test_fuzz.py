@@ -1,4 +1,4 @@
-"""Random and mutated texts and squares, a seeded sample of what tests/fuzz.py does at length; and that it sees faults."""
+"""A seeded sample of what tests/fuzz.py does at length with random and mutated texts; and that it sees faults."""
 import signal
 import sys
 

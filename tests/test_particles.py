@@ -193,7 +193,7 @@ def test_a_scalar_pair_is_decided_by_the_process_or_by_charge_or_not_at_all():
 
 @pytest.mark.parametrize("boson", ["Z(p_{0})", "A(p_{0})", "W(p_{0})", "Zork(p_{0})", r"h_{{i_{0},%\mu}}(p_{0})"])
 def test_charge_and_antiparticle_belong_to_name_and_kind(boson):
-    """A scalar named as the Z need not be its own antiparticle, nor does one named as the W have the charge of the W."""
+    """A scalar named as the Z need not be its own antiparticle, nor has one named as the W its charge."""
     pair = f"{EE}*{boson.format(3)}^(*)*{boson.format(4)}^(*)"
     with pytest.raises(InputError, match="are particles or antiparticles is not known"):
         roles(pair)

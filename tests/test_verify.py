@@ -255,6 +255,7 @@ def test_command_names_a_malformed_line_and_judges_the_others(tmp_path, line, re
         ("*".join([f"({ELECTRON_MUON.split('*')[2]} + e)"] * 30) + "*" + ELECTRON_MUON, SQUARE),
         (ELECTRON_MUON, "-(" * 30000 + "e" + ")" * 30000 + "^e"),
         (ELECTRON_MUON, "e^theta_W^(10^9)"),
+        (ELECTRON_MUON, "e^i + (s_12 - s_12)^i + 2^(3*i)"),
         ("", ""),
     ],
 )
