@@ -58,10 +58,8 @@ from physics.matrices import (
 from physics.particles import NO_FACTS
 from runtime.files import InputError
 
-LOW, HIGH = (
-    2**24,
-    2**25,
-)  # between which primes are drawn: products of two numbers fit into int64, with room for sums of 4,096 of them
+# between which primes are drawn: products of two numbers fit into int64, with room for sums of 4,096 of them
+LOW, HIGH = 2**24, 2**25
 POINTS = 4  # of a proof, each modulo a prime of its own
 LARGEST = 2**16  # degree and bits of a candidate
 SETS = 16  # of primes for each seed, so that what is computed of them is kept
@@ -81,9 +79,8 @@ def is_prime(n):
     odd, twos = n - 1, 0
     while odd % 2 == 0:
         odd, twos = odd // 2, twos + 1
-    return all(
-        pow(base, odd, n) == 1 or any(pow(base, odd << k, n) == n - 1 for k in range(twos)) for base in (2, 3, 5, 7)
-    )
+    return all(pow(base, odd, n) == 1 or any(pow(base, odd << k, n) == n - 1 for k in range(twos))
+               for base in (2, 3, 5, 7))
 
 
 def draw_prime(rng, roots=()):
@@ -148,9 +145,8 @@ def prime_fields(primes, roots=USUAL_ROOTS):
 
     def inverse(x):
         flat = np.broadcast_to(x, np.shape(x) or primes.shape)
-        return np.array([pow(int(value), -1, int(p)) for value, p in zip(flat.ravel(), primes, strict=True)]).reshape(
-            flat.shape
-        )
+        inverses = [pow(int(value), -1, int(p)) for value, p in zip(flat.ravel(), primes, strict=True)]
+        return np.array(inverses).reshape(flat.shape)
 
     def power(x, n):
         result, x = along(primes, x) ** 0, inverse(x) if n < 0 else x
@@ -310,10 +306,8 @@ def random_point(fields, roles, names, rng, p):
         return int(rng.integers(1, p))
 
     values = {name: draw() for name in sorted((set(roles.masses) - {None}) | names) if name[:4] != "eps("} | {None: 0}
-    shell = [
-        draw() if field.mark == "off" or f"s_{field.leg}{field.leg}" in names else values[mass] ** 2
-        for field, mass in zip(fields, roles.masses)
-    ]
+    shell = [draw() if field.mark == "off" or f"s_{field.leg}{field.leg}" in names else values[mass] ** 2
+             for field, mass in zip(fields, roles.masses)]
     signs = [1 if comes_in else -1 for comes_in in roles.incoming]
     momenta = [light_cone(draw(), draw(), draw(), square, p) for square in shell[:-2]]
     rest = -np.array(signs[:-2]) @ np.array(momenta)  # what the last two legs' signed momenta add up to
@@ -346,9 +340,8 @@ def determinant(rows):
     """Determinant of a square matrix of integers, by expansion along the first row."""
     if len(rows) == 1:
         return rows[0][0]
-    return sum(
-        (-1) ** k * entry * determinant([row[:k] + row[k + 1 :] for row in rows[1:]]) for k, entry in enumerate(rows[0])
-    )
+    return sum((-1) ** k * entry * determinant([row[:k] + row[k + 1:] for row in rows[1:]])
+               for k, entry in enumerate(rows[0]))
 
 
 def light_cone(plus, x, y, square, p):

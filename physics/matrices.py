@@ -167,9 +167,8 @@ def contract(operands, order, reduce=None):
     array, labels = operands[0]
     rest = list(operands[1:])
     while rest:
-        k = next(
-            (k for k, (_, other) in enumerate(rest) if set(other) & set(labels)), 0
-        )  # a connected one: small results
+        # a connected one, so that results stay small
+        k = next((k for k, (_, other) in enumerate(rest) if set(other) & set(labels)), 0)
         other, other_labels = rest.pop(k)
         wanted = set(order).union(*(more for _, more in rest))
         keep = tuple(dict.fromkeys(label for label in labels + other_labels if label in wanted))
@@ -242,10 +241,8 @@ def _without_deltas(tensors):
     The number is 4 for each metric traced with itself.
     """
     number = 1
-    named = [
-        (tensor, [index.lstrip("+") for index in (tensor.indices[1:] if type(tensor) is Field else tensor.indices)])
-        for tensor in tensors
-    ]
+    named = [(tensor, [index.lstrip("+") for index in tensor.indices[1 if type(tensor) is Field else 0:]])
+             for tensor in tensors]
     for tensor, indices in named:
         if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2:
             continue
@@ -278,22 +275,16 @@ def colour_sum(left, right, axes, numbers):
 
     left, right: tuples of (name, labels); axes: ((label, dimension), ...) of the legs' colours.
     """
-    product = numbers.reduce(
-        _colour_array(left, axes, numbers) * numbers.conjugate(_colour_array(right, axes, numbers))
-    )
-    return numbers.reduce(product.sum(axis=1))
+    conjugate = numbers.conjugate(_colour_array(right, axes, numbers))
+    return numbers.reduce(numbers.reduce(_colour_array(left, axes, numbers) * conjugate).sum(axis=1))
 
 
 @functools.lru_cache(maxsize=64)
 def _colour_array(structure, axes, numbers):
     """Values of a structure for all colours of the legs, (P or 1, number of colours)."""
     labels = tuple(label for label, _ in axes)
-    operands = [
-        (np.eye(dict(axes)[ends[0]], dtype=numbers.metric.dtype), ends)
-        if name == "delta"
-        else (numbers.colour[name], numbers.axes + ends)
-        for name, ends in structure
-    ]
+    operands = [(np.eye(dict(axes)[ends[0]], dtype=numbers.metric.dtype), ends) if name == "delta" else
+                (numbers.colour[name], numbers.axes + ends) for name, ends in structure]
     ones = np.ones(len(numbers.gamma_up) if numbers.axes else 1, numbers.gamma_up.dtype)
     return contract([(ones, ("point",)), *operands], ("point",) + labels, numbers.reduce).reshape(len(ones), -1)
 
@@ -341,11 +332,8 @@ def leg_matrix(field, mass, momentum, values, gauge, numbers):
     """
     reduce, divide, metric = numbers.reduce, numbers.divide, numbers.metric
     if field.kind:
-        slash = contract(
-            [(momentum, ("point", "mu")), (numbers.gamma_down, numbers.axes + ("mu", "a", "b"))],
-            ("point", "a", "b"),
-            reduce,
-        )
+        gamma = numbers.gamma_down, numbers.axes + ("mu", "a", "b")
+        slash = contract([(momentum, ("point", "mu")), gamma], ("point", "a", "b"), reduce)
         gamma_0 = numbers.gamma_up[..., 0, :, :]
         m = values[mass][:, None, None] * numbers.dirac["unit"]
         outer = reduce(reduce(slash + m if field.kind == "u" else slash - m) @ gamma_0)
@@ -384,12 +372,10 @@ def square_at(by_colour, fields, roles, values, momenta, gauge, numbers):
         if matrix is not None:  # multiply the first axis, then make it the last: a full turn in the end
             axes = summed.reshape(points, len(by_colour), 4, width // 4).swapaxes(2, 3)
             summed = numbers.reduce(axes @ matrix[:, None]).reshape(plain.shape)
-    colours = np.array(
-        [[colour_sum(left, right, colour_axes(fields), numbers) for right in by_colour] for left in by_colour]
-    )
+    axes = colour_axes(fields)
+    colours = np.array([[colour_sum(left, right, axes, numbers) for right in by_colour] for left in by_colour])
     colours = np.moveaxis(colours, 2, 0)  # (P or 1, C, C)
     pairs = numbers.reduce(numbers.inner(summed, numbers.conjugate(plain)) * colours)  # (P, C, C)
-    average = roles.identical * math.prod(
-        states(field, mass) for field, mass, comes_in in zip(fields, roles.masses, roles.incoming) if comes_in
-    )
+    incoming = [leg for leg, comes_in in zip(zip(fields, roles.masses), roles.incoming) if comes_in]
+    average = roles.identical * math.prod(states(field, mass) for field, mass in incoming)
     return numbers.divide(numbers.reduce(pairs.sum(axis=(1, 2))), average)

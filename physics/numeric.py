@@ -51,9 +51,7 @@ BOOSTED = (1.0, 0.18, 0.24, 0.4)
 class Verdict(NamedTuple):
     status: str  # 'right', 'wrong' or 'unreadable'
     reason: str  # '' when right
-    amplitude: (
-        complex  # averaged |amp|^2 at the first point that decides; where `crossed`, its continuation, of either sign
-    )
+    amplitude: complex  # averaged |amp|^2 at the first point that decides; where `crossed` it may be negative
     square: complex  # value of sqamp there
     crossed: bool = False  # no real momenta allow the process: judged at its continuation, see random_point
 
@@ -114,15 +112,11 @@ def random_point(fields, roles, names, rng, points, continued=False):
     masses = set(roles.masses) | {name for name in names if name.startswith("m_")}
     values = {name: rng.uniform(0.5, 2, points) for name in sorted(masses - {None})}
     values[None] = np.zeros(points)
-    symbols = [
-        f"s_{k}{k}" if field.mark == "off" or f"s_{k}{k}" in names else mass
-        for k, field, mass in zip(numbers, fields, roles.masses)
-    ]
+    symbols = [f"s_{k}{k}" if field.mark == "off" or f"s_{k}{k}" in names else mass
+               for k, field, mass in zip(numbers, fields, roles.masses)]
     shell = [values[symbol] if symbol in values else rng.uniform(0.5, 2, points) for symbol in symbols]
-    sides = (
-        [k for k, comes_in in enumerate(roles.incoming) if comes_in],
-        [k for k, comes_in in enumerate(roles.incoming) if not comes_in],
-    )
+    sides = ([k for k, comes_in in enumerate(roles.incoming) if comes_in],
+             [k for k, comes_in in enumerate(roles.incoming) if not comes_in])
     if not all(sides):
         raise InputError("all legs come in or all go out; at least one of each is expected")
     crossed = []
@@ -146,9 +140,8 @@ def random_point(fields, roles, names, rng, points, continued=False):
         momenta[side] = _phase_space(energy, [shell[k] for k in side], rng)
     momenta[crossed] *= -1
     for i, j in itertools.combinations_with_replacement(range(len(fields)), 2):
-        values[f"s_{i + 1}{j + 1}"] = values[f"s_{j + 1}{i + 1}"] = np.einsum(
-            "pm,m,pm->p", momenta[i], METRIC.diagonal(), momenta[j]
-        )
+        product = np.einsum("pm,m,pm->p", momenta[i], METRIC.diagonal(), momenta[j])
+        values[f"s_{i + 1}{j + 1}"] = values[f"s_{j + 1}{i + 1}"] = product
     values["i"] = 1j
     for name in sorted(names - values.keys()):  # couplings, angles, reg_prop
         if name.startswith("eps("):
@@ -197,14 +190,11 @@ def averaged_square(terms, fields, roles, values, momenta):
         return square_at(by_colour, fields, roles, values, momenta, np.broadcast_to(n, momenta.shape[1:]), COMPLEX)
 
     result = in_gauge(AT_REST)
-    if any(field.mark == "T" for field in fields) and np.any(
-        np.abs(in_gauge(BOOSTED) - result) > TOLERANCE * (np.abs(result) + scale**2)
-    ):
-        raise InputError(
-            "the amplitude is not gauge invariant, so its square with transverse polarisations (_T) depends on "
-            "their choice; "
-            "expected the sum of all diagrams of a process, without reg_prop"
-        )
+    if any(field.mark == "T" for field in fields):
+        difference = np.abs(in_gauge(BOOSTED) - result)
+        if np.any(difference > TOLERANCE * (np.abs(result) + scale**2)):
+            raise InputError("the amplitude is not gauge invariant, so its square with transverse polarisations (_T) "
+                             "depends on their choice; expected the sum of all diagrams of a process, without reg_prop")
     return result, scale**2
 
 
@@ -237,32 +227,20 @@ def verify(amp, sqamp, seed=0, points=POINTS, facts=NO_FACTS):
             if vanishes or _rounding_may_decide(tree, values, found, expected):
                 if exact.prove(amp, sqamp, seed, facts):
                     return Verdict("right", "", expected[k], found[k], crossed)
-    except (
-        InputError,
-        ArithmeticError,
-        ValueError,
-        TypeError,
-        RecursionError,
-    ) as error:  # the text may come from anywhere
+    except (InputError, ArithmeticError, ValueError, TypeError, RecursionError) as error:  # of a text from anywhere
         return Verdict("unreadable", str(error), math.nan, math.nan)
     if hint := _other_reading(amp, sqamp, names, seed, points, facts):
         return Verdict("unreadable", hint, expected[k], found[k], crossed)
     value = found[k] if abs(found[k].imag) > TOLERANCE * abs(found[k]) else found[k].real
-    return Verdict(
-        "wrong",
-        f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}",
-        expected[k],
-        found[k],
-        crossed,
-    )
+    reason = f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}"
+    return Verdict("wrong", reason, expected[k], found[k], crossed)
 
 
 def agree(found, expected, scale):
     """Whether two values are the same but for rounding, (P,). scale: of the numbers that they were computed from."""
     difference = np.abs(found - expected)
-    return np.isfinite(difference) & (
-        difference <= TOLERANCE * np.maximum(np.abs(expected), np.abs(found)) + ROUNDING * scale
-    )
+    most = TOLERANCE * np.maximum(np.abs(expected), np.abs(found)) + ROUNDING * scale
+    return np.isfinite(difference) & (difference <= most)
 
 
 def _rounding_may_decide(tree, values, found, expected):
@@ -320,10 +298,9 @@ def _other_reading(amp, sqamp, names, seed, points, facts):
     absent = sorted(absent - dict(facts.masses).keys())
     massless = facts._replace(masses=(*facts.masses, *((name, None) for name in absent)))
     if absent and verify(amp, sqamp, seed, points, massless):
+        who = f"{absent[0]} is" if len(absent) == 1 else f"{' and '.join(absent)} are"
         said = " ".join(f"{name}=0" for name in absent)
-        return (
-            f'right if {" and ".join(absent)} {"is" if len(absent) == 1 else "are"} massless: --masses="{said}" says so'
-        )
+        return f'right if {who} massless: --masses="{said}" says so'
     return ""
 
 
