@@ -11,14 +11,15 @@ import re
 from fractions import Fraction
 
 from physics.expression import parse
+from physics.particles import MASSES
 from physics.polynomial import factored_text, scaled
 from physics.square import rational
-from physics.theory import is_massless
 from runtime.files import InputError
 from tokenizer import amp_tokens
 
 KINDS = ("exact", "renamed", "rescaled")
-MASS_OR_LEG = re.compile(r"(?<!\w)m_([A-Za-z]\w*)|(?<!\w)([A-Za-z]\w*?)(?=(?:_\{ \})?\(p_)")
+MASS_OR_LEG = re.compile(r"""(?<!\w) m_([A-Za-z]\w*) | (?<!\w) ([A-Za-z]\w*?) (?= (?:_\{[ ]\})? \(p_\d+\)
+    (?P<spinor>_[uv])? (?:_T|_off)? (?:\^\(\*\))? (?P<colour>[ ]%[AC]\d+)? (?P<vector>[ ]\+?%L)? )""", re.VERBOSE)
 _MASS = re.compile(r"(?<!\w)m_(\w+)")
 # A sign before an index, a factor or an exponent does not separate terms
 _BRACKET_OR_SIGN = re.compile(r"[({)}]|(?<=[A-Za-z0-9)}])\s*[+-]\s*")
@@ -33,15 +34,19 @@ def template(amp):
     """
     The amplitude up to index and particle names, and the particles in order of first appearance, as field or in a mass.
 
-    `m_e` becomes `m_P0`, `e_{ }(p_1)_u` becomes `P0_{ }(p_1)_u`, a massless particle `N0_{ }(p_1)`. Numbers, and so
-    charges, stay. Particles of another spin or colour have another template: a field's indices show both.
+    `m_e` becomes `m_P0`, `e_{ }(p_1)_u` becomes `P0_{ }(p_1)_u`, a particle that is known to be massless (see
+    physics/particles.py) `N0_{ }(p_1)`. Numbers, and so charges, stay. Particles of another spin or colour have another
+    template: a field's indices show both.
     """
     particles = {}
 
     def rename(match):
         name = match[1] or match[2]
         number = particles.setdefault(name, len(particles))
-        return f"m_P{number}" if match[1] else f"N{number}" if is_massless(name) else f"P{number}"
+        if match[1]:
+            return f"m_P{number}"
+        kind = "spinor" if match["spinor"] else "vector" if match["vector"] else "scalar"
+        return f"P{number}" if MASSES.get((name, kind, match["colour"] is not None), f"m_{name}") else f"N{number}"
 
     return MASS_OR_LEG.sub(rename, canonical_key(amp)), list(particles)
 

@@ -3,9 +3,10 @@ r"""Proof that `sqamp` is the square of `amp`: both sides in exact arithmetic, a
 numeric.py compares floating-point numbers, so a candidate may differ from the square by something small: a term like
 `+ e^900`, or the tenth digit of a coefficient. Here momenta, masses and couplings are integers modulo a prime p, where
 nothing is small. The primes are 1 modulo 24, so that -1, 2 and 3 have square roots modulo p: these give i, sqrt(2) and
-the Gell-Mann matrices. Momenta are put on their mass shells by square roots of their own. Each of the POINTS points has
-a prime of its own, and stands twice in every array, with i and with -i for the imaginary unit: complex conjugation
-swaps the two.
+the Gell-Mann matrices. Where the row has roots of other primes, only those p are drawn that have them too; the root of
+a composite number is the product of those of its prime factors. Momenta are put on their mass shells by square roots of
+their own. Each of the POINTS points has a prime of its own, and stands twice in every array, with i and with -i for the
+imaginary unit: complex conjugation swaps the two.
 
 How sure is a proof? The primes are drawn by the seed from the N = 123,271 primes between 2^24 and 2^25 that are 1
 modulo 24, in SETS sets. An amplitude's checksum chooses its set and draws its points. Let the difference of the two
@@ -13,8 +14,8 @@ sides be a fraction, not zero, whose numerator has the degree d and integers of 
  - The numerator is zero modulo p for its coefficients alone, as 2^25 - 295 is for one prime, for at most b/24 primes.
  - Else it is zero at one random point with probability d/p at most (Schwartz 1980, Zippel 1979).
 So a wrong square is proven with probability (b/24N + d/2^24)^POINTS at most: 3e-18 for d = b = 100, 3e-14 for 1,000,
-and 1e-21 or 1e-17 where the coefficients have no such prime factors. `size` bounds d and b of a candidate's text, and
-refuses more than LARGEST.
+and 1e-21 or 1e-17 where the coefficients have no such prime factors. Each root of another prime halves N. `size` bounds
+d and b of a candidate's text, and refuses more than LARGEST.
 """
 
 import functools
@@ -24,7 +25,20 @@ from fractions import Fraction
 
 import numpy as np
 
-from physics.expression import Function, Negative, Number, Power, Product, Sum, Symbol, fold, parse
+from physics.expression import (
+    Function,
+    Negative,
+    Number,
+    Power,
+    Product,
+    Sum,
+    Symbol,
+    conjugate,
+    epsilon_legs,
+    fold,
+    is_complex,
+    parse,
+)
 from physics.matrices import (
     CHIRAL,
     COLOUR,
@@ -35,9 +49,7 @@ from physics.matrices import (
     STRUCTURE,
     Numbers,
     amplitude_at,
-    epsilon_legs,
     evaluate,
-    is_complex,
     names_beside,
     read_amplitude,
     read_roles,
@@ -46,13 +58,13 @@ from physics.matrices import (
 from physics.particles import NO_FACTS
 from runtime.files import InputError
 
-LOW, HIGH = (
-    2**24,
-    2**25,
-)  # between which primes are drawn: products of two numbers fit into int64, with room for sums of 4,096 of them
+# between which primes are drawn: products of two numbers fit into int64, with room for sums of 4,096 of them
+LOW, HIGH = 2**24, 2**25
 POINTS = 4  # of a proof, each modulo a prime of its own
 LARGEST = 2**16  # degree and bits of a candidate
 SETS = 16  # of primes for each seed, so that what is computed of them is kept
+USUAL_ROOTS = frozenset({2, 3})  # square roots of these exist modulo every prime that is drawn
+MOST_ROOTS = 4  # of other primes in a row
 KEPT = 4096  # amplitudes whose values are kept
 
 
@@ -67,16 +79,15 @@ def is_prime(n):
     odd, twos = n - 1, 0
     while odd % 2 == 0:
         odd, twos = odd // 2, twos + 1
-    return all(
-        pow(base, odd, n) == 1 or any(pow(base, odd << k, n) == n - 1 for k in range(twos)) for base in (2, 3, 5, 7)
-    )
+    return all(pow(base, odd, n) == 1 or any(pow(base, odd << k, n) == n - 1 for k in range(twos))
+               for base in (2, 3, 5, 7))
 
 
-def draw_prime(rng):
-    """A prime between LOW and HIGH that is 1 modulo 24."""
+def draw_prime(rng, roots=()):
+    """A prime between LOW and HIGH that is 1 modulo 24, and modulo which these numbers have square roots."""
     while True:
         p = 24 * int(rng.integers(LOW // 24 + 1, HIGH // 24)) + 1
-        if is_prime(p):
+        if is_prime(p) and all(pow(number, (p - 1) // 2, p) == 1 for number in roots):
             return p
 
 
@@ -118,9 +129,12 @@ ROOTED = {
 }
 
 
-def prime_fields(primes):
-    """Integers modulo a prime for each point, as Numbers. Arrays are (2 POINTS, ...): all with i, then with -i."""
-    i, roots = np.array([root(-1, p) for p in primes]), {n: np.array([root(n, p) for p in primes] * 2) for n in (2, 3)}
+def prime_fields(primes, roots=USUAL_ROOTS):
+    """Integers modulo a prime for each point, as Numbers. Arrays are (2 POINTS, ...): all with i, then with -i.
+
+    roots: prime numbers with square roots modulo all of `primes`.
+    """
+    i, roots = np.array([root(-1, p) for p in primes]), {n: np.array([root(n, p) for p in primes] * 2) for n in roots}
     i, primes = np.concatenate([i, primes - i]), np.array([*primes] * 2)
 
     def along(vector, array):  # (2 POINTS,) -> (2 POINTS, 1, ..., 1), with as many axes as the array
@@ -131,9 +145,8 @@ def prime_fields(primes):
 
     def inverse(x):
         flat = np.broadcast_to(x, np.shape(x) or primes.shape)
-        return np.array([pow(int(value), -1, int(p)) for value, p in zip(flat.ravel(), primes, strict=True)]).reshape(
-            flat.shape
-        )
+        inverses = [pow(int(value), -1, int(p)) for value, p in zip(flat.ravel(), primes, strict=True)]
+        return np.array(inverses).reshape(flat.shape)
 
     def power(x, n):
         result, x = along(primes, x) ** 0, inverse(x) if n < 0 else x
@@ -148,9 +161,10 @@ def prime_fields(primes):
         exponent = exponent_of(node)
         if exponent.denominator == 1:
             return power(base, exponent.numerator)
-        if node.base not in (Number(2), Number(3)) or exponent.denominator != 2:
-            raise InputError("no proof: a root of something else than 2 or 3")
-        return power(roots[node.base.value], exponent.numerator)
+        value, factors = root_of(node)
+        for prime in factors:
+            value = reduce(value * roots[prime])
+        return power(value, exponent.numerator)
 
     def inner(left, right):
         return np.stack([reduce(left * right[:, d, None]).sum(axis=2) for d in range(right.shape[1])], axis=2)
@@ -202,6 +216,36 @@ def exponent_of(power):
     if abs(exponent) > LARGEST:
         raise InputError("no proof: a huge exponent")
     return exponent
+
+
+def root_of(power):
+    """(integer n, primes p, q, ...) with n sqrt(p) sqrt(q) ... = the square root of a Power node's base, an integer."""
+    if type(power.base) is not Number or not 0 < power.base.value < LOW or exponent_of(power).denominator != 2:
+        raise InputError("no proof: a root of something else than an integer")
+    rest, outside, factors, divisor = power.base.value, 1, [], 2
+    while rest > 1:
+        if divisor * divisor > rest:
+            divisor = rest
+        while rest % divisor**2 == 0:
+            rest, outside = rest // divisor**2, outside * divisor
+        if rest % divisor == 0:
+            rest //= divisor
+            factors.append(divisor)
+        divisor += 1
+    return outside, factors
+
+
+def roots_in(trees):
+    """The primes whose square roots stand in expressions, 2 and 3 always. Raises InputError."""
+    roots = set(USUAL_ROOTS)
+
+    def visit(node, _):
+        if type(node) is Power and type(node.exponent) is not Number and exponent_of(node).denominator != 1:
+            roots.update(root_of(node)[1])
+
+    for tree in trees:
+        fold(tree, visit)
+    return frozenset(roots)
 
 
 def _rational_node(node, arguments):
@@ -262,10 +306,8 @@ def random_point(fields, roles, names, rng, p):
         return int(rng.integers(1, p))
 
     values = {name: draw() for name in sorted((set(roles.masses) - {None}) | names) if name[:4] != "eps("} | {None: 0}
-    shell = [
-        draw() if field.mark == "off" or f"s_{field.leg}{field.leg}" in names else values[mass] ** 2
-        for field, mass in zip(fields, roles.masses)
-    ]
+    shell = [draw() if field.mark == "off" or f"s_{field.leg}{field.leg}" in names else values[mass] ** 2
+             for field, mass in zip(fields, roles.masses)]
     signs = [1 if comes_in else -1 for comes_in in roles.incoming]
     momenta = [light_cone(draw(), draw(), draw(), square, p) for square in shell[:-2]]
     rest = -np.array(signs[:-2]) @ np.array(momenta)  # what the last two legs' signed momenta add up to
@@ -276,17 +318,16 @@ def random_point(fields, roles, names, rng, p):
             values[f"s_{a}{b}"] = dot(left, right, p)
     for name in names:
         if name.startswith("eps("):
-            values[name] = determinant([[int(x) for x in momenta[k]] for k in epsilon_legs(name, len(fields))]) % p
+            values[name] = determinant([[int(x) for x in momenta[leg - 1]] for leg in epsilon_legs(name)]) % p
     tangent = draw()  # of half the angle
     scale = pow(1 + tangent * tangent, -1, p)
     sine, cosine = 2 * tangent * scale % p, (1 - tangent * tangent) * scale % p
     values |= {"sin": sine, "cos": cosine, "tan": sine * pow(cosine, -1, p) % p}
     pairs = {name: (value, value) for name, value in values.items()}
     for name in sorted(names):
-        if is_complex(name, names):
-            plain = name.removesuffix("^(*)")
-            pairs[plain] = values[name], draw()  # x + i y and x - i y are any two numbers
-            pairs[plain + "^(*)"] = pairs[plain][::-1]
+        if is_complex(name):
+            pairs[name] = values[name], draw()  # x + i y and x - i y are any two numbers
+            pairs[conjugate(name)] = pairs[name][::-1]
     i = root(-1, p)
     return pairs | {"i": (i, p - i)}, momenta
 
@@ -299,9 +340,8 @@ def determinant(rows):
     """Determinant of a square matrix of integers, by expansion along the first row."""
     if len(rows) == 1:
         return rows[0][0]
-    return sum(
-        (-1) ** k * entry * determinant([row[:k] + row[k + 1 :] for row in rows[1:]]) for k, entry in enumerate(rows[0])
-    )
+    return sum((-1) ** k * entry * determinant([row[:k] + row[k + 1:] for row in rows[1:]])
+               for k, entry in enumerate(rows[0]))
 
 
 def light_cone(plus, x, y, square, p):
@@ -332,20 +372,26 @@ def split(total, first, second, draw, p):
 
 
 @functools.lru_cache(maxsize=4 * SETS)
-def _primes_of_set(seed, number):
-    """POINTS primes, and their Numbers."""
+def _primes_of_set(seed, number, roots):
+    """POINTS primes, and their Numbers. roots: see prime_fields."""
     rng = np.random.default_rng((seed, number))
-    primes = [draw_prime(rng) for _ in range(POINTS)]
-    return primes, prime_fields(primes)
+    primes = [draw_prime(rng, roots - USUAL_ROOTS) for _ in range(POINTS)]
+    return primes, prime_fields(primes, roots)
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _points_at(amp, square_names, seed, facts):
+def _roots_of(amp):
+    """roots_in of the scalars of an amplitude."""
+    return roots_in(node for term in read_amplitude(amp).terms for node, _ in term.scalars)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _points_at(amp, square_names, roots, seed, facts):
     """Numbers, Roles, and at random points {name: (2 POINTS,)}, momenta (legs, 2 POINTS, 4), gauge (2 POINTS, 4)."""
     roles = read_roles(amp, square_names, facts)
     _, fields, names = read_amplitude(amp)
     checksum = zlib.crc32(amp.encode())
-    primes, numbers = _primes_of_set(seed, checksum % SETS)
+    primes, numbers = _primes_of_set(seed, checksum % SETS, roots)
     rng = np.random.default_rng((seed, checksum))
     points = [random_point(fields, roles, (names | square_names) - {"i"}, rng, p) for p in primes]
     values = {name: np.array([values[name][k] for k in (0, 1) for values, _ in points]) for name in points[0][0]}
@@ -355,35 +401,42 @@ def _points_at(amp, square_names, seed, facts):
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _square_at(amp, square_names, seed, facts):
+def _square_at(amp, square_names, roots, seed, facts):
     """The averaged |amp|^2 at these points, (2 POINTS,)."""
     terms, fields, _ = read_amplitude(amp)
-    numbers, roles, values, momenta, gauge = _points_at(amp, square_names, seed, facts)
+    numbers, roles, values, momenta, gauge = _points_at(amp, square_names, roots, seed, facts)
     by_colour, _ = amplitude_at(terms, fields, values, momenta, numbers)
     return square_at(by_colour, fields, roles, values, momenta, gauge, numbers)
 
 
-def _value_at(tree, amp, square_names, seed, facts):
+def _value_at(tree, *point):
     """The value of a tree at these points, (2 POINTS,)."""
-    numbers, _, values, _, _ = _points_at(amp, square_names, seed, facts)
+    numbers, _, values, _, _ = _points_at(*point)
     return numbers.reduce(evaluate(tree, values, numbers))
 
 
 def prove(amp, sqamp, seed=0, facts=NO_FACTS):
-    """Whether sqamp is the square of amp. InputError where there is no proof, as for other roots than of 2 and 3."""
+    """Whether sqamp is the square of amp. InputError where there is no proof, as for roots of other than integers."""
     tree = parse(sqamp)
-    size(tree)
-    names = names_beside(amp, tree)
-    return _agree(seed, lambda seed: (_value_at(tree, amp, names, seed, facts), _square_at(amp, names, seed, facts)))
+    row = _row(amp, tree)
+    return _agree(seed, lambda seed: (_value_at(tree, *row, seed, facts), _square_at(*row, seed, facts)))
 
 
 def equal(amp, sqamp, other, seed=0, facts=NO_FACTS):
     """Whether two texts are the same function of what belongs to the legs of amp. InputError as above."""
     trees = parse(sqamp), parse(other)
+    row = _row(amp, *trees)
+    return _agree(seed, lambda seed: [_value_at(tree, *row, seed, facts) for tree in trees])
+
+
+def _row(amp, *trees):
+    """(amp, the other symbols of squares, all roots): what the points depend on. InputError where there is no proof."""
     for tree in trees:
         size(tree)
-    names = names_beside(amp, *trees)
-    return _agree(seed, lambda seed: [_value_at(tree, amp, names, seed, facts) for tree in trees])
+    roots = _roots_of(amp) | roots_in(trees)
+    if len(roots) > len(USUAL_ROOTS) + MOST_ROOTS:
+        raise InputError(f"no proof: roots of more than {MOST_ROOTS} primes beside 2 and 3")
+    return amp, names_beside(amp, *trees), roots
 
 
 def _agree(seed, sides):

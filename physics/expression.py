@@ -80,7 +80,7 @@ class Function(NamedTuple):
 FUNCTIONS = ("sin", "cos", "tan")                            # of theta_W
 NO_SYMBOLS = {
     "I": "i, the imaginary unit",
-    **dict.fromkeys(("nan", "NaN", "inf", "Infinity", "oo", "zoo"), "a finite number"),
+    **dict.fromkeys(("nan", "NaN", "inf", "Inf", "Infinity", "oo", "zoo"), "a finite number"),
 }
 LONGEST = 1000                                               # digits of a number
 LARGEST = 50_000                                             # terms of an amplitude
@@ -99,6 +99,7 @@ TOKEN = re.compile(rf"""
 FIELD = re.compile(r"(\w+?)(?:_\{(.*)\})?\(p_(\d+)\)(?:_([uv]))?(?:_(T|off))?(\^\(\*\))?")
 POWER_NEXT = re.compile(r"\s*(?:\^|\*\*)")
 INDICES = re.compile(rf"{INDEX}(?:,{INDEX})*")
+INVARIANT = re.compile(r"s_\d+", re.ASCII)
 REVERSED = re.compile(r"s_([2-9])([1-9])")                    # s_21 is s_12
 
 
@@ -234,6 +235,14 @@ def conjugate(name):
     if not is_complex(name):
         return name
     return name.removesuffix("^(*)") if name.endswith("^(*)") else name + "^(*)"
+
+
+def check_momenta(names, legs):
+    """InputError if one of these symbols is an s_ij or epsilon tensor with a momentum that none of so many legs has."""
+    for name in sorted(names):
+        numbers = epsilon_legs(name) or (tuple(map(int, name[2:])) if INVARIANT.fullmatch(name) else ())
+        if numbers and (min(numbers) < 1 or max(numbers) > legs or name.startswith("s_") and len(numbers) != 2):
+            raise InputError(f"{name} names a momentum that no leg carries")
 
 
 def _indices(text, indices, column):

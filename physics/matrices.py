@@ -27,13 +27,14 @@ from physics.expression import (
     Product,
     Sum,
     Symbol,
+    check_momenta,
     expand,
     fold,
     legs_of,
     names_in,
     parse,
 )
-from physics.particles import NO_FACTS, check_symbols, roles_of
+from physics.particles import NO_FACTS, roles_of
 from runtime.files import InputError
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -101,12 +102,7 @@ def read_roles(amp, square_names, facts=NO_FACTS):
     """Roles of the legs of a text, see particles.py. square_names: the other symbols of its row. Raises InputError."""
     amplitude = read_amplitude(amp)
     roles = roles_of(amplitude.fields, amplitude.names | square_names, facts)
-    check_symbols(amplitude.names | square_names)
-    for name in sorted(amplitude.names | square_names):
-        if re.fullmatch(r"s_\d+", name) and not (
-            len(name) == 4 and 1 <= int(min(name[2:])) and int(max(name[2:])) <= len(amplitude.fields)
-        ):
-            raise InputError(f"{name} names a momentum that no leg carries")
+    check_momenta(amplitude.names | square_names, len(amplitude.fields))
     return roles
 
 
@@ -123,32 +119,17 @@ def names_beside(amp, *square_trees):
     return frozenset().union(*map(names_in, square_trees)) - _names_at_points(amp)
 
 
-def is_complex(name, names):
-    """Whether a symbol is complex: V_ub, or any X whose conjugate X^(*) is among the names of the row."""
-    return name.startswith("V_") or name.endswith("^(*)") or name + "^(*)" in names
-
-
-def epsilon_legs(name, count):
-    """Positions, from 0, of the momenta in a symbol eps(p_1,p_2,p_3,p_4).
-
-    It is the determinant of the matrix whose rows are their contravariant components (E, x, y, z): eps_0123 = +1.
-    """
-    numbers = [int(number) for number in re.findall(r"p_(\d+)", name)]
-    if len(numbers) != 4 or max(numbers) > count:
-        raise InputError(f"{name}: expected the momenta of four of the {count} legs")
-    return [number - 1 for number in numbers]
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Scalars
 
 
 def evaluate(tree, values, numbers):
     """Value of a scalar expression at all points. values: {name: (P,) array}"""
-    return fold(tree, lambda node, arguments: _evaluate_node(node, arguments, values, numbers))
+    return fold(tree, lambda node, arguments: evaluate_node(node, arguments, values, numbers))
 
 
-def _evaluate_node(node, arguments, values, numbers):
+def evaluate_node(node, arguments, values, numbers):
+    """Value of a node of a scalar expression, from those of its children."""
     kind = type(node)
     if kind is Number:
         return numbers.number(node.value)
@@ -186,9 +167,8 @@ def contract(operands, order, reduce=None):
     array, labels = operands[0]
     rest = list(operands[1:])
     while rest:
-        k = next(
-            (k for k, (_, other) in enumerate(rest) if set(other) & set(labels)), 0
-        )  # a connected one: small results
+        # a connected one, so that results stay small
+        k = next((k for k, (_, other) in enumerate(rest) if set(other) & set(labels)), 0)
         other, other_labels = rest.pop(k)
         wanted = set(order).union(*(more for _, more in rest))
         keep = tuple(dict.fromkeys(label for label in labels + other_labels if label in wanted))
@@ -209,7 +189,9 @@ def split_term(term, momenta, numbers):
     Lorentz axes of legs have their index up; of the two ends of a summed Lorentz index the second is lowered.
     """
     spin, colour, lorentz, ends = [], [], set(), {}
-    tensors = _without_deltas(term.tensors)
+    number, tensors = _without_deltas(term.tensors)
+    if number != 1:
+        spin.append((np.full((), number, numbers.metric.dtype), ()))
     for tensor, indices in tensors:  # where each index name occurs
         for position, index in enumerate(indices):
             ends.setdefault(index, []).append((tensor, position))
@@ -253,31 +235,30 @@ def split_term(term, momenta, numbers):
 
 
 def _without_deltas(tensors):
-    """(tensor, names of its summed indices) of a term's tensors; metrics and deltas are carried out by renaming.
+    """(number, [(tensor, names of its summed indices)]): a term's tensors, metrics and deltas carried out by renaming.
 
     The first index of a field only labels its polarisation; a `+` marks an index's position and is no part of its name.
+    The number is 4 for each metric traced with itself.
     """
-    named = [
-        (tensor, [index.lstrip("+") for index in (tensor.indices[1:] if type(tensor) is Field else tensor.indices)])
-        for tensor in tensors
-    ]
+    number = 1
+    named = [(tensor, [index.lstrip("+") for index in tensor.indices[1 if type(tensor) is Field else 0:]])
+             for tensor in tensors]
     for tensor, indices in named:
         if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2:
             continue
         old, new = indices
-        if ("\\" in old) != ("\\" in new) or tensor.name == "g" and "\\" not in old or old == new:
-            raise InputError(
-                f"{tensor.name}_{{{','.join(tensor.indices)}}}: expected two different indices of one kind, "
-                "for a metric Lorentz indices"
-            )
+        if ("\\" in old) != ("\\" in new) or tensor.name == "g" and "\\" not in old:
+            raise InputError(f"{tensor.name}_{{{','.join(tensor.indices)}}}: expected two indices of one kind, "
+                             "for a metric Lorentz indices")
+        if old == new and tensor.name == "delta":
+            raise InputError(f"delta_{{{','.join(tensor.indices)}}} is summed over its own index")
+        if old == new:
+            number *= 4
         for other, names in named:
             if other is not tensor:
                 names[:] = [new if name == old else name for name in names]
-    return [
-        (tensor, indices)
-        for tensor, indices in named
-        if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2
-    ]
+    return number, [(tensor, indices) for tensor, indices in named
+                    if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2]
 
 
 def _open_axis(field, position):
@@ -294,22 +275,16 @@ def colour_sum(left, right, axes, numbers):
 
     left, right: tuples of (name, labels); axes: ((label, dimension), ...) of the legs' colours.
     """
-    product = numbers.reduce(
-        _colour_array(left, axes, numbers) * numbers.conjugate(_colour_array(right, axes, numbers))
-    )
-    return numbers.reduce(product.sum(axis=1))
+    conjugate = numbers.conjugate(_colour_array(right, axes, numbers))
+    return numbers.reduce(numbers.reduce(_colour_array(left, axes, numbers) * conjugate).sum(axis=1))
 
 
 @functools.lru_cache(maxsize=64)
 def _colour_array(structure, axes, numbers):
     """Values of a structure for all colours of the legs, (P or 1, number of colours)."""
     labels = tuple(label for label, _ in axes)
-    operands = [
-        (np.eye(dict(axes)[ends[0]], dtype=numbers.metric.dtype), ends)
-        if name == "delta"
-        else (numbers.colour[name], numbers.axes + ends)
-        for name, ends in structure
-    ]
+    operands = [(np.eye(dict(axes)[ends[0]], dtype=numbers.metric.dtype), ends) if name == "delta" else
+                (numbers.colour[name], numbers.axes + ends) for name, ends in structure]
     ones = np.ones(len(numbers.gamma_up) if numbers.axes else 1, numbers.gamma_up.dtype)
     return contract([(ones, ("point",)), *operands], ("point",) + labels, numbers.reduce).reshape(len(ones), -1)
 
@@ -357,11 +332,8 @@ def leg_matrix(field, mass, momentum, values, gauge, numbers):
     """
     reduce, divide, metric = numbers.reduce, numbers.divide, numbers.metric
     if field.kind:
-        slash = contract(
-            [(momentum, ("point", "mu")), (numbers.gamma_down, numbers.axes + ("mu", "a", "b"))],
-            ("point", "a", "b"),
-            reduce,
-        )
+        gamma = numbers.gamma_down, numbers.axes + ("mu", "a", "b")
+        slash = contract([(momentum, ("point", "mu")), gamma], ("point", "a", "b"), reduce)
         gamma_0 = numbers.gamma_up[..., 0, :, :]
         m = values[mass][:, None, None] * numbers.dirac["unit"]
         outer = reduce(reduce(slash + m if field.kind == "u" else slash - m) @ gamma_0)
@@ -400,12 +372,10 @@ def square_at(by_colour, fields, roles, values, momenta, gauge, numbers):
         if matrix is not None:  # multiply the first axis, then make it the last: a full turn in the end
             axes = summed.reshape(points, len(by_colour), 4, width // 4).swapaxes(2, 3)
             summed = numbers.reduce(axes @ matrix[:, None]).reshape(plain.shape)
-    colours = np.array(
-        [[colour_sum(left, right, colour_axes(fields), numbers) for right in by_colour] for left in by_colour]
-    )
+    axes = colour_axes(fields)
+    colours = np.array([[colour_sum(left, right, axes, numbers) for right in by_colour] for left in by_colour])
     colours = np.moveaxis(colours, 2, 0)  # (P or 1, C, C)
     pairs = numbers.reduce(numbers.inner(summed, numbers.conjugate(plain)) * colours)  # (P, C, C)
-    average = roles.identical * math.prod(
-        states(field, mass) for field, mass, comes_in in zip(fields, roles.masses, roles.incoming) if comes_in
-    )
+    incoming = [leg for leg, comes_in in zip(zip(fields, roles.masses), roles.incoming) if comes_in]
+    average = roles.identical * math.prod(states(field, mass) for field, mass in incoming)
     return numbers.divide(numbers.reduce(pairs.sum(axis=(1, 2))), average)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from physics import exact
-from physics.expression import parse
+from physics.expression import Power, Product, Sum, conjugate, epsilon_legs, fold, is_complex, parse
 from physics.matrices import (
     CHIRAL,
     COLOUR,
@@ -27,8 +27,7 @@ from physics.matrices import (
     STRUCTURE,
     Numbers,
     amplitude_at,
-    epsilon_legs,
-    is_complex,
+    evaluate_node,
     names_beside,
     read_amplitude,
     read_roles,
@@ -41,6 +40,7 @@ from runtime.files import InputError
 POINTS = 2  # random points a row; the values of a wrong row differ at every one of them
 TOLERANCE = 1e-9  # relative; rounding of right rows stays below 1e-11
 ROUNDING = 1e-26  # of |sum of the terms' sizes|^2: what is left of an amplitude that vanishes
+EPSILON = np.finfo(float).eps
 NEAR = 1e-3  # a square that is wrong by less, relatively, is left to the exact proof
 SMALLEST = 1e-100  # such a size, or one above its inverse, is no amplitude but an attempt to over- or underflow
 KEPT = 4096  # amplitudes whose values are kept, some 5 kB each: candidates of one are looked at again and again
@@ -51,9 +51,7 @@ BOOSTED = (1.0, 0.18, 0.24, 0.4)
 class Verdict(NamedTuple):
     status: str  # 'right', 'wrong' or 'unreadable'
     reason: str  # '' when right
-    amplitude: (
-        complex  # averaged |amp|^2 at the first point that decides; where `crossed`, its continuation, of either sign
-    )
+    amplitude: complex  # averaged |amp|^2 at the first point that decides; where `crossed` it may be negative
     square: complex  # value of sqamp there
     crossed: bool = False  # no real momenta allow the process: judged at its continuation, see random_point
 
@@ -114,15 +112,11 @@ def random_point(fields, roles, names, rng, points, continued=False):
     masses = set(roles.masses) | {name for name in names if name.startswith("m_")}
     values = {name: rng.uniform(0.5, 2, points) for name in sorted(masses - {None})}
     values[None] = np.zeros(points)
-    symbols = [
-        f"s_{k}{k}" if field.mark == "off" or f"s_{k}{k}" in names else mass
-        for k, field, mass in zip(numbers, fields, roles.masses)
-    ]
+    symbols = [f"s_{k}{k}" if field.mark == "off" or f"s_{k}{k}" in names else mass
+               for k, field, mass in zip(numbers, fields, roles.masses)]
     shell = [values[symbol] if symbol in values else rng.uniform(0.5, 2, points) for symbol in symbols]
-    sides = (
-        [k for k, comes_in in enumerate(roles.incoming) if comes_in],
-        [k for k, comes_in in enumerate(roles.incoming) if not comes_in],
-    )
+    sides = ([k for k, comes_in in enumerate(roles.incoming) if comes_in],
+             [k for k, comes_in in enumerate(roles.incoming) if not comes_in])
     if not all(sides):
         raise InputError("all legs come in or all go out; at least one of each is expected")
     crossed = []
@@ -146,19 +140,17 @@ def random_point(fields, roles, names, rng, points, continued=False):
         momenta[side] = _phase_space(energy, [shell[k] for k in side], rng)
     momenta[crossed] *= -1
     for i, j in itertools.combinations_with_replacement(range(len(fields)), 2):
-        values[f"s_{i + 1}{j + 1}"] = values[f"s_{j + 1}{i + 1}"] = np.einsum(
-            "pm,m,pm->p", momenta[i], METRIC.diagonal(), momenta[j]
-        )
+        product = np.einsum("pm,m,pm->p", momenta[i], METRIC.diagonal(), momenta[j])
+        values[f"s_{i + 1}{j + 1}"] = values[f"s_{j + 1}{i + 1}"] = product
     values["i"] = 1j
     for name in sorted(names - values.keys()):  # couplings, angles, reg_prop
         if name.startswith("eps("):
-            values[name] = np.linalg.det(momenta[epsilon_legs(name, len(fields))].swapaxes(0, 1))
+            values[name] = np.linalg.det(momenta[[leg - 1 for leg in epsilon_legs(name)]].swapaxes(0, 1))
         elif name not in values:
             values[name] = rng.uniform(0.5, 1.5, points)
-            if is_complex(name, names):
-                plain = name.removesuffix("^(*)")
-                values[plain] = values[name] + 1j * rng.uniform(0.5, 1.5, points)
-                values[plain + "^(*)"] = values[plain].conj()
+            if is_complex(name):
+                values[name] = values[name] + 1j * rng.uniform(0.5, 1.5, points)
+                values[conjugate(name)] = values[name].conj()
     return values, momenta
 
 
@@ -198,14 +190,11 @@ def averaged_square(terms, fields, roles, values, momenta):
         return square_at(by_colour, fields, roles, values, momenta, np.broadcast_to(n, momenta.shape[1:]), COMPLEX)
 
     result = in_gauge(AT_REST)
-    if any(field.mark == "T" for field in fields) and np.any(
-        np.abs(in_gauge(BOOSTED) - result) > TOLERANCE * (np.abs(result) + scale**2)
-    ):
-        raise InputError(
-            "the amplitude is not gauge invariant, so its square with transverse polarisations (_T) depends on "
-            "their choice; "
-            "expected the sum of all diagrams of a process, without reg_prop"
-        )
+    if any(field.mark == "T" for field in fields):
+        difference = np.abs(in_gauge(BOOSTED) - result)
+        if np.any(difference > TOLERANCE * (np.abs(result) + scale**2)):
+            raise InputError("the amplitude is not gauge invariant, so its square with transverse polarisations (_T) "
+                             "depends on their choice; expected the sum of all diagrams of a process, without reg_prop")
     return result, scale**2
 
 
@@ -238,48 +227,49 @@ def verify(amp, sqamp, seed=0, points=POINTS, facts=NO_FACTS):
             if vanishes or _rounding_may_decide(tree, values, found, expected):
                 if exact.prove(amp, sqamp, seed, facts):
                     return Verdict("right", "", expected[k], found[k], crossed)
-    except (
-        InputError,
-        ArithmeticError,
-        ValueError,
-        TypeError,
-        RecursionError,
-    ) as error:  # the text may come from anywhere
+    except (InputError, ArithmeticError, ValueError, TypeError, RecursionError) as error:  # of a text from anywhere
         return Verdict("unreadable", str(error), math.nan, math.nan)
     if hint := _other_reading(amp, sqamp, names, seed, points, facts):
         return Verdict("unreadable", hint, expected[k], found[k], crossed)
     value = found[k] if abs(found[k].imag) > TOLERANCE * abs(found[k]) else found[k].real
-    return Verdict(
-        "wrong",
-        f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}",
-        expected[k],
-        found[k],
-        crossed,
-    )
+    reason = f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}"
+    return Verdict("wrong", reason, expected[k], found[k], crossed)
 
 
 def agree(found, expected, scale):
     """Whether two values are the same but for rounding, (P,). scale: of the numbers that they were computed from."""
     difference = np.abs(found - expected)
-    return np.isfinite(difference) & (
-        difference <= TOLERANCE * np.maximum(np.abs(expected), np.abs(found)) + ROUNDING * scale
-    )
+    most = TOLERANCE * np.maximum(np.abs(expected), np.abs(found)) + ROUNDING * scale
+    return np.isfinite(difference) & (difference <= most)
 
 
 def _rounding_may_decide(tree, values, found, expected):
-    """Whether a wrong value may be due to rounding.
-
-    At some point it is nearly right, or no number, or longer floating-point numbers give another value.
-    """
-    if not np.isfinite(found).all():
-        return True
-    longer = {
-        name: np.asarray(value, np.clongdouble if np.iscomplexobj(value) else np.longdouble)
-        for name, value in values.items()
-    }
+    """Whether a wrong value may be due to rounding: at some point it is nearly right, or its error may be so large."""
     difference = np.abs(found - expected)
-    rounding = np.abs(evaluate(tree, longer) - found)
-    return bool(np.any((difference <= NEAR * np.abs(expected)) | (rounding > NEAR * difference)))
+    _, _, error = fold(tree, lambda node, arguments: _with_error(node, arguments, values))
+    return not np.all((difference > NEAR * np.abs(expected)) & (error <= NEAR * difference))  # False for nan and inf
+
+
+def _with_error(node, arguments, values):
+    """(value, its absolute value, bound of its rounding error) of a node, from those of its children."""
+    kind = type(node)
+    value = evaluate_node(node, [value for value, _, _ in arguments], values, COMPLEX)
+    size = abs(value)
+    error = EPSILON * size
+    if kind is Sum:
+        for _, part, uncertain in arguments:
+            error = error + EPSILON * part + uncertain
+    elif kind is Product:
+        most = 1.0
+        for (_, part, uncertain), inverse in zip(arguments, node.inverse):
+            most = most / np.maximum(part - uncertain, 0) if inverse else most * (part + uncertain)
+        error = len(arguments) * error + most - size
+    elif kind is Power:
+        (_, part, uncertain), exponent = arguments[0], np.real(arguments[1][0])
+        error = 2 * error + np.where(exponent < 0, np.maximum(part - uncertain, 0), part + uncertain) ** exponent - size
+    elif arguments:  # a sign or a function; the slope of a tangent is 1 + its square
+        error = error + (1 + size**2) * arguments[0][2]
+    return value, size, error
 
 
 def _verify_continued(amp, tree, names, seed, points, facts, error):
@@ -308,10 +298,9 @@ def _other_reading(amp, sqamp, names, seed, points, facts):
     absent = sorted(absent - dict(facts.masses).keys())
     massless = facts._replace(masses=(*facts.masses, *((name, None) for name in absent)))
     if absent and verify(amp, sqamp, seed, points, massless):
+        who = f"{absent[0]} is" if len(absent) == 1 else f"{' and '.join(absent)} are"
         said = " ".join(f"{name}=0" for name in absent)
-        return (
-            f'right if {" and ".join(absent)} {"is" if len(absent) == 1 else "are"} massless: --masses="{said}" says so'
-        )
+        return f'right if {who} massless: --masses="{said}" says so'
     return ""
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from typing import NamedTuple
 
+from physics.expression import INVARIANT, conjugate, epsilon_legs
 from physics.theory import THEORIES
 from runtime.files import InputError
 
@@ -31,9 +32,6 @@ class Roles(NamedTuple):
 NO_FACTS = Facts()
 MOST_UNSURE = 10  # bosons of which every choice of directions and charges is looked at
 CONSTANTS = {"i", "theta_W", "reg_prop"}  # symbols of a square that need not stand in its amplitude
-NO_SYMBOLS = {"I": "the imaginary unit is written i"} | dict.fromkeys(
-    ("nan", "NaN", "inf", "Inf", "oo", "zoo"), "it is neither a number nor a symbol"
-)
 
 MASSES = {}  # (name, kind, coloured) -> mass symbol or None, of the particles of our theories, which bear MARTY's names
 CHARGES = collections.defaultdict(set)  # (name, kind) -> its possible charges: `t` is the tau in QED, the top elsewhere
@@ -56,10 +54,8 @@ def parse_masses(text):
     for part in text.replace(",", " ").split():
         match = MASS.fullmatch(part)
         if not match or match[1] in masses:
-            raise InputError(
-                f"masses: got {part!r} in {text!r}, expected each particle once with the symbol of its mass, or 0, "
-                'such as "e=m A_em=0"'
-            )
+            raise InputError(f"masses: got {part!r} in {text!r}, expected each particle once with the symbol of its "
+                             'mass, or 0, such as "e=m A_em=0"')
         masses[match[1]] = None if match[2] == "0" else match[2]
     return tuple(sorted(masses.items()))
 
@@ -77,43 +73,31 @@ def mass_of(field, names, facts=NO_FACTS):
         return said[field.name]
     key = identity(field)
     if key in MASSES and not MASSES[key] and f"m_{field.name}" in names:
-        raise InputError(
-            f"{field.name}(p_{field.leg}) is massless as far as is known, but m_{field.name} stands in the row; "
-            f'say which with --masses="{field.name}=m_{field.name}" or "{field.name}=0"'
-        )
+        raise InputError(f"{field.name}(p_{field.leg}) is massless as far as is known, but m_{field.name} stands in "
+                         f'the row; say which with --masses="{field.name}=m_{field.name}" or "{field.name}=0"')
     if key in MASSES:
         return MASSES[key]
     if f"m_{field.name}" in names:
         return f"m_{field.name}"
-    raise InputError(
-        f"the mass of {field.name}(p_{field.leg}), a {'coloured ' if key[2] else ''}{key[1]}, is not known: "
-        f"there is no m_{field.name}; "
-        f'say it with --masses="{field.name}=m", or "{field.name}=0" if it is massless'
-    )
-
-
-def check_symbols(names):
-    """InputError if one of the symbols cannot be what it looks like, such as `I` or `nan`."""
-    for name in sorted(NO_SYMBOLS.keys() & names):
-        raise InputError(f"{name} is no symbol: {NO_SYMBOLS[name]}")
+    kind = f"coloured {key[1]}" if key[2] else key[1]
+    raise InputError(f"the mass of {field.name}(p_{field.leg}), a {kind}, is not known: there is no m_{field.name}; "
+                     f'say it with --masses="{field.name}=m", or "{field.name}=0" if it is massless')
 
 
 def unexplained(fields, masses, amp_names, square_names):
     """What to say of a symbol for which a square has no reason, '' if there is none.
 
-    A square holds numbers, the symbols of its amplitude, the legs' masses and products of the legs' momenta.
+    A square holds numbers, the symbols of its amplitude and their conjugates, the legs' masses and products of the
+    legs' momenta.
     """
-    known = {*amp_names, *CONSTANTS, *masses}
+    known = {*amp_names, *map(conjugate, amp_names), *CONSTANTS, *masses}
     for name in sorted(square_names):
-        if name not in known and name.removesuffix("^(*)") not in known and not re.fullmatch(r"s_\d+|eps\(.*\)", name):
-            unused = {
-                field.name for field, mass in zip(fields, masses) if mass and mass not in amp_names | square_names
-            }
+        if name not in known and not INVARIANT.fullmatch(name) and not epsilon_legs(name):
+            used = amp_names | square_names
+            unused = {field.name for field, mass in zip(fields, masses) if mass and mass not in used}
             said = " or ".join(f'--masses="{particle}={name}"' for particle in sorted(unused or {fields[0].name}))
-            return (
-                f"{name} stands in sqamp, but is neither a symbol of amp nor the mass of a leg; "
-                f"if it is a leg's mass, say whose, such as {said}"
-            )
+            return (f"{name} stands in sqamp, but is neither a symbol of amp nor the mass of a leg; "
+                    f"if it is a leg's mass, say whose, such as {said}")
     return ""
 
 
@@ -159,25 +143,20 @@ def roles_of(fields, names, facts=NO_FACTS):
         raise InputError(f"more than {MOST_UNSURE} bosons that may be particles or antiparticles")
     readings = _readings_of_process(legs, facts.process) or _readings(legs)
     if len({incoming for incoming, _ in readings}) > 1:  # a lone leg that cannot decay is not alone
-        possible = {
-            (incoming, n)
-            for incoming, n in readings
-            if sum(incoming) > 1
-            or not cannot_decay(
-                masses[incoming.index(True)], [mass for mass, comes_in in zip(masses, incoming) if not comes_in]
-            )
-        }
+        possible = {reading for reading in readings if sum(reading[0]) > 1 or _can_decay(masses, reading[0])}
         readings = possible or readings
     if len(readings) != 1:
         who = " and ".join(f"{field.name}(p_{field.leg})" for field, leg in zip(fields, legs) if leg.unsure)
-        what = (
-            "are particles or antiparticles"
-            if len({incoming for incoming, _ in readings}) == 1
-            else "come in or go out"
-        )
+        same = len({incoming for incoming, _ in readings}) == 1
+        what = "are particles or antiparticles" if same else "come in or go out"
         raise InputError(f"whether {who} {what} is not known: a column `process` such as `e e~ -> W W~` says it")
     ((incoming, identical),) = readings
     return Roles(masses, incoming, identical)
+
+
+def _can_decay(masses, incoming):
+    products = [mass for mass, comes_in in zip(masses, incoming) if not comes_in]
+    return not cannot_decay(masses[incoming.index(True)], products)
 
 
 def _leg(field, mass, ours):
@@ -199,11 +178,8 @@ def _permutations(counts):
 def _readings(legs):
     """All {(incoming, identical)} that the order of the legs and the conservation of charge allow."""
     orders = [tuple(k < n for k in range(len(legs))) for n in range(1, len(legs))]  # the first n legs come in
-    orders = [
-        incoming
-        for incoming in orders
-        if all(leg.unsure or leg.comes_in == comes_in for leg, comes_in in zip(legs, incoming))
-    ]
+    orders = [incoming for incoming in orders
+              if all(leg.unsure or leg.comes_in == comes_in for leg, comes_in in zip(legs, incoming))]
     few = [incoming for incoming in orders if sum(incoming) <= (1 if len(legs) == 3 else 2)]
     allowed, conserving = set(), set()
     for incoming in few or orders[:1] or [tuple(leg.comes_in for leg in legs)]:
@@ -240,10 +216,8 @@ def _conserved(flow):
     flow = {key: number for key, number in flow.items() if number}
     if any(key not in CHARGES for key in flow):
         return True  # a particle of unknown charge may make up for the rest
-    return any(
-        sum(charge * number for charge, number in zip(charges, flow.values())) == 0
-        for charges in itertools.product(*(CHARGES[key] for key in flow))
-    )
+    return any(sum(charge * number for charge, number in zip(charges, flow.values())) == 0
+               for charges in itertools.product(*(CHARGES[key] for key in flow)))
 
 
 def _readings_of_process(legs, process):
@@ -256,21 +230,16 @@ def _readings_of_process(legs, process):
     wanted = [collections.Counter(name for name, _ in side) for side in sides]
 
     def fits(incoming):
-        return wanted == [
-            collections.Counter(leg.name for leg, comes_in in zip(legs, incoming) if comes_in == side)
-            for side in (True, False)
-        ]
+        return wanted == [collections.Counter(leg.name for leg, comes_in in zip(legs, incoming) if comes_in == side)
+                          for side in (True, False)]
 
     choices = itertools.product(*((True, False) if leg.unsure else (leg.comes_in,) for leg in legs))
     incoming = next(filter(fits, choices), None)  # the first choice: of legs of one name the lower momenta come in
     if incoming is None:
         return set()
     unsure = {leg.name for leg in legs if leg.unsure}
-    outgoing = collections.Counter(
-        (leg.name, leg.kind, leg.sign)
-        for leg, comes_in in zip(legs, incoming)
-        if not comes_in and leg.name not in unsure
-    )
+    outgoing = collections.Counter((leg.name, leg.kind, leg.sign) for leg, comes_in in zip(legs, incoming)
+                                   if not comes_in and leg.name not in unsure)
     said = collections.Counter(particle for particle in sides[1] if particle[0] in unsure)
     return {(incoming, _permutations([*outgoing.values(), *said.values()]))}
 

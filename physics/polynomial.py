@@ -5,13 +5,12 @@ is a symbol too: its name is its own canonical text in parentheses, its power ne
 """
 import functools
 import math
-import re
 from fractions import Fraction
 
+from physics.expression import INVARIANT
 from runtime.files import InputError
 
 LARGEST = 100_000            # terms of a product, far above what an amplitude needs
-_INVARIANT = re.compile(r"s_\d+")
 
 
 @functools.lru_cache(maxsize=2**14)
@@ -24,7 +23,7 @@ def rank(symbol):
         return 4, symbol
     if symbol == "reg_prop":
         return 3, symbol
-    if symbol.startswith("eps(") or _INVARIANT.fullmatch(symbol):
+    if symbol.startswith("eps(") or INVARIANT.fullmatch(symbol):
         return 2, symbol
     return (1, symbol) if symbol.startswith("m_") else (0, symbol)
 

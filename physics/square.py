@@ -31,6 +31,7 @@ from physics.expression import (
     Product,
     Sum,
     Symbol,
+    check_momenta,
     conjugate,
     epsilon_legs,
     expand,
@@ -318,10 +319,7 @@ class Row:
         self.legs = {leg.number: leg for leg in legs}
         fields = sorted((t for t in terms[0].tensors if type(t) is Field), key=lambda field: field.leg)
         used = names_in(tree)
-        known = {f"s_{i}{j}" for i, j in itertools.combinations_with_replacement(range(1, len(legs) + 1), 2)}
-        for name in sorted(used - known):
-            if name.startswith("s_") and name[2:].isdigit() or max(epsilon_legs(name), default=0) > len(legs):
-                raise InputError(f"{name} names a momentum that no leg carries")
+        check_momenta(used, len(legs))
         self.symbols = {}                                    # our symbol -> FORM's x0, x1, ... in this order
         self.lines = 0                                       # spin lines in use
         roles = roles_of(fields, used, facts)

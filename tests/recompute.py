@@ -14,7 +14,7 @@ from exact import equal
 from dataset.reader import read_rows
 from physics.expression import parse
 from physics.matrices import read_amplitude
-from physics.particles import roles_of
+from physics.particles import Facts, roles_of
 from physics.square import square_many
 from runtime.files import InputError, main_guard
 
@@ -22,12 +22,13 @@ from runtime.files import InputError, main_guard
 def main():
     rows = [row for path in sys.argv[1:] for _, row in read_rows(path, ("amp", "candidates"))]
     counts = collections.Counter()
-    for row, square in zip(rows, square_many([row["amp"] for row in rows])):
+    facts = [Facts(row.get("process", "")) for row in rows]
+    for row, known, square in zip(rows, facts, square_many([row["amp"] for row in rows], facts=facts)):
         if isinstance(square, InputError):
             counts["unreadable"] += 1
             continue
         _, fields, names = read_amplitude(row["amp"])
-        masses = roles_of(fields, names).masses
+        masses = roles_of(fields, names, known).masses
         for text, _, status in json.loads(row["candidates"]):
             if status in ("verified", "unverified"):
                 try:

@@ -83,13 +83,33 @@ def test_other_legs_are_not_found():
 def test_massless_and_massive_particles_are_not_exchanged():
     """Photon and Z, neutrino and electron may have one text up to names, but differ in their sums over spins."""
     line = r"e*gamma_{%\mu_1,%a_1,%a_2}*V_{i_1,+%\mu_1}(p_1)*F_{i_2,%a_1}(p_2)_u^(*)*F_{i_3,%a_2}(p_3)_v"
-    keys = {name: template_key(line.replace("V_", name + "_")) for name in ("A", "Z", "W", "G")}
-    assert keys["Z"] == keys["W"] != keys["A"] == keys["G"]
+    keys = {name: template_key(line.replace("V_", name + "_")) for name in ("A", "Z", "W", "zork")}
+    assert keys["Z"] == keys["W"] == keys["zork"] != keys["A"]
     assert (
         template_key(line.replace("F_", "nu_e_"))
         == template_key(line.replace("F_", "nu_mu_"))
         != template_key(line.replace("F_", "e_"))
     )
+
+
+@pytest.mark.parametrize(
+    "massless, massive",
+    [
+        (r"A_{i_1,%\mu}(p_1)", r"Z_{i_1,%\mu}(p_1)"),
+        (r"A_{i_1,+%\mu}(p_1)_off^(*)", r"G_{i_1,+%\mu}(p_1)_off^(*)"),
+        (r"G_{i_1,%g,%\mu}(p_1)_T", r"A_{i_1,%g,%\mu}(p_1)_T"),
+        (r"nu_e_{i_1,%a}(p_1)_v^(*)", r"nu_R_{i_1,%a}(p_1)_v^(*)"),
+        (r"nu_tau_{i_1,%a}(p_1)_u_off^(*)", r"nutau_{i_1,%a}(p_1)_u_off^(*)"),
+    ],
+)
+def test_massless_is_a_particle_by_name_and_kind(massless, massive):
+    rest = r"h(p_2)^(*)*gamma_{+%\mu,%a,%b}*T_C_10_{%g,%i,%j}"
+    assert template_key(f"{massless}*{rest}").split()[0][0] == "N"
+    assert template_key(f"{massive}*{rest}").split()[0][0] == "P"
+
+
+def test_scalars_are_massive_whatever_their_names():
+    assert {template_key(f"{name}(p_1)*h(p_2)^(*)") for name in ("A", "G", "nu_e", "S")} == {"P0(p_1) P1(p_2)^(*)"}
 
 
 def test_kinematics_are_shared_by_all_charges():

@@ -12,7 +12,8 @@ from test_verify import ELECTRON_MUON, SQUARE
 from physics import exact, numeric
 from physics.amplitude import amplitudes, parse_process
 from physics.exact import prove
-from physics.matrices import METRIC, read_amplitude
+from physics.expression import NO_SYMBOLS
+from physics.matrices import METRIC, read_amplitude, read_roles
 from physics.numeric import same, verify
 from physics.particles import NO_FACTS, Facts, mass_of, parse_masses, roles_of, unexplained
 from physics.square import square
@@ -139,7 +140,7 @@ def test_a_row_of_massless_electrons_says_so():
     assert verify(amp, massless, facts=Facts(masses=parse_masses("e=m mu=m"))).status == "wrong"
 
 
-@pytest.mark.parametrize("name", ["I", "nan", "inf", "zoo"])
+@pytest.mark.parametrize("name", sorted(NO_SYMBOLS))
 def test_what_is_no_symbol_is_unreadable(name):
     for amp, sqamp in (
         (ELECTRON_MUON.replace("i*", f"{name}*", 1), SQUARE),
@@ -188,6 +189,27 @@ def test_a_scalar_pair_is_decided_by_the_process_or_by_charge_or_not_at_all():
     )
     assert roles(same_charge).identical == 4  # two d, and two phi of charge 1 each
     assert roles(f"{EE}*h(p_3)^(*)*h(p_4)^(*)").identical == 2
+
+
+@pytest.mark.parametrize("boson", ["Z(p_{0})", "A(p_{0})", "W(p_{0})", "Zork(p_{0})", r"h_{{i_{0},%\mu}}(p_{0})"])
+def test_charge_and_antiparticle_belong_to_name_and_kind(boson):
+    """A scalar named as the Z need not be its own antiparticle, nor has one named as the W its charge."""
+    pair = f"{EE}*{boson.format(3)}^(*)*{boson.format(4)}^(*)"
+    with pytest.raises(InputError, match="are particles or antiparticles is not known"):
+        roles(pair)
+    name = boson.partition("(")[0].partition("_")[0]
+    assert roles(pair, f"e e~ -> {name} {name}~").identical == 1
+    assert roles(pair, f"e e~ -> {name} {name}").identical == 2
+
+
+def test_a_process_names_particles_that_begin_with_one_another():
+    """chi, chi_1 and chi_10 are three particles; MARTY appends an index to each name."""
+    three = f"{EE}*chi(p_3)^(*)*chi_1(p_4)^(*)*chi_1(p_5)^(*)*chi_10(p_6)^(*)*chi_10(p_7)^(*)"
+    start = r"e_\alpha_1(X)^(*) AntiPart e_\beta_2(X) to chi(X) chi_1(X) AntiPart chi_1(X)"
+    assert roles(three, f"{start} chi_10(X) chi_10(X)").identical == 2
+    assert roles(three, f"{start} chi_10(X) AntiPart chi_10(X)").identical == 1
+    with pytest.raises(InputError, match="process"):
+        roles(three, f"{start} chi_1(X) chi_10(X)")
 
 
 def test_incoming_antiparticles_with_a_star():
@@ -262,12 +284,14 @@ def test_a_right_square_that_cancels_is_right():
     assert verify(amp, sqamp)
     for power in (7, 9, 12, 18, 100):
         assert verify(ELECTRON_MUON, f"{SQUARE} + 10^{power}*s_12*s_34*s_13 - s_34*10^{power}*s_13*s_12")
-        assert (
-            verify(
-                ELECTRON_MUON, f"{SQUARE}*(1 + 1/10^8) + 10^{power}*s_12*s_34*s_13 - s_34*10^{power}*s_13*s_12"
-            ).status
-            == "wrong"
-        )
+        wrong = f"{SQUARE}*(1 + 1/10^8) + 10^{power}*s_12*s_34*s_13 - s_34*10^{power}*s_13*s_12"
+        assert verify(ELECTRON_MUON, wrong).status == "wrong"
+        equal = f"10^{power}*s_12*s_34"  # of one text: floating-point numbers, long ones too, lose SQUARE beside it
+        assert verify(ELECTRON_MUON, f"{SQUARE} + {equal} - {equal}")
+        assert verify(ELECTRON_MUON, f"{SQUARE} + {equal} - {equal} + 1/9*s_13^2").status == "wrong"
+    for cancelled in ("(10^17 + e - 10^17)/e", "((10^20 + e) - 10^20)^3/e^3", "e^2*(10^20 + e - 10^20)^(-2)"):
+        assert verify(ELECTRON_MUON, f"{SQUARE}*{cancelled}")
+        assert verify(ELECTRON_MUON, f"2*{SQUARE}*{cancelled}").status == "wrong"
 
 
 def test_an_amplitude_that_vanishes_has_the_square_zero():
@@ -333,25 +357,46 @@ def test_epsilon_is_a_determinant_and_its_square_the_gram_determinant():
     gram = exact.determinant([[exact.dot(a, b, p) for b in momenta[:4]] for a in momenta[:4]])
     assert (values["eps(p_1,p_2,p_3,p_4)"][0] ** 2 + gram) % p == 0
     assert values["eps(p_1,p_2,p_3,p_4)"] == values["eps(p_1,p_3,p_4,p_5)"]
-    with pytest.raises(InputError, match="four of the 5 legs"):
-        numeric.random_point(fields, known, {"eps(p_1,p_2,p_3,p_6)"}, np.random.default_rng(3), 5)
+    five = f"{EE}*h(p_3)^(*)*h(p_4)^(*)*h(p_5)^(*)"
+    with pytest.raises(InputError, match="a momentum that no leg carries"):
+        read_roles(five, {"eps(p_1,p_2,p_3,p_6)"})
+    assert "no leg carries" in verify(five, "eps(p_1,p_2,p_3,p_6)").reason
 
 
 def test_couplings_with_a_conjugate_are_complex():
     fields = fields_of(f"{EE}*h(p_3)^(*)")
-    names = {"V_ub", "V_ub^(*)", "V_cb", "y", "y^(*)", "g"}
+    names = {"V_ub", "V_ub^(*)", "V_cb", "V_x^(*)", "g"}
     values, _ = numeric.random_point(fields, roles_of(fields, names), names, np.random.default_rng(3), 5)
-    assert (
-        np.all(values["V_ub"].imag)
-        and np.all(values["V_cb"].imag)
-        and np.all(values["y"].imag)
-        and np.isrealobj(values["g"])
-    )
-    assert np.array_equal(values["V_ub"].conj(), values["V_ub^(*)"])
+    assert all(np.all(values[name].imag) for name in names - {"g"}) and np.isrealobj(values["g"])
+    for name in ("V_ub", "V_cb", "V_x"):
+        assert np.array_equal(values[name].conj(), values[f"{name}^(*)"])
     values, _ = exact.random_point(
         fields, roles_of(fields, names), names, np.random.default_rng(3), exact.draw_prime(np.random.default_rng(1))
     )
-    assert values["V_ub"] == values["V_ub^(*)"][::-1] and len(set(values["V_ub"])) == 2 and len(set(values["g"])) == 1
+    for name in ("V_ub", "V_cb", "V_x"):
+        assert values[name] == values[f"{name}^(*)"][::-1] and len(set(values[name])) == 2
+    assert len(set(values["g"])) == 1
+
+
+@pytest.mark.parametrize("ours, other", [("V_2", "V_2^(*)"), ("V_qb^(*)", "V_qb")])
+def test_a_square_may_have_the_conjugate_of_a_coupling_of_its_amplitude(ours, other):
+    """Whichever of the two stands in the amplitude: the other one is explained by it, and has its conjugate's value."""
+    amp = f"{ours}*{ELECTRON_MUON}"
+    for sqamp in (f"{ours}*{other}*{SQUARE}", square(amp)):
+        assert verify(amp, sqamp) and prove(amp, sqamp)
+    for wrong in (f"{other}^2*{SQUARE}", f"{ours}^2*{SQUARE}", f"{other}*{SQUARE}"):
+        assert verify(amp, wrong).status == "wrong" and not prove(amp, wrong)
+    assert verify(amp, f"V_other*{SQUARE}").status == "unreadable"
+
+
+@pytest.mark.parametrize(
+    "trace", [r"g_{%\mu_8,%\mu_8}", r"g_{+%\mu_8,%\mu_8}", r"g_{%\mu_8,%\nu_8}*g_{+%\nu_8,+%\mu_8}"]
+)
+def test_the_trace_of_the_metric_is_four(trace):
+    amp = f"{trace}*{ELECTRON_MUON}"
+    for sqamp in (f"16*{SQUARE}", square(amp)):
+        assert verify(amp, sqamp) and prove(amp, sqamp)
+    assert verify(amp, SQUARE).status == "wrong"
 
 
 # -- the command

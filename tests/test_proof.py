@@ -7,9 +7,10 @@ import random
 import numpy as np
 import pytest
 from exact import equal
+from fuzz import mutants
 from hypothesis import given
 from hypothesis import strategies as st
-from test_verify import ELECTRON_MUON, SQUARE, mutants
+from test_verify import ELECTRON_MUON, SQUARE
 
 from dataset.reader import read_rows
 from physics import exact as proof
@@ -213,21 +214,39 @@ def test_other_spellings_are_proven():
     for text in (
         f"({SQUARE})*(e*m_e)^900/e^900*m_e^(-900)",
         SQUARE.replace("1/4*", "2^(1/2)*2^(1/2)/8*"),
+        f"{SQUARE}*4^(1/2)/2",
+        f"{SQUARE}*5^(1/2)*5^(-1/2)",
+        f"{SQUARE}*(6^(1/2) - 2^(1/2)*3^(1/2) + 1)",
+        f"{SQUARE}*(350^(1/2) - 5*2^(1/2)*7^(1/2) + 1)",
+        f"{SQUARE}*(1 + 11^(1/2))*(11^(3/2) - 11)/110",
         f"{SQUARE}*(sin(theta_W)^2 + cos(theta_W)^2)",
     ):
         assert prove(ELECTRON_MUON, text)
+
+
+@pytest.mark.parametrize("root", ["2^(1/2)", "5^(1/2)", "6^(1/2)", "7^(1/2)", "11^(1/2)", "35^(1/2)", "9973^(1/2)"])
+def test_a_coupling_with_a_root_is_squared_and_proven(root):
+    amp, number = f"{root}*{ELECTRON_MUON}", root.removesuffix("^(1/2)")
+    for sqamp in (f"{number}*{SQUARE}", square(amp)):
+        assert verify(amp, sqamp) and prove(amp, sqamp)
+        for wrong in (f"{root}*{sqamp}", f"{sqamp} + 10^(-30)*{root}", f"-{sqamp}", SQUARE):
+            assert not prove(amp, wrong)
+    odd = f"(1 + {root})*{ELECTRON_MUON}"
+    assert prove(odd, f"({number} + 1 + 2*{root})*{SQUARE}") and not prove(odd, f"({number} + 1 - 2*{root})*{SQUARE}")
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
         (f"{SQUARE}/(s_12 - s_34 + m_e^2 - m_mu^2)", "division by zero"),
-        (f"{SQUARE}*5^(1/2)", "a root of something else"),
+        (f"{SQUARE}*s_12^(1/2)", "a root of something else"),
+        (f"{SQUARE}*(-5)^(1/2)", "a root of something else"),
+        (f"{SQUARE}*2^(1/3)", "a root of something else"),
+        (SQUARE + "".join(f" + {n}^(1/2)" for n in (5, 7, 11, 13, 17)), "more than 4 primes"),
         (f"{SQUARE}^m_e", "an exponent"),
         (f"{SQUARE}*s_19", "s_19 names a momentum"),
         (f"{SQUARE} + {2**24}/10^60", "a number of 8 digits"),
         (f"{SQUARE}*m_e^{2**24}", "a huge exponent"),
-        (f"{SQUARE}*4^(1/2)/2", "a root of something else"),
         (f"{SQUARE}*sin(m_e)", "an angle"),
     ],
 )

@@ -293,8 +293,8 @@ def test_products_of_chiral_lines_and_open_epsilon_indices():
     amp = (
         r"(p_5_%\mu_3*gamma_{+%\mu_3,%a_1,%a_5}*gamma_{%\mu_2,%a_5,%a_2}*P_L_{%a_2,%a_3}"
         r" + 2*i*V_1*gamma_{%\mu_2,%a_1,%a_3}*(s_12))*gamma_{+%\mu_1,%a_3,%a_4}"
-        r"*gamma_{%\mu_1,%b_1,%b_2}*P_R_{%b_2,%b_3}*e_{i_1,%a_4}(p_1)_u*e_{i_2,%a_1}(p_2)_v^(*)*mu_{i_3,%b_1}(p_3)_u^(*)*mu_{i_4,%b_3}(p_4)_v"
-        r"*A_{i_5,+%\mu_2}(p_5)^(*)/(m_Z^2 + (-2)*s_34 + i*Gamma_Z*m_Z)"
+        r"*gamma_{%\mu_1,%b_1,%b_2}*P_R_{%b_2,%b_3}*e_{i_1,%a_4}(p_1)_u*e_{i_2,%a_1}(p_2)_v^(*)"
+        r"*mu_{i_3,%b_1}(p_3)_u^(*)*mu_{i_4,%b_3}(p_4)_v*A_{i_5,+%\mu_2}(p_5)^(*)/(m_Z^2 + (-2)*s_34 + i*Gamma_Z*m_Z)"
     )
     check(amp, (0, 1), ["m_e", "m_e", "m_mu", "m_mu", ""], 4)
 
@@ -374,7 +374,8 @@ def test_metrics_deltas_and_gamma_5(amp):
 
 
 QUARKS = (
-    r"T_C_{n}_{{%g_1,%C_1,%C_2}}*T_C_{n}_{{%g_2,%C_2,%C_3}}*p_3_%\mu_1*gamma_{{+%\mu_1,%a_1,%a_2}}*u_{{i_1,%C_3,%a_2}}(p_1)_u*u_{{i_2,%C_1,%a_1}}(p_2)_v^(*)"
+    r"T_C_{n}_{{%g_1,%C_1,%C_2}}*T_C_{n}_{{%g_2,%C_2,%C_3}}*p_3_%\mu_1*gamma_{{+%\mu_1,%a_1,%a_2}}"
+    r"*u_{{i_1,%C_3,%a_2}}(p_1)_u*u_{{i_2,%C_1,%a_1}}(p_2)_v^(*)"
     r"*G_{{i_3,%g_1,+%\mu_2}}(p_3)^(*)*G_{{i_4,%g_2,%\mu_2}}(p_4)^(*)"
 )
 

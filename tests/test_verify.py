@@ -1,5 +1,4 @@
 import random
-import re
 import subprocess
 import sys
 
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from exact import equal
+from fuzz import mutants
 
 from dataset.reader import read_rows
 from physics import matrices
@@ -161,42 +161,6 @@ def test_every_row_of_marty_is_right(marty):
             assert verdict, f"{name}:{line}: {verdict.reason}"
 
 
-def mutants(sqamp, rng):
-    """Random wrong squares: (kind, text); some are true identities in disguise."""
-    numbers = list(re.finditer(r"(?<![\w^_(])\d+", sqamp))
-    if numbers:
-        number = rng.choice(numbers)
-        yield (
-            "coefficient",
-            sqamp[: number.start()] + str(int(number[0]) + rng.choice((1, 2, 7))) + sqamp[number.end() :],
-        )
-    invariants = list(re.finditer(r"s_\d\d", sqamp))
-    if invariants:
-        symbol = rng.choice(invariants)
-        other = rng.choice([f"s_{i}{j}" for i in range(1, 5) for j in range(i + 1, 5) if f"s_{i}{j}" != symbol[0]])
-        yield "momenta", sqamp[: symbol.start()] + other + sqamp[symbol.end() :]
-    powers = list(re.finditer(r"\^(\d)|\^\(-(\d)\)", sqamp))
-    power = rng.choice(powers)
-    yield (
-        "exponent",
-        sqamp[: power.start()]
-        + (f"^{int(power[1]) + 1}" if power[1] else f"^(-{int(power[2]) + 1})")
-        + sqamp[power.end() :],
-    )
-    signs = list(re.finditer(r" \+ ", sqamp))
-    if signs:
-        sign = rng.choice(signs)
-        yield "sign", sqamp[: sign.start()] + " - " + sqamp[sign.end() :]
-    terms = list(re.finditer(r" \+ [^()+]+(?=[ )])", sqamp))
-    if terms:
-        term = rng.choice(terms)
-        yield "dropped term", sqamp[: term.start()] + sqamp[term.end() :]
-    masses = sorted(set(re.findall(r"m_[a-z]+", sqamp)))
-    if len(masses) > 1:
-        a, b = rng.sample(masses, 2)
-        yield "masses", re.sub(r"m_[a-z]+", lambda m: b if m[0] == a else a if m[0] == b else m[0], sqamp)
-
-
 def check_mutants(rows, rng):
     """(mutants, identities): verify calls a mutant wrong exactly if it differs from the truth in exact arithmetic."""
     count = identities = 0
@@ -252,8 +216,6 @@ def test_command_counts_and_names_the_failing_lines(tmp_path):
         (None, "no such file"),
         ("", "empty"),
         ("amp,square\na,b\n", "no column 'sqamp'"),
-        ("amp,sqamp\na,b,c\n", "3 cells"),
-        ('amp,sqamp\n"a,b\n', "not readable as CSV"),
     ],
 )
 def test_command_refuses_broken_files_in_one_line(tmp_path, content, reason):
@@ -263,6 +225,21 @@ def test_command_refuses_broken_files_in_one_line(tmp_path, content, reason):
     done = command(path, "--workers=1")
     assert done.returncode == 2 and reason in done.stderr and str(path) in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line, reason", [("a,b,c", "3 cells"), ('"a,b', "not readable as CSV"), (" ", "a line of blanks"), (",", "empty")]
+)
+def test_command_names_a_malformed_line_and_judges_the_others(tmp_path, line, reason):
+    path = tmp_path / "rows.csv"
+    path.write_text(f'amp,sqamp\n"{ELECTRON_MUON}",{SQUARE}\n{line}\n"{ELECTRON_MUON}",{SQUARE}\n')
+    done = command(path, "--workers=1")
+    assert done.returncode == 1 and f"{path}:3: unreadable: " in done.stdout and reason in done.stdout
+    assert done.stdout.splitlines()[-1] == "2 right, 0 wrong, 1 unreadable"
+    path.write_text(f"amp,sqamp\n{line}\n")
+    done = command(path, "--workers=1")
+    assert done.returncode == 1 and reason in done.stdout and "Traceback" not in done.stderr
+    assert done.stdout.splitlines()[-1] == "0 right, 0 wrong, 1 unreadable"
 
 
 @pytest.mark.parametrize(
@@ -278,6 +255,7 @@ def test_command_refuses_broken_files_in_one_line(tmp_path, content, reason):
         ("*".join([f"({ELECTRON_MUON.split('*')[2]} + e)"] * 30) + "*" + ELECTRON_MUON, SQUARE),
         (ELECTRON_MUON, "-(" * 30000 + "e" + ")" * 30000 + "^e"),
         (ELECTRON_MUON, "e^theta_W^(10^9)"),
+        (ELECTRON_MUON, "e^i + (s_12 - s_12)^i + 2^(3*i)"),
         ("", ""),
     ],
 )
