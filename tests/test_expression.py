@@ -301,7 +301,8 @@ def test_marks_of_legs_survive_their_text():
 
 # a row with normalised index names, as public notebooks on such data sets have it
 NORMALISED = (
-    r"-1/2*i*e^2*gamma_{+\INDEX_0,INDEX_1,INDEX_2}*gamma_{\INDEX_0,INDEX_3,INDEX_4}*e_{MOMENTUM_0,INDEX_2}(p_1)_u*e_{MOMENTUM_1,INDEX_4}(p_2)_u"
+    r"-1/2*i*e^2*gamma_{+\INDEX_0,INDEX_1,INDEX_2}*gamma_{\INDEX_0,INDEX_3,INDEX_4}"
+    r"*e_{MOMENTUM_0,INDEX_2}(p_1)_u*e_{MOMENTUM_1,INDEX_4}(p_2)_u"
     r"*e_{MOMENTUM_2,INDEX_1}(p_3)_u^(*)*e_{MOMENTUM_3,INDEX_3}(p_4)_u^(*)/(m_e^2+-s_13+1/2*reg_prop)"
 )
 
