@@ -5,7 +5,6 @@ from repository import ROOT, tracked
 
 SCRIPTS = {"prepare", "verify", "train", "scst", "decode", "evaluate"}
 FOLDERS = {"physics", "dataset", "runtime", "bench", "docs"}  # folders with code; config/ has settings
-# Files with lines of more than 120 characters. Remove each that is cleaned, until none is left.
 
 
 def module_name(path):
