@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 import physics.amplitude
 import physics.form
+import physics.rational
 import physics.square
 from configurator import load_settings
 from dataset.baseline import lookup_scores
@@ -215,7 +216,7 @@ def _lookup_block(task):
     folder, *indices = task
     train, test = (list(load_rows(folder, columns, range(len(columns["part"])))) for columns in indices)
     scores = lookup_scores(train, test)
-    physics.square.rational.cache_clear()                    # of every square compared: hundreds of MB of long ones
+    physics.rational.rational.cache_clear()                    # of every square compared: hundreds of MB of long ones
     return len(test), scores
 
 

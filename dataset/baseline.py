@@ -13,7 +13,7 @@ from fractions import Fraction
 from physics.expression import parse
 from physics.particles import MASSES
 from physics.polynomial import factored_text, scaled
-from physics.square import rational
+from physics.rational import rational
 from runtime.files import InputError
 from tokenizer import amp_tokens
 

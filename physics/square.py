@@ -17,48 +17,30 @@ A square is real, so only the real part of FORM's answer is kept. What is comple
 """
 import functools
 import itertools
-import math
-import re
 from fractions import Fraction
 
 from physics import colour, form
 from physics.expression import (
     Field,
-    Function,
-    Negative,
-    Number,
-    Power,
-    Product,
-    Sum,
-    Symbol,
     check_momenta,
-    conjugate,
     epsilon_legs,
     expand,
-    fold,
     legs_of,
     names_in,
     parse,
-    to_text,
 )
 from physics.particles import NO_FACTS, roles_of
-from physics.polynomial import add, denominator_text, divided, factored_text, monomial, multiply, sum_text
+from physics.polynomial import add, factored_text, monomial, multiply, sum_text
+from physics.rational import ROOT, conjugated, is_real, one_fraction, rational, real_part, reciprocal, substitute
+from physics.structure import check_indices, structure, without_metrics
 from runtime.files import InputError
 
 DECLARATIONS = """AutoDeclare Symbols x,s,y;
 AutoDeclare Vectors p;
 AutoDeclare Indices m,n;
 """
-LARGEST_BITS = 100_000       # of the numbers in a power that is multiplied out, some 30,000 digits
-LARGEST_POWER = 10_000       # terms of a power of a sum
-LARGEST_ROOT = 10**10        # of which integers the square root is taken: their prime factors are searched for
 MATRICES = {"gamma_5": "g5_({})", "P_L": "g7_({})/2", "P_R": "g6_({})/2"}
 MIRRORED = {"gamma_5": "(-g5_({}))", "P_L": MATRICES["P_R"], "P_R": MATRICES["P_L"]}     # in the Dirac conjugate
-# of each tensor the kinds of its indices: Lorentz, Dirac, colour of quarks, colour of gluons
-INDEX_KINDS = dict(gamma="LDD", gamma_5="DD", P_L="DD", P_R="DD", f_SU3="AAA", g="LL", delta="??")
-KIND_NAMES = {"L": "Lorentz", "D": "Dirac", "C": "quark colour", "A": "gluon colour"}
-GENERATOR = re.compile(r"T_C_\d+")
-ROOT = re.compile(r"(\d+)\^\(1/2\)")
 
 # prefactor, polynomial and propagators; or multiplied out into a plain sum of products, as many of MARTY's own rows are
 STYLES = {"factored": factored_text, "marty": sum_text}
@@ -146,164 +128,6 @@ def _epsilons(rows, legs):
     for four in itertools.combinations(range(1, legs + 1) if legs > 4 else (), 4):
         statements += f"id e_({','.join(f'p{k}' for k in four)}) = i_*y{'x'.join(map(str, four))};\n"
     return statements
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Scalars: exact rational functions, as polynomials over denominators
-
-@functools.lru_cache(maxsize=65536)
-def rational(tree):
-    """A scalar expression as a polynomial {monomial: Fraction} (see physics/polynomial.py)."""
-    return fold(tree, _rational_node)
-
-
-def _rational_node(node, values):
-    kind = type(node)
-    if kind is Number:
-        return {(): Fraction(node.value)} if node.value else {}
-    if kind is Symbol:
-        return {((node.name, 1),): Fraction(1)}
-    if kind is Negative:
-        return multiply({(): Fraction(-1)}, values[0])
-    if kind is Sum:
-        total = values[0]
-        for value, minus in zip(values[1:], node.minus[1:]):
-            total = add(total, value, -1 if minus else 1)
-        return total
-    if kind is Product:
-        product = values[0]
-        for value, inverse in zip(values[1:], node.inverse[1:]):
-            product = multiply(product, reciprocal(value) if inverse else value)
-        return product
-    if kind is Function and type(node.argument) is Symbol:
-        return {((f"{node.name}({node.argument.name})", 1),): Fraction(1)}
-    if kind is Power:
-        base, exponent = values
-        if not set(exponent) <= {()}:
-            raise InputError("an exponent that is not a number")
-        exponent = exponent.get((), Fraction(0))
-        if abs(exponent) > 100:
-            raise InputError("an exponent above 100")
-        if exponent.denominator == 2 and set(base) == {()}:
-            base, exponent = square_root(base[()]), 2 * exponent
-        if exponent.denominator != 1:
-            raise InputError(f"{to_text(node)[:40]}: only numbers have roots here, and only square roots")
-        times = abs(int(exponent))
-        bits = sum(value.numerator.bit_length() + value.denominator.bit_length() for value in base.values())
-        terms = math.comb(times + len(base) - 1, times) if times > 2 and base else 0
-        if bits * times > LARGEST_BITS or terms > LARGEST_POWER:
-            raise InputError(f"{to_text(node)[:40]}: a power too large to be multiplied out")
-        base = reciprocal(base) if exponent < 0 else base
-        return functools.reduce(multiply, [base] * times, {(): Fraction(1)})
-    raise InputError(f"{to_text(node)[:40]}: only numbers, symbols, sin, cos and tan of an angle, "
-                     "their sums, products and powers can be squared")
-
-
-def square_root(number):
-    """The square root of a positive Fraction: a number times roots of primes, the symbols `2^(1/2)`, `3^(1/2)`, ..."""
-    rest, prime = number.numerator * number.denominator, 2
-    if not 0 < rest <= LARGEST_ROOT:
-        raise InputError(
-            f"the square root of {number}: expected a positive number, "
-            f"its numerator times its denominator at most {LARGEST_ROOT}"
-        )
-    outside, roots = Fraction(1, number.denominator), {}
-    while rest > 1:
-        prime = rest if prime * prime > rest else prime
-        if rest % prime:
-            prime += 1
-            continue
-        rest //= prime
-        if roots.pop(prime, None):
-            outside *= prime
-        else:
-            roots[prime] = 1
-    return {monomial({f"{prime}^(1/2)": 1 for prime in roots}): outside}
-
-
-def reduced(polynomial):
-    """The polynomial with at most the first power of i and of each root in a term."""
-    total = {}
-    for term, value in polynomial.items():
-        powers = dict(term)
-        for symbol, power in term:
-            number = -1 if symbol == "i" else int(root[1]) if (root := ROOT.fullmatch(symbol)) else 0
-            if number:
-                value, powers[symbol] = value * Fraction(number) ** (power // 2), power % 2
-        key = monomial(powers)
-        total[key] = total.get(key, 0) + value
-    return {term: value for term, value in total.items() if value}
-
-
-def reciprocal(polynomial):
-    """1/polynomial; a sum becomes the symbol of a denominator."""
-    if not polynomial:
-        raise ZeroDivisionError
-    if len(polynomial) == 1:
-        (term, value), = polynomial.items()
-        return {monomial({symbol: -power for symbol, power in term}): 1 / value}
-    polynomial = reduced(polynomial)
-    if len(polynomial) < 2:
-        return reciprocal(polynomial)
-    symbols = {symbol for term in polynomial for symbol, _ in term}
-    if any(ROOT.fullmatch(symbol) or epsilon_legs(symbol) for symbol in symbols):
-        raise InputError("a sum with a root or an epsilon tensor in a denominator")
-    lead, text = denominator_text(polynomial)
-    return {((f"({text})", -1),): 1 / lead}
-
-
-def conjugated(polynomial):
-    """The complex conjugate."""
-    total = {}
-    for term, value in polynomial.items():
-        powers = {}
-        for symbol, power in term:
-            factor, symbol = _conjugated_symbol(symbol)
-            if factor != 1:
-                value *= Fraction(factor) ** power
-            powers[symbol] = power
-        total[monomial(powers)] = value
-    return total
-
-
-@functools.lru_cache(maxsize=2**14)
-def _conjugated_symbol(symbol):
-    """(factor, symbol) whose product is the complex conjugate of a symbol."""
-    if symbol == "i":
-        return -1, symbol
-    if symbol.startswith("("):
-        lead, text = denominator_text(conjugated(rational(parse(symbol))))
-        return lead, f"({text})"
-    return 1, conjugate(symbol)
-
-
-def is_real(symbol):
-    return _conjugated_symbol(symbol) == (1, symbol)
-
-
-def with_real_denominators(polynomial):
-    """The polynomial with conj(D)/|D|^2 for each complex 1/D, and |D|^2 a real denominator of its own."""
-    total = {}
-    for term, value in polynomial.items():
-        powers, product = dict(term), {(): value}
-        for symbol, _ in term:
-            other = _conjugated_symbol(symbol)[1]
-            if symbol.startswith("(") and symbol != other and symbol in powers:
-                inside, conjugate_inside = rational(parse(symbol)), rational(parse(other))
-                below, below_conjugate = -powers.pop(symbol), -powers.pop(other, 0)
-                modulus = reciprocal(multiply(inside, conjugate_inside))
-                above = [conjugate_inside] * (below - below_conjugate) + [inside] * (below_conjugate - below)
-                for factor in [modulus] * max(below, below_conjugate) + above:
-                    product = multiply(product, factor)
-        total = add(total, multiply(product, {monomial(powers): Fraction(1)}))
-    return total
-
-
-def real_part(polynomial):
-    """(polynomial + its conjugate) / 2 over real denominators."""
-    polynomial = reduced(with_real_denominators(polynomial))
-    total = add(polynomial, conjugated(polynomial))
-    return {term: value / 2 for term, value in total.items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -540,48 +364,6 @@ def conservation(signs, on_shell):
     return solved
 
 
-def substitute(polynomial, solved):
-    """The polynomial, and the denominators in it, with the symbols in `solved` replaced."""
-    if not solved:
-        return polynomial
-    result = {}
-    for term, value in polynomial.items():
-        product = {(): value}
-        for symbol, power in term:
-            if symbol.startswith("("):
-                factor, power = reciprocal(substitute(rational(parse(symbol)), solved)), -power
-            else:
-                factor = solved.get(symbol, {((symbol, 1),): Fraction(1)})
-                if power < 0:
-                    factor, power = reciprocal(factor), -power
-            for _ in range(power):
-                product = multiply(product, factor)
-        result = add(result, product)
-    return result
-
-
-def one_fraction(polynomial):
-    """The polynomial over its common denominator, in lowest terms."""
-    powers = {}
-    for term in polynomial:
-        for symbol, power in term:
-            if symbol.startswith("("):
-                powers[symbol] = max(powers.get(symbol, 0), -power)
-    inside = {symbol: rational(parse(symbol)) for symbol in powers}
-    total = {}
-    for term, value in polynomial.items():
-        below = dict(term)
-        product = {tuple(factor for factor in term if factor[0] not in inside): value}
-        for symbol, power in powers.items():
-            for _ in range(power + below.get(symbol, 0)):
-                product = multiply(product, inside[symbol])
-        total = add(total, product)
-    for symbol in powers:
-        while powers[symbol] and (quotient := divided(total, inside[symbol])):
-            total, powers[symbol] = quotient, powers[symbol] - 1
-    return multiply(total, {monomial({symbol: -power for symbol, power in powers.items()}): Fraction(1)})
-
-
 def average(fields, roles):
     """1 / (number of initial states * permutations of identical final particles)."""
     states = 1
@@ -605,147 +387,3 @@ def gammas(line, spin_line, mirrored):
     text = [f"g_({spin_line},{back if mirrored else index})" if name == "gamma" else matrices[name].format(spin_line)
             for name, index, back in (reversed(line) if mirrored else line)]
     return "*".join(text) or f"gi_({spin_line})"
-
-
-def check_indices(tensors):
-    """InputError unless each index has one kind in all tensors and fields and deltas join two of one kind."""
-    kinds, deltas = {}, []
-    for tensor in tensors:
-        indices = [index.lstrip("+") for index in tensor.indices]
-        if type(tensor) is Field:
-            indices = indices[1:]                            # the first one labels the polarisation
-            expected = ("CD" if tensor.kind else "AL")[-len(indices) :] if indices else ""
-            if len(indices) > 2 or tensor.kind and not indices:
-                raise InputError(
-                    f"{tensor.name}(p_{tensor.leg}): expected a label, [colour,] and a Dirac or Lorentz index"
-                )
-        else:
-            expected = INDEX_KINDS.get(tensor.name, "")
-            if tensor.name.startswith("p_"):
-                expected = "L"
-            elif GENERATOR.fullmatch(tensor.name):
-                expected = "ACC"
-            elif tensor.name == "C" and len(indices) == 2:
-                raise InputError("the charge conjugation matrix C: Majorana fermions are not supported")
-            if len(indices) != len(expected):
-                raise InputError(f"unknown tensor {tensor.name} with {len(indices)} indices")
-            if tensor.name == "delta":
-                deltas.append(indices)
-                continue
-        for index, kind in zip(indices, expected):
-            if kinds.setdefault(index, kind) != kind:
-                raise InputError(f"index {index} is a {KIND_NAMES[kinds[index]]} index and a {KIND_NAMES[kind]} index")
-    for left, right in deltas * len(deltas):                 # a chain of deltas has its kind at an end
-        kind, other = kinds.get(left), kinds.get(right)
-        if kind and other and kind != other:
-            raise InputError(
-                f"a delta joins {left}, a {KIND_NAMES[kind]} index, and {right}, a {KIND_NAMES[other]} index"
-            )
-        if kind or other:
-            kinds[left] = kinds[right] = kind or other
-
-
-def without_metrics(tensors):
-    """(number, tensors) of a term with its metrics and deltas carried out: number * tensors is the same."""
-    number, renamed, rest = 1, {}, []
-
-    def final(index):
-        while index in renamed:
-            index = renamed[index]
-        return index
-
-    for tensor in tensors:
-        if tensor.name not in ("g", "delta") or type(tensor) is Field:
-            rest.append(tensor)
-            continue
-        left, right = (final(index.lstrip("+")) for index in tensor.indices)
-        if left != right:
-            renamed[left] = right
-        elif tensor.name == "g":
-            number *= 4
-        else:
-            raise InputError(f"delta_{{{','.join(tensor.indices)}}} is summed over its own index")
-    if not renamed:
-        return number, rest
-    kept = [1 if type(tensor) is Field else 0 for tensor in rest]  # the label of a polarisation is no index
-    return number, [
-        tensor._replace(indices=tensor.indices[:n] + tuple(final(index.lstrip("+")) for index in tensor.indices[n:]))
-        for tensor, n in zip(rest, kept)
-    ]
-
-
-def structure(tensors, legs_count):
-    """The tensors of a term as (fermion lines, other factors, other factors of the conjugate, colour structure).
-
-    A line is (starred leg, plain leg, [(matrix, its Lorentz index, that of the conjugate), ...]). The Lorentz index
-    of leg 3 is m3, in the conjugate n3; summed ones are m1000, m1001, ... and n1000, ... For the colour structure
-    see physics/colour.py.
-    """
-    ends = {}                                                # index -> the fields and tensors in which it occurs
-    for tensor in tensors:
-        for index in tensor.indices[1:] if type(tensor) is Field else tensor.indices:
-            ends.setdefault(index.lstrip("+"), []).append(tensor)
-    here, there = {}, {}                                     # index -> its FORM name in the amplitude, in the conjugate
-    factors, mirrored, colours = [], [], []
-    for k, (index, where) in enumerate(ends.items(), 1000):
-        if len(where) != 2:
-            raise InputError(f"index {index} occurs {len(where)} times in a term, expected 2")
-        legs = [tensor for tensor in where if type(tensor) is Field]
-        in_colour = any(index != leg.indices[-1].lstrip("+") for leg in legs)
-        if in_colour:
-            names = [f"{'c' if leg.kind else 'a'}{leg.leg}" for leg in legs]
-            here[index] = names[0]
-            if len(legs) == 2:
-                colours.append(("d", *names))
-        elif legs and not legs[0].kind:
-            here[index], there[index] = f"m{legs[0].leg}", f"n{legs[0].leg}"
-            if len(legs) == 2:
-                factors.append(f"d_({here[index]},m{legs[1].leg})")
-                mirrored.append(f"d_({there[index]},n{legs[1].leg})")
-        else:
-            here[index], there[index] = f"m{k}", f"n{k}"
-    rows, starts, finish = {}, {}, {}                        # Dirac index -> the matrix whose row it is, the leg
-    matrices = 0
-    for tensor in tensors:
-        bare = [index.lstrip("+") for index in tensor.indices]
-        if type(tensor) is Field:
-            if tensor.kind:
-                (starts if tensor.starred else finish)[bare[-1]] = tensor.leg
-        elif tensor.name == "gamma":
-            rows[bare[1]] = ("gamma", here[bare[0]], there[bare[0]]), bare[2]
-            matrices += 1
-        elif tensor.name in ("P_L", "P_R", "gamma_5"):
-            rows[bare[0]] = (tensor.name, None, None), bare[1]
-            matrices += 1
-        elif tensor.name.startswith("p_"):
-            if not 1 <= int(tensor.name[2:]) <= legs_count:
-                raise InputError(f"{tensor.name} is the momentum of no leg")
-            factors.append(f"p{int(tensor.name[2:])}({here[bare[0]]})")
-            mirrored.append(f"p{int(tensor.name[2:])}({there[bare[0]]})")
-        else:                                                # a generator or f_SU3
-            # a % marks a summed label
-            labels = (here[index] if here[index][0] in "ac" else f"%{here[index]}" for index in bare)
-            colours.append(("f" if tensor.name == "f_SU3" else "t", *labels))
-    if len(starts) != len(finish):
-        raise InputError(
-            f"{len(starts)} starred and {len(finish)} plain spinors, expected as many of both: "
-            "Majorana fermions are not supported"
-        )
-    lines, used = [], 0
-    for index, leg in starts.items():
-        line = []
-        while index in rows:
-            matrix, index = rows[index]
-            line.append(matrix)
-            used += 1
-            if used > len(rows):
-                raise InputError("the Dirac indices run in a circle")
-        if index not in finish:
-            raise InputError(f"the fermion line from p_{leg} does not end in a plain spinor but in the index {index}; "
-                             "transposed matrices, as Majorana fermions have, are not supported")
-        lines.append((leg, finish.pop(index), line))
-    if used < matrices or finish:
-        raise InputError(
-            "the Dirac indices do not join all matrices and spinors into lines from a starred to a plain spinor"
-        )
-    return lines, factors, mirrored, colour.structure(colours)

@@ -13,7 +13,8 @@ from physics.amplitude import amplitudes, diagrams, external_legs, parse_process
 from physics.expression import Sum, children, expand, legs_of, marked_off_shell, parse
 from physics.numeric import evaluate, verify
 from physics.polynomial import factored_text
-from physics.square import Row, rational, square, square_many
+from physics.rational import rational
+from physics.square import Row, square, square_many
 from physics.theory import THEORIES, conserved_charges
 from runtime.files import InputError
 

@@ -28,7 +28,8 @@ from physics.expression import (
     parse,
 )
 from physics.particles import Facts, parse_masses
-from physics.square import rational, reduced, square, square_many
+from physics.rational import rational, reduced
+from physics.square import square, square_many
 from runtime.files import InputError
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])

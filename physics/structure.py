@@ -1,0 +1,155 @@
+"""The tensors of a term: kinds of their indices, metrics and deltas carried out, fermion lines and colours."""
+import re
+
+from physics import colour
+from physics.expression import Field
+from runtime.files import InputError
+
+# of each tensor the kinds of its indices: Lorentz, Dirac, colour of quarks, colour of gluons
+INDEX_KINDS = dict(gamma="LDD", gamma_5="DD", P_L="DD", P_R="DD", f_SU3="AAA", g="LL", delta="??")
+KIND_NAMES = {"L": "Lorentz", "D": "Dirac", "C": "quark colour", "A": "gluon colour"}
+GENERATOR = re.compile(r"T_C_\d+")
+
+
+def check_indices(tensors):
+    """InputError unless each index has one kind in all tensors and fields and deltas join two of one kind."""
+    kinds, deltas = {}, []
+    for tensor in tensors:
+        indices = [index.lstrip("+") for index in tensor.indices]
+        if type(tensor) is Field:
+            indices = indices[1:]                            # the first one labels the polarisation
+            expected = ("CD" if tensor.kind else "AL")[-len(indices) :] if indices else ""
+            if len(indices) > 2 or tensor.kind and not indices:
+                raise InputError(
+                    f"{tensor.name}(p_{tensor.leg}): expected a label, [colour,] and a Dirac or Lorentz index"
+                )
+        else:
+            expected = INDEX_KINDS.get(tensor.name, "")
+            if tensor.name.startswith("p_"):
+                expected = "L"
+            elif GENERATOR.fullmatch(tensor.name):
+                expected = "ACC"
+            elif tensor.name == "C" and len(indices) == 2:
+                raise InputError("the charge conjugation matrix C: Majorana fermions are not supported")
+            if len(indices) != len(expected):
+                raise InputError(f"unknown tensor {tensor.name} with {len(indices)} indices")
+            if tensor.name == "delta":
+                deltas.append(indices)
+                continue
+        for index, kind in zip(indices, expected):
+            if kinds.setdefault(index, kind) != kind:
+                raise InputError(f"index {index} is a {KIND_NAMES[kinds[index]]} index and a {KIND_NAMES[kind]} index")
+    for left, right in deltas * len(deltas):                 # a chain of deltas has its kind at an end
+        kind, other = kinds.get(left), kinds.get(right)
+        if kind and other and kind != other:
+            raise InputError(
+                f"a delta joins {left}, a {KIND_NAMES[kind]} index, and {right}, a {KIND_NAMES[other]} index"
+            )
+        if kind or other:
+            kinds[left] = kinds[right] = kind or other
+
+
+def without_metrics(tensors):
+    """(number, tensors) of a term with its metrics and deltas carried out: number * tensors is the same."""
+    number, renamed, rest = 1, {}, []
+
+    def final(index):
+        while index in renamed:
+            index = renamed[index]
+        return index
+
+    for tensor in tensors:
+        if tensor.name not in ("g", "delta") or type(tensor) is Field:
+            rest.append(tensor)
+            continue
+        left, right = (final(index.lstrip("+")) for index in tensor.indices)
+        if left != right:
+            renamed[left] = right
+        elif tensor.name == "g":
+            number *= 4
+        else:
+            raise InputError(f"delta_{{{','.join(tensor.indices)}}} is summed over its own index")
+    if not renamed:
+        return number, rest
+    kept = [1 if type(tensor) is Field else 0 for tensor in rest]  # the label of a polarisation is no index
+    return number, [
+        tensor._replace(indices=tensor.indices[:n] + tuple(final(index.lstrip("+")) for index in tensor.indices[n:]))
+        for tensor, n in zip(rest, kept)
+    ]
+
+
+def structure(tensors, legs_count):
+    """The tensors of a term as (fermion lines, other factors, other factors of the conjugate, colour structure).
+
+    A line is (starred leg, plain leg, [(matrix, its Lorentz index, that of the conjugate), ...]). The Lorentz index
+    of leg 3 is m3, in the conjugate n3; summed ones are m1000, m1001, ... and n1000, ... For the colour structure
+    see physics/colour.py.
+    """
+    ends = {}                                                # index -> the fields and tensors in which it occurs
+    for tensor in tensors:
+        for index in tensor.indices[1:] if type(tensor) is Field else tensor.indices:
+            ends.setdefault(index.lstrip("+"), []).append(tensor)
+    here, there = {}, {}                                     # index -> its FORM name in the amplitude, in the conjugate
+    factors, mirrored, colours = [], [], []
+    for k, (index, where) in enumerate(ends.items(), 1000):
+        if len(where) != 2:
+            raise InputError(f"index {index} occurs {len(where)} times in a term, expected 2")
+        legs = [tensor for tensor in where if type(tensor) is Field]
+        in_colour = any(index != leg.indices[-1].lstrip("+") for leg in legs)
+        if in_colour:
+            names = [f"{'c' if leg.kind else 'a'}{leg.leg}" for leg in legs]
+            here[index] = names[0]
+            if len(legs) == 2:
+                colours.append(("d", *names))
+        elif legs and not legs[0].kind:
+            here[index], there[index] = f"m{legs[0].leg}", f"n{legs[0].leg}"
+            if len(legs) == 2:
+                factors.append(f"d_({here[index]},m{legs[1].leg})")
+                mirrored.append(f"d_({there[index]},n{legs[1].leg})")
+        else:
+            here[index], there[index] = f"m{k}", f"n{k}"
+    rows, starts, finish = {}, {}, {}                        # Dirac index -> the matrix whose row it is, the leg
+    matrices = 0
+    for tensor in tensors:
+        bare = [index.lstrip("+") for index in tensor.indices]
+        if type(tensor) is Field:
+            if tensor.kind:
+                (starts if tensor.starred else finish)[bare[-1]] = tensor.leg
+        elif tensor.name == "gamma":
+            rows[bare[1]] = ("gamma", here[bare[0]], there[bare[0]]), bare[2]
+            matrices += 1
+        elif tensor.name in ("P_L", "P_R", "gamma_5"):
+            rows[bare[0]] = (tensor.name, None, None), bare[1]
+            matrices += 1
+        elif tensor.name.startswith("p_"):
+            if not 1 <= int(tensor.name[2:]) <= legs_count:
+                raise InputError(f"{tensor.name} is the momentum of no leg")
+            factors.append(f"p{int(tensor.name[2:])}({here[bare[0]]})")
+            mirrored.append(f"p{int(tensor.name[2:])}({there[bare[0]]})")
+        else:                                                # a generator or f_SU3
+            # a % marks a summed label
+            labels = (here[index] if here[index][0] in "ac" else f"%{here[index]}" for index in bare)
+            colours.append(("f" if tensor.name == "f_SU3" else "t", *labels))
+    if len(starts) != len(finish):
+        raise InputError(
+            f"{len(starts)} starred and {len(finish)} plain spinors, expected as many of both: "
+            "Majorana fermions are not supported"
+        )
+    lines, used = [], 0
+    for index, leg in starts.items():
+        line = []
+        while index in rows:
+            matrix, index = rows[index]
+            line.append(matrix)
+            used += 1
+            if used > len(rows):
+                raise InputError("the Dirac indices run in a circle")
+        if index not in finish:
+            raise InputError(f"the fermion line from p_{leg} does not end in a plain spinor but in the index {index}; "
+                             "transposed matrices, as Majorana fermions have, are not supported")
+        lines.append((leg, finish.pop(index), line))
+    if used < matrices or finish:
+        raise InputError(
+            "the Dirac indices do not join all matrices and spinors into lines from a starred to a plain spinor"
+        )
+    return lines, factors, mirrored, colour.structure(colours)
