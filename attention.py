@@ -3,11 +3,10 @@ Attention softmax(q k^T / sqrt(h)) v (Vaswani et al. 2017, arXiv 1706.03762, eq.
 chosen.
 
 Decoding attends with padded tensors and masks (`attend`). Training attends with rows of unequal length packed end to
-end (`attend_packed`), so that nothing is computed for padding. The setting `attention` names how:
+end (`attend_packed`). The setting `attention` names how:
 
-    varlen      one fused kernel over all rows, linear memory: a GPU from A100 on, in bf16 or fp16. torch's own
-    FlashAttention 2,
-                or FlashAttention 4 or 3 where these are installed and the GPU is theirs
+    varlen      one fused kernel over all rows, linear memory: a GPU from A100 on, in bf16 or fp16. torch's
+                FlashAttention 2, or FlashAttention 4 or 3 where these are installed and fit the GPU
     sdpa        torch's scaled_dot_product_attention: row after row on a CPU, with padding and a mask on a GPU
     reference   the formula, row after row, with every weight in memory: the slow one that the others are tested against
     auto        varlen where it runs, sdpa elsewhere

@@ -161,25 +161,24 @@ def mixed_batches(packed, batch_tokens, seed):
     Samples come in random order, so that every batch is a fair sample of the data: all lengths, all kinds of process.
     A sample longer than batch_tokens is a batch of its own.
     """
-    order = np.random.default_rng(seed).permutation(len(packed.row))
+    return cut(packed, np.random.default_rng(seed).permutation(len(packed.row)), batch_tokens)
+
+
+def cut(packed, samples, batch_tokens):
+    """The samples in their order, cut into batches of at most batch_tokens tokens; a longer sample is alone."""
     batches, first, total = [], 0, 0
-    for end, tokens in enumerate(lengths(packed, order).sum(0).tolist()):
+    for end, tokens in enumerate(lengths(packed, samples).sum(0).tolist()):
         if total + tokens > batch_tokens and end > first:
-            batches.append(order[first:end])
+            batches.append(samples[first:end])
             first, total = end, 0
         total += tokens
-    return [*batches, order[first:]]
+    return [*batches, samples[first:]]
 
 
-def deal_anew(packed, micro_batches, seed):
-    """
-    As many micro-batches of about equal size as there are, of the same samples in another mixture; a list of int
-    arrays.
-    """
+def deal_anew(packed, micro_batches, batch_tokens, seed):
+    """The samples of these micro-batches in another mixture: int arrays, at most batch_tokens tokens each, as above."""
     samples = np.random.default_rng(seed).permutation(np.concatenate(micro_batches))
-    end = lengths(packed, samples).sum(0).cumsum()
-    cuts = np.searchsorted(end, end[-1] * np.arange(1, len(micro_batches)) / len(micro_batches))
-    return [part for part in np.split(samples, cuts) if len(part)]
+    return cut(packed, samples, batch_tokens)
 
 
 def padded_batches(packed, batch_tokens, samples):

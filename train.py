@@ -2,10 +2,10 @@
 Train the transformer on a data set that prepare.py made.
 
     python train.py config/quickstart.py [--key=value ...]
-    python train.py config/quickstart.py --resume     go on after a crash, Ctrl-C or preemption (a new run where there
-    is none) torchrun --standalone --nproc-per-node=4 train.py config/qed.py --resume    the same on four GPUs, or
-    four CPU processes python train.py --list                            all runs: step, best validation, age python
-    train.py --plot="out/qed out/qed/lr3"      their curves, drawn into out/qed/plot.png
+    python train.py config/quickstart.py --resume    go on after a crash or Ctrl-C; a new run if there is none
+    torchrun --standalone --nproc-per-node=4 train.py config/qed.py --resume    four GPUs, or four CPU processes
+    python train.py --list                           all runs: step, best validation, age
+    python train.py --plot="out/qed out/qed/lr3"     their curves, drawn into out/qed/plot.png
 
 Reads train.csv and valid.csv of data_dir. Writes into out_dir: config.py (the settings), log.jsonl (a JSON object a
 line), best.pt (best exact match on the validation split), last.pt and ckpt_STEP.pt (the whole state of the loop, for
@@ -135,13 +135,14 @@ def train(settings, world):
                          "it must be one folder for all machines")
     if resumed:
         checkpoint.check_resumable(state, out_dir)
+        same_data = state["train_sha256"] == digest(train_csv)
         if progress(settings, state["step"], state["seconds"]) >= 1:
             if chief:
                 print(f"{out_dir}: complete at step {state['step']}, after {state['seconds'] / 60:.1f} min; "
                       "a larger limit would go on")
-                report(out_dir, state["best"], train_csv, state["skipped"], state["skipped_lines"])
+                report(out_dir, state["best"], train_csv, state["skipped"], state["skipped_lines"] if same_data else {})
             return 0
-        if state["train_sha256"] != digest(train_csv) and not settings.new_data:
+        if not same_data and not settings.new_data:
             raise InputError(f"{train_csv}: has changed since {out_dir} began; --resume --new_data goes on with the "
                              f"new rows, --init_from={out_dir}/best.pt --out_dir=FOLDER starts a new run from its "
                              "weights")
@@ -334,6 +335,7 @@ def train(settings, world):
         expected = max(FLOOR, (kind_tokens @ kind_loss).item() / targets)
         finite = math.isfinite(loss) and math.isfinite(grad_norm)
         spike = settings.loss_spike > 0 and loss > settings.loss_spike * expected
+        overflow = math.isfinite(loss) and not finite and scaler.get_scale() > 1  # of fp16: a smaller scale will do
         if finite and (not spike or second_try):
             for optimizer in optimizers:
                 scaler.step(optimizer)
@@ -344,15 +346,15 @@ def train(settings, world):
             losses.append(loss)
         else:
             skipped += 1
-            following = next_micro_batches(len(micro_batches))
-            dealt[:0] = deal_anew(train_rows, micro_batches + following, [settings.seed, step])
+            if overflow or not second_try:  # else the fault is in the rows themselves: they wait for the next epoch
+                mixture = micro_batches + next_micro_batches(len(micro_batches))
+                dealt[:0] = deal_anew(train_rows, mixture, settings.batch_tokens, [settings.seed, step])
             lines = np.unique(train_rows.line[train_rows.row[samples]]).tolist()
             for line in lines:
                 skipped_lines[line] = skipped_lines.get(line, 0) + 1
             if chief:
                 event = {"event": "skipped", "step_loss": loss, "expected_loss": expected}
                 record(step + 1, seconds, event | {"rows": [f"{train_csv}:{line}" for line in lines]})
-        overflow = math.isfinite(loss) and not finite and scaler.get_scale() > 1  # a smaller scale will do
         bad = bad + (not overflow) if spike or not finite else 0
         scaler.update()
         step += 1
@@ -373,7 +375,7 @@ def train(settings, world):
                     record(step, seconds, event)
             if good is None:
                 raise InputError(
-                    f"{out_dir}: {bad} steps in a row skipped up to step {step} (loss {loss:.4g}, norm of the gradient "
+                    f"{out_dir}: {bad} bad steps in a row up to step {step} (loss {loss:.4g}, norm of the gradient "
                     f"{grad_norm:.4g}) after {rollbacks} of {settings.max_rollbacks} returns to an earlier checkpoint; "
                     f"emergency_{step}.pt has the state; a lower learning_rate or a longer warm-up may help")
             kept, lines = (rollbacks + 1, best, skipped, wandb_id), dict(skipped_lines)
@@ -422,14 +424,15 @@ def train(settings, world):
                           f"{figures['valid_exact']:.2%}{of_train}, {seconds / 60:.1f} min" + trouble, file=sys.stderr)
                 for kind in starved(figures):
                     bar.write(f"warning: '{kind}' is not learned: 0% of its training rows are right, of all "
-                              f"{figures['train_exact']:.0%}", file=sys.stderr)
+                              f"{figures['train_exact']:.0%} (of those decoded)", file=sys.stderr)
             if math.isfinite(figures["valid_loss"]) and (best is None or better(figures, best)):
                 best = figures | {"step": step}
                 state = loop_state()
                 if chief:
                     checkpoint.save(out_dir / "best.pt", state)
-        # amid bad steps the last good checkpoint stays the last
-        if (step % settings.save_every == 0 or last_step) and (done or not bad):
+        # amid bad steps, after which the run may go back, the last good checkpoint stays the last
+        keep = done or not bad or not settings.bad_steps
+        if keep and (step % settings.save_every == 0 or last_step):
             save()
     bar.close()
 
@@ -438,7 +441,8 @@ def train(settings, world):
     if chief and done:
         report(out_dir, best, train_csv, skipped, skipped_lines)
     elif chief:
-        print(f"stopped by {signal.Signals(stopped_by).name} at step {step}, nothing is lost; "
+        lost = "nothing is lost" if keep else f"the steps since the last checkpoint are lost, the last {bad} were bad"
+        print(f"stopped by {signal.Signals(stopped_by).name} at step {step}, {lost}; "
               f"go on with: python train.py {out_dir}/config.py --resume", file=sys.stderr)
     return 0 if done else 128 + stopped_by
 
@@ -532,7 +536,7 @@ def make_optimizers(model, settings):
         for name, weight in model.named_parameters():
             if name.startswith(("encoder.", "decoder.")) and weight.dim() == 2:
                 inside[name] = weight
-                fused = {"qkv": 3, "kv": 2, "up": 1 + (settings.activation == "swiglu")}.get(name.split(".")[-2], 1)
+                fused = {"qkv": 3, "kv": 2, "up": 1 + (model.config.activation == "swiglu")}.get(name.split(".")[-2], 1)
                 rows = len(weight) // fused
                 parts = [slice(part * rows, (part + 1) * rows) for part in range(fused)]
                 views += [(weight.detach()[part], weight, part) for part in parts]

@@ -118,7 +118,7 @@ def three_batchings(packed, batch_tokens, count, seed):
     count = min(count, len(alike))
     alike = [alike[int((i + 0.5) * len(alike) / count)] for i in range(count)]
     samples = generator.permutation(np.concatenate(alike))
-    return random_batches(packed, batch_tokens, samples), alike, deal_anew(packed, alike, seed)
+    return random_batches(packed, batch_tokens, samples), alike, deal_anew(packed, alike, batch_tokens, seed)
 
 
 def padded_inputs(packed, samples, device):

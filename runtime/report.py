@@ -15,7 +15,8 @@ def starved(figures):
 
 def print_kinds(valid, train):
     """Print the kinds of process with the fewest exact matches (by_kind of `validate`), if there are several."""
-    worst = sorted(valid, key=lambda kind: valid[kind]["exact"])[:SHOWN]
+    figures = {**train, **valid}
+    worst = sorted(figures, key=lambda kind: figures[kind]["exact"])[:SHOWN]
     if len(worst) < 2:
         return
     width = max(len("kind of process"), *map(len, worst))
@@ -24,21 +25,22 @@ def print_kinds(valid, train):
         columns = [f"{table[kind]['rows']:6} {table[kind]['exact']:7.1%}" if kind in table else f"{'-':>6} {'-':>7}"
                    for table in (valid, train)]
         print(f"{kind:{width}}  {'  '.join(columns)}")
-    if len(valid) > len(worst):
-        print(f"and {len(valid) - len(worst)} more kinds, none of them worse")
+    more = len(figures) - len(worst)
+    if more:
+        print(f"and {more} more kinds, none of them worse")
 
 
 def report(out_dir, best, train_csv, skipped, skipped_lines):
     """Print the validation figures of best.pt by kind of process, the next command, and which steps were skipped."""
     if best is None:  # stopped before its first validation, then resumed with a limit that it has passed
         print(f"no validation yet; python train.py {out_dir}/config.py --resume --max_steps=MORE goes on")
-        return
-    print_kinds(best.get("valid_by_kind", {}), best.get("train_by_kind", {}))
-    print(f"best on the validation split: exact match {best['valid_exact']:.2%}, loss {best['valid_loss']:.4f} at step "
-          f"{best['step']}, {out_dir}/best.pt; next: python evaluate.py {out_dir}/config.py")
+    else:
+        print_kinds(best.get("valid_by_kind", {}), best.get("train_by_kind", {}))
+        print(f"best on the validation split: exact match {best['valid_exact']:.2%}, loss {best['valid_loss']:.4f} "
+              f"at step {best['step']}, {out_dir}/best.pt; next: python evaluate.py {out_dir}/config.py")
     if skipped:
         often = sorted(skipped_lines, key=lambda line: -skipped_lines[line])
         named = ", ".join(f"{train_csv}:{line} ({skipped_lines[line]} x)" for line in often[:NAMED])
         more = f" and {len(often) - NAMED} more rows" if len(often) > NAMED else ""
-        print(f"{skipped} steps were skipped, as the gradient was not finite or the loss a spike: {named}{more}; "
-              f"{out_dir}/log.jsonl has them all")
+        print(f"{skipped} steps were skipped, as the gradient was not finite or the loss a spike"
+              f"{': ' if named else ''}{named}{more}; {out_dir}/log.jsonl has them all")

@@ -276,7 +276,7 @@ def test_a_run_that_does_not_recover_stops_and_leaves_its_last_good_checkpoint(d
     run(data, tmp_path / "good", "--max_steps=10")
     break_steps(monkeypatch, range(13, 1000), torch.inf)
     with pytest.raises(
-        InputError, match="3 steps in a row skipped up to step 13 .* after 2 of 2 returns .* a lower learning_rate"
+        InputError, match="3 bad steps in a row up to step 13 .* after 2 of 2 returns .* a lower learning_rate"
     ) as error:
         run(data, tmp_path / "bad", "--max_steps=20", "--bad_steps=3", "--max_rollbacks=2")
     assert "\n" not in str(error.value)

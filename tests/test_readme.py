@@ -13,7 +13,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [name for name in tracked("*.md") if name == "README.md" or name.startswith("docs/")]
 COMMAND = "pip install -r requirements.txt && OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile"
 # --key stands for any setting; the others are flags of torchrun and sbatch
-NOT_SETTINGS = {"dist", "texts", "squares", "key", "help", "standalone", "nproc-per-node", "parsable", "array", "dependency"}
+NOT_SETTINGS = {
+    "dist", "texts", "squares", "key", "help", "standalone", "nproc-per-node", "parsable", "array", "dependency",
+}
 EXAMPLES = {"config/mine.py"}  # files that the reader makes
 FILES = tracked()
 FOLDERS = {name.split("/")[0] for name in FILES if "/" in name and not name.startswith(".")}

@@ -105,9 +105,10 @@ def test_a_skipped_row_comes_back_at_once_in_another_mixture_and_is_then_learned
     ]
     assert run(rare, tmp_path, *flags) == 0
     skipped = [line["step"] - 1 for line in log_of(tmp_path) if line.get("event") == "skipped"]
-    assert skipped == list(range(0, 30, 3))  # the two steps after it have its rows
-    for step in skipped[:-1]:
-        again = seen[step + 1] | seen[step + 2]
+    assert len(skipped) > 5
+    for step, next_skipped in itertools.pairwise(skipped):
+        assert next_skipped - step in (3, 4)  # two or three steps have its rows and those of the step after it
+        again = set().union(*seen[step + 1:next_skipped])
         assert seen[step] <= again and seen[step + 1] & seen[step] and seen[step + 2] & seen[step]
         assert seen[step] != seen[step + 1] and len(again) > len(seen[step])
 
@@ -118,14 +119,14 @@ def test_the_log_and_the_last_line_name_the_skipped_rows(rare, tmp_path, capsys)
         == 0
     )
     events = [line for line in log_of(tmp_path) if line.get("event") == "skipped"]
-    assert [event["step"] for event in events] == [1, 4, 7]
+    assert events[0]["step"] == 1 and len(events) in (2, 3)
     lines = [set(event["rows"]) for event in events]
     known = {f"{rare}/train.csv:{line}" for line in range(2, 287)}
     assert all(rows and rows <= known for rows in lines) and all(
         event["expected_loss"] >= train.FLOOR for event in events
     )
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("3 steps were skipped") and f"{rare}/train.csv:" in last and "(1 x)" in last
+    assert last.startswith(f"{len(events)} steps were skipped") and f"{rare}/train.csv:" in last and "(1 x)" in last
 
 
 def test_a_spike_is_judged_by_what_rows_of_its_kinds_cost_before(rare, tmp_path, monkeypatch):
