@@ -227,6 +227,7 @@ def numpy_bytes(save):
         (b"BZh9 nor bzip2", "not readable"),
         (b"\xfd7zXZ\x00 xz", "not readable"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",  # some contents hold the time they were made at
 )
 def test_other_formats_are_named_with_what_to_do(tmp_path, content, said):
     path = tmp_path / "rows.csv"
