@@ -31,7 +31,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from batches import Packed, collate, deal_anew, lengths, load_split, pad, padded_batches, to_device
+from batches import Packed, collate, lengths, load_split, pad, padded_batches, to_device
 from configurator import load_settings
 from model import ARCHITECTURE, ModelConfig, Transformer
 from runtime.hardware import find_device, find_dtype, peak_flops, training_flops
@@ -118,7 +118,8 @@ def three_batchings(packed, batch_tokens, count, seed):
     count = min(count, len(alike))
     alike = [alike[int((i + 0.5) * len(alike) / count)] for i in range(count)]
     samples = generator.permutation(np.concatenate(alike))
-    return random_batches(packed, batch_tokens, samples), alike, deal_anew(packed, alike, batch_tokens, seed)
+    mixed = np.array_split(generator.permutation(samples), count)  # as many steps as (b) has
+    return random_batches(packed, batch_tokens, samples), alike, mixed
 
 
 def padded_inputs(packed, samples, device):
