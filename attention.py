@@ -65,7 +65,7 @@ def attend_packed(q, k, v, queries, keys, causal=False, how="auto"):
     q: (N, H, h), packed as `queries` says; k, v: (M, H, h), packed as `keys` says.
     causal: query t attends to keys 0..t, for queries that are the keys. how: see the top of the file.
     """
-    missing = varlen_missing(q)
+    missing = varlen_missing(q.device, q.dtype, q.shape[-1])
     if how == "varlen" and missing:
         raise InputError(f"attention: varlen needs {missing}; auto takes what there is")
     if how == "varlen" or how == "auto" and not missing:
@@ -73,17 +73,22 @@ def attend_packed(q, k, v, queries, keys, causal=False, how="auto"):
     return (reference if how == "reference" else sdpa)(q, k, v, queries, keys, causal)
 
 
-def varlen_missing(q):
-    """What the kernel for packed rows needs and does not find for these queries, in words; "" where it runs."""
-    if not q.is_cuda:
-        return f"a GPU, the device is {q.device}"
-    if torch.cuda.get_device_properties(q.device).major < 8:
-        return f"a GPU from A100 on (compute capability 8.0), this is {torch.cuda.get_device_name(q.device)}"
-    if q.dtype not in (torch.bfloat16, torch.float16):
-        return f"bf16 or fp16, the numbers are {str(q.dtype).removeprefix('torch.')}"
-    if q.shape[-1] % 8 or q.shape[-1] > 256:
-        return f"heads of a width that is a multiple of 8 and at most 256, theirs is {q.shape[-1]}"
+def varlen_missing(device, dtype, width):
+    """What the fused kernel needs and does not find, in words; "" where it runs. width: of a head."""
+    if device.type != "cuda":
+        return f"a GPU, the device is {device}"
+    if torch.cuda.get_device_properties(device).major < 8:
+        return f"a GPU from A100 on (compute capability 8.0), this is {torch.cuda.get_device_name(device)}"
+    if dtype not in (torch.bfloat16, torch.float16):
+        return f"bf16 or fp16, the numbers are {str(dtype).removeprefix('torch.')}"
+    if width % 8 or width > 256:
+        return f"heads of a width that is a multiple of 8 and at most 256, theirs is {width}"
     return ""
+
+
+def packs_rows(how, device, dtype, width):
+    """Does attend_packed leave rows packed there? Else it pads them. Arguments: see varlen_missing and attend_packed."""
+    return device.type == "cpu" or how in ("auto", "varlen") and not varlen_missing(device, dtype, width)
 
 
 def varlen(q, k, v, queries, keys, causal):
@@ -93,15 +98,93 @@ def varlen(q, k, v, queries, keys, causal):
 
 
 def sdpa(q, k, v, queries, keys, causal):
-    if q.is_cuda or torch.compiler.is_compiling():
-        mask = None  # padding comes last in a row, so a causal mask hides it
-        if not causal:
-            mask = torch.arange(keys.longest, device=q.device) < keys.start.diff()[:, None]  # (B, S)
-            mask = mask[:, None, None]
-        out = attend(pad_rows(q, queries), pad_rows(k, keys), pad_rows(v, keys), mask, causal)  # (B, T, H, h)
-        return out.flatten(0, 1).index_select(0, queries.row * queries.longest + queries.position)
     # on a CPU a kernel call per row costs less than the padding that one call for all rows needs
-    return each_row(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal), q, k, v, queries, keys)
+    return (one_by_one if q.device.type == "cpu" else with_padding)(q, k, v, queries, keys, causal)
+
+
+def one_by_one(q, k, v, queries, keys, causal):
+    return attend_rows(q, k, v, queries.start, keys.start, causal)[0].to(v.dtype)
+
+
+def with_padding(q, k, v, queries, keys, causal):
+    mask = None  # padding comes last in a row, so a causal mask hides it
+    if not causal:
+        mask = torch.arange(keys.longest, device=q.device) < keys.start.diff()[:, None]  # (B, S)
+        mask = mask[:, None, None]
+    out = attend(pad_rows(q, queries), pad_rows(k, keys), pad_rows(v, keys), mask, causal)  # (B, T, H, h)
+    return out.flatten(0, 1).index_select(0, queries.row * queries.longest + queries.position)
+
+
+# One operator to autograd and to torch.compile, which need not look into the loop over the rows
+@torch.library.custom_op("symba::attend_rows", mutates_args=())
+def attend_rows(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_start: torch.Tensor, k_start: torch.Tensor,
+                causal: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Attention row after row on a CPU: (the output (N, H, h), log of the softmax' denominators (N, H)).
+
+    q: (N, H, h); k, v: (M, H, h); q_start, k_start: (B + 1,), see Packing. In fp32, or fp64 where q is: the kernel's
+    backward pass is ten times slower in bf16.
+    """
+    q, k, v = at_least_fp32(q, k, v)
+    out, log_sum = torch.zeros_like(q), q.new_zeros(q.shape[:2])
+    for queries, keys in rows_of(q_start, k_start):
+        row = [x.transpose(0, 1)[None] for x in (q[queries], k[keys], v[keys])]  # (1, H, t, h)
+        o, l = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*row, 0.0, causal)
+        out[queries], log_sum[queries] = o[0].transpose(0, 1), l[0].T
+    return out, log_sum
+
+
+@attend_rows.register_fake
+def _(q, k, v, q_start, k_start, causal):
+    q, = at_least_fp32(q)
+    return torch.empty_like(q), q.new_empty(q.shape[:2])
+
+
+@torch.library.custom_op("symba::attend_rows_backward", mutates_args=())
+def attend_rows_backward(
+        grad: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor, log_sum: torch.Tensor,
+        q_start: torch.Tensor, k_start: torch.Tensor, causal: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of q, k and v for `grad`, that of the output. The other arguments: see attend_rows."""
+    dtypes = [x.dtype for x in (q, k, v)]
+    q, k, v = at_least_fp32(q, k, v)
+    of_q, of_k, of_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    for queries, keys in rows_of(q_start, k_start):
+        row = [x.transpose(0, 1)[None]
+               for x in (grad[queries], q[queries], k[keys], v[keys], out[queries], log_sum[queries])]
+        parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*row, 0.0, causal)
+        for whole, rows, part in zip((of_q, of_k, of_v), (queries, keys, keys), parts):
+            whole[rows] = part[0].transpose(0, 1)
+    return tuple(whole.to(dtype) for whole, dtype in zip((of_q, of_k, of_v), dtypes))
+
+
+@attend_rows_backward.register_fake
+def _(grad, q, k, v, out, log_sum, q_start, k_start, causal):
+    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
+def _keep(ctx, inputs, output):
+    *tensors, ctx.causal = inputs
+    ctx.save_for_backward(*tensors, *output)
+
+
+def _backward(ctx, grad, _):
+    q, k, v, q_start, k_start, out, log_sum = ctx.saved_tensors
+    grads = attend_rows_backward(grad, q, k, v, out, log_sum, q_start, k_start, ctx.causal)
+    return *grads, None, None, None
+
+
+attend_rows.register_autograd(_backward, setup_context=_keep)
+
+
+def at_least_fp32(*tensors):
+    return [x if x.dtype in (torch.float32, torch.float64) else x.float() for x in tensors]
+
+
+def rows_of(q_start, k_start):
+    """The slices of each row that has queries and keys."""
+    q_start, k_start = q_start.tolist(), k_start.tolist()
+    return [(slice(a, b), slice(c, d)) for a, b, c, d in zip(q_start, q_start[1:], k_start, k_start[1:])
+            if a < b and c < d]
 
 
 def reference(q, k, v, queries, keys, causal):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from attention import Packing, pack_rows
 from dataset.reader import read_rows
@@ -24,6 +25,8 @@ from tokenizer import EOS, PAD
 HERE = pathlib.Path(__file__).resolve().parent
 CODE = ("batches.py", "tokenizer.py", "termwise.py", "dataset/reader.py", "physics/spelling.py",
         "physics/processes.py")  # makes what is cached
+TILE = 16  # the room of a batch is a multiple of it: products of matrices of such sizes are fast
+LOOK = 8  # samples that did not fit into a batch until it counts as full
 FEW = 8  # validation rows of a kind, where it has so many
 
 
@@ -154,31 +157,68 @@ def _pack(path, tokenizer, src_max_len, tgt_max_len):
 # ---------------------------------------------------------------------------------------------------------------------
 # Which samples make a batch
 
+class Room(NamedTuple):
+    """Most tokens and rows of a batch: with padding every batch has just these, one shape for ever."""
+    src: int  # source tokens, N
+    tgt: int  # target tokens, M
+    rows: int
+    longest_src: int  # tokens of the longest row
+    longest_tgt: int
+
+
+def room_for(packed, batch_tokens):
+    """
+    Room of batches of about batch_tokens tokens: source and target share them as the data do. The longest sample fits.
+    """
+    every = lengths(packed, np.arange(len(packed.row)))  # (2, samples)
+    (all_src, all_tgt), (longest_src, longest_tgt), shortest = every.sum(1), every.max(1), every.min(1)
+    src = round(batch_tokens * all_src / (all_src + all_tgt))
+    sides = max(src, longest_src), max(batch_tokens - src, longest_tgt)
+    src, tgt = (-(-int(side) // TILE) * TILE for side in sides)
+    rows = int(min(src // shortest[0], tgt // shortest[1]))
+    padding = max(-(-src // longest_src), -(-tgt // longest_tgt))  # rows of a batch of padding alone
+    return Room(src, tgt, rows + int(padding), int(longest_src), int(longest_tgt))
+
+
 def mixed_batches(packed, batch_tokens, seed):
     """
-    One epoch: the numbers of the samples of each batch, a list of int arrays, at most batch_tokens tokens each.
+    One epoch: the numbers of the samples of each batch, a list of int arrays, about batch_tokens tokens each.
 
     Samples come in random order, so that every batch is a fair sample of the data: all lengths, all kinds of process.
-    A sample longer than batch_tokens is a batch of its own.
     """
-    return cut(packed, np.random.default_rng(seed).permutation(len(packed.row)), batch_tokens)
+    return cut(packed, np.random.default_rng(seed).permutation(len(packed.row)), room_for(packed, batch_tokens))
 
 
-def cut(packed, samples, batch_tokens):
-    """The samples in their order, cut into batches of at most batch_tokens tokens; a longer sample is alone."""
-    batches, first, total = [], 0, 0
-    for end, tokens in enumerate(lengths(packed, samples).sum(0).tolist()):
-        if total + tokens > batch_tokens and end > first:
-            batches.append(samples[first:end])
-            first, total = end, 0
-        total += tokens
-    return [*batches, samples[first:]]
+def cut(packed, samples, room):
+    """
+    The samples in their order, cut into batches that fit into the room on both sides.
+
+    A sample that does not fit any more opens the next batch; up to LOOK samples after it may still fit.
+    """
+    tokens = lengths(packed, samples).T.tolist()
+    batches, waiting, next_one = [], [], 0  # numbers into `samples`
+    while waiting or next_one < len(samples):
+        batch, src, tgt, left = [], room.src, room.tgt, []
+        while len(left) < LOOK and (waiting or next_one < len(samples)):
+            if waiting:
+                number = waiting.pop(0)
+            else:
+                number, next_one = next_one, next_one + 1
+            s, t = tokens[number]
+            if s <= src and t <= tgt:
+                batch.append(number)
+                src, tgt = src - s, tgt - t
+            else:
+                left.append(number)
+        waiting = left + waiting
+        batches.append(samples[batch])
+    return batches
 
 
 def deal_anew(packed, micro_batches, batch_tokens, seed):
-    """The samples of these micro-batches in another mixture: int arrays, at most batch_tokens tokens each, as above."""
+    """The samples of these micro-batches in another mixture, cut as above."""
     samples = np.random.default_rng(seed).permutation(np.concatenate(micro_batches))
-    return cut(packed, samples, batch_tokens)
+    return cut(packed, samples, room_for(packed, batch_tokens))
 
 
 def padded_batches(packed, batch_tokens, samples):
@@ -229,21 +269,46 @@ def lengths(packed, samples):
 # ---------------------------------------------------------------------------------------------------------------------
 # The tensors of a batch
 
-def collate(packed, samples):
-    """The Batch of these samples, on the CPU."""
+def collate(packed, samples, room=None):
+    """
+    The Batch of these samples, on the CPU.
+
+    room: fill the batch up with rows of PAD, so that its tensors have the shapes of the room. Rows attend to themselves
+    alone, and a loss that leaves out truth PAD has no gradient from these.
+    """
     samples = np.asarray(samples)
-    src, sources = _join(packed.src, packed.src_start, packed.row[samples])
-    truth, targets = _join(packed.tgt, packed.tgt_start, samples)
+    rows = packed.row[samples]
+    src, tgt = lengths(packed, samples)  # (B,) each
+    of_src = torch.from_numpy(_join(packed.src, packed.src_start[rows], src))
+    truth = torch.from_numpy(_join(packed.tgt, packed.tgt_start[samples], tgt))
+    first = torch.from_numpy(packed.first[samples].astype(np.int64))
+    if room:
+        of_src, truth = F.pad(of_src, (0, room.src - len(of_src))), F.pad(truth, (0, room.tgt - len(truth)))
+        src = _pad_lengths(src, room.src, room.rows, room.longest_src)
+        tgt = _pad_lengths(tgt, room.tgt, room.rows, room.longest_tgt)
+    sources, targets = pack_rows(torch.from_numpy(src)), pack_rows(torch.from_numpy(tgt))
+    if room:
+        sources, targets = sources._replace(longest=room.longest_src), targets._replace(longest=room.longest_tgt)
     tgt = truth.roll(1)
-    tgt[targets.start[:-1].long()] = torch.from_numpy(packed.first[samples].astype(np.int64))
-    return Batch(src, sources, tgt, truth, targets)
+    tgt[targets.start[:len(samples)].long()] = first
+    return Batch(of_src, sources, tgt, truth, targets)
 
 
-def _join(flat, start, rows):
-    """Rows of a flat array end to end, (N,) int64, and their Packing."""
-    packing = pack_rows(torch.from_numpy(start[rows + 1] - start[rows]))
-    index = torch.from_numpy(start[rows])[packing.row] + packing.position
-    return torch.from_numpy(flat[index.numpy()].astype(np.int64)), packing
+def _join(flat, start, count):
+    """Pieces of a flat array end to end, int64. start, count: (pieces,), where each begins and how long it is."""
+    ends = count.cumsum()
+    return flat[np.repeat(start - ends + count, count) + np.arange(ends[-1])].astype(np.int64)
+
+
+def _pad_lengths(count, tokens, rows, longest):
+    """The lengths of so many rows with so many tokens: `count`, then rows of padding, none longer than the longest."""
+    rest, filled = tokens - count.sum(), np.zeros(rows, np.int64)
+    filled[:len(count)] = count
+    padding = filled[len(count):]
+    padding[:rest // longest] = longest
+    if rest % longest:
+        padding[rest // longest] = rest % longest
+    return filled
 
 
 def join_ids(rows):
@@ -256,10 +321,14 @@ def pad(rows):
     return torch.nn.utils.rnn.pad_sequence([torch.as_tensor(ids) for ids in rows], batch_first=True, padding_value=PAD)
 
 
-def to_device(batch, device):
-    """A NamedTuple of tensors, numbers and such tuples, its tensors on the device."""
-    def move(value):
-        if isinstance(value, tuple):
-            return to_device(value, device)
-        return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-    return type(batch)(*map(move, batch))
+def to_device(value, device):
+    """An array, a tensor, or a NamedTuple of tensors, numbers and such tuples, its tensors on the device."""
+    if isinstance(value, tuple):
+        return type(value)(*(to_device(part, device) for part in value))
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(value)
+    if not isinstance(value, torch.Tensor):
+        return value
+    if torch.device(device).type == "cuda" and value.device.type == "cpu":
+        value = value.pin_memory()  # else the copy would wait for the steps that the GPU has been given
+    return value.to(device, non_blocking=True)

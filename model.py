@@ -163,11 +163,16 @@ def sinusoidal_table(positions, width):
 
 
 @lru_cache(maxsize=64)
-def position_table(kind, length, width, device, dtype):
-    """The RoPE or sinusoidal table of so many positions; computed once, as every batch needs it."""
+def make_table(kind, length, width, device, dtype):
     table = rotary_table if kind == "rotary" else sinusoidal_table
     with torch.inference_mode(False):  # or training could not use the table that decoding was the first to need
         return table(torch.arange(length, device=device), width).to(dtype)
+
+
+@torch.compiler.assume_constant_result  # of the cache a compiled model knows nothing
+def position_table(kind, length, width, device, dtype):
+    """The RoPE or sinusoidal table of so many positions; computed once, as every batch needs it."""
+    return make_table(kind, length, width, device, dtype)
 
 
 def rotate(x, rope):

@@ -40,6 +40,7 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from attention import packs_rows
 from batches import (
     choose_rows,
     collate,
@@ -49,6 +50,7 @@ from batches import (
     mixed_batches,
     pad,
     padded_batches,
+    room_for,
     samples_of,
     to_device,
 )
@@ -58,27 +60,28 @@ from model import ARCHITECTURE, ModelConfig, Transformer, config_of
 from runtime import checkpoint, runs
 from runtime.distributed import catch_signals, first_alone, gather, join, leave, quiet
 from runtime.files import InputError, digest, main_guard
-from runtime.hardware import find_dtype, peak_flops, peak_memory, training_flops
+from runtime.hardware import find_dtype, peak_flops, peak_memory, read_later, training_flops
 from runtime.report import report, starved
-from tokenizer import Tokenizer, build_vocabulary, join_vocabulary
+from tokenizer import PAD, Tokenizer, build_vocabulary, join_vocabulary
 
 SETTINGS = [
     "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len",
     "rename_particles", "termwise", *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens",
     "accumulate", "optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2",
     "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks", "max_steps", "max_minutes",
-    "eval_every", "eval_rows", "eval_train_rows", "log_every", "save_every", "save_limit", "resume", "resume_best",
+    "eval_every", "eval_rows", "eval_train_rows", "eval_batch_tokens", "log_every", "save_every", "save_limit", "resume", "resume_best",
     "new_data", "init_from", "wandb_mode", "wandb_project", "list", "plot", "output",
 ]
 LEAST = {
     "seed": 0, "batch_tokens": 1, "accumulate": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0,
     "grad_clip": 0, "label_smoothing": 0, "ema": 0, "loss_spike": 0, "bad_steps": 0, "max_rollbacks": 0,
-    "max_steps": 1, "max_minutes": 0, "eval_every": 1, "eval_rows": 0, "eval_train_rows": 0, "log_every": 1,
+    "max_steps": 1, "max_minutes": 0, "eval_every": 1, "eval_rows": 0, "eval_train_rows": 0, "eval_batch_tokens": 1, "log_every": 1,
     "save_every": 1, "save_limit": 0,
 }
 SCHEDULES = "cosine", "linear", "constant", "one-cycle"
 FLOOR = 0.1  # nats a token: the expected loss of a step counts as this much at least, so that one hard row is no spike
 MEMORY = 0.9  # of a kind's expected loss, each time the kind comes
+LONG_RUN = 1000, 3  # steps, minutes: from there on compiling pays
 SAMPLES = 2  # validation rows whose answers are logged
 
 
@@ -175,35 +178,43 @@ def train(settings, world):
     # ---- model and optimizer
     sizes = {name: getattr(settings, name) for name in [*ARCHITECTURE, "dropout", "src_max_len", "tgt_max_len"]}
     config = ModelConfig(len(tokenizer.vocabulary["src"]), len(tokenizer.vocabulary["tgt"]), **sizes)
-    # `model` has the raw weights, for checkpoints; `net` is the same model in the wrappers of training
+    # `model` has the raw weights, for checkpoints; `net`, below, is the same model in the wrappers of training
     model = Transformer(config, settings.attention, settings.checkpoint_layers).to(device)
     if state:
         model.load_state_dict(state["model"] if resumed else checkpoint.weights(state))
     optimizers, views = make_optimizers(model, settings)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    net = model
+    average = {name: weight.clone() for name, weight in model.state_dict().items()} if settings.ema else None
+
+    # One shape for every batch: what is compiled is compiled once, and bf16 kernels on a CPU are set up once. Kernels
+    # that pad rows themselves would pad the padding.
+    widths = [config.width(side) // config.heads for side in ("encoder", "decoder")]
+    packs = all(packs_rows(settings.attention, device, dtype, width) for width in widths)
+    compiles, why = decide_compile(settings.compile, device, settings.max_steps, settings.max_minutes)
+    one_shape = packs and (compiles or device.type == "cuda" or dtype == torch.bfloat16)
+    room = [room_for(train_rows, settings.batch_tokens)] if one_shape else []
+    net = torch.compile(model, fullgraph=True, dynamic=not one_shape) if compiles else model
     if world.size > 1:
         on_gpu = device.type == "cuda"
-        net = DistributedDataParallel(model, device_ids=[device] if on_gpu else None, gradient_as_bucket_view=True)
-    if settings.compile:
-        net = torch.compile(net, dynamic=True)
-    average = {name: weight.clone() for name, weight in model.state_dict().items()} if settings.ema else None
+        net = DistributedDataParallel(net, device_ids=[device] if on_gpu else None, gradient_as_bucket_view=True)
 
     def losses_by_kind(samples):
         """Loss of these training samples, summed over the target tokens of each kind of process. (kinds,)"""
-        batch = to_device(collate(train_rows, samples), device)
-        kind = torch.from_numpy(train_rows.kind[train_rows.row[samples]]).to(device)  # (B,)
+        batch = to_device(collate(train_rows, samples, *room), device)
+        kind = np.zeros(len(batch.targets.start) - 1, np.int64)  # (B,), of padding any: its losses are 0
+        kind[:len(samples)] = train_rows.kind[train_rows.row[samples]]
         with autocast:
             logits = net(batch.src, batch.sources, batch.tgt, batch.targets)  # (M, V)
             losses = token_losses(logits, batch.truth, settings.label_smoothing)  # (M,)
-        return losses.new_zeros(kinds).index_add(0, kind[batch.targets.row], losses)
+        return losses.new_zeros(kinds).index_add(0, to_device(kind, device)[batch.targets.row], losses)
 
     # ---- state of the loop: loop_state and restore list the same things
     step, epoch, batch, skipped, bad, rollbacks, best, earlier = 0, 0, 0, 0, 0, 0, None, 0.0
     losses, wandb_id = [], ""  # losses of the good steps since the last line of the log
     dealt = []  # micro-batches to come before the epoch's own: rows of a skipped step and the rows after it, mixed
     skipped_lines = {}  # line of train.csv -> how often its row was in a skipped step
-    kind_loss = np.full(kinds, math.log(config.tgt_vocab))  # expected loss of a target token of each kind, in nats
+    # expected loss of a target token of each kind, in nats
+    kind_loss = torch.full((kinds,), math.log(config.tgt_vocab), dtype=torch.double, device=device)
 
     def restore(state):
         nonlocal step, epoch, batch, skipped, bad, rollbacks, best, earlier, wandb_id
@@ -222,7 +233,7 @@ def train(settings, world):
             "step", "epoch", "batch", "skipped", "bad", "rollbacks", "best", "seconds", "wandb_id"))
         losses[:] = state["losses"]
         if state["train_sha256"] == train_sha256:  # else these rows and kinds are others
-            kind_loss[:] = state["kind_loss"]
+            kind_loss.copy_(torch.tensor(state["kind_loss"], dtype=torch.double))
             dealt[:] = map(np.array, state["dealt"])
             skipped_lines.clear()
             skipped_lines.update(state["skipped_lines"])
@@ -284,7 +295,8 @@ def train(settings, world):
         parameters = sum(weight.numel() for weight in model.parameters())
         where = f"{device} on each of {world.size} ranks" if world.size > 1 else f"{device}"
         print(f"{len(train_rows.line)} training rows, {len(valid_rows.line)} validation rows, "
-              f"{parameters / 1e6:.2f} M parameters, {where}, {str(dtype).removeprefix('torch.')}, from step {step}",
+              f"{parameters / 1e6:.2f} M parameters, {where}, {str(dtype).removeprefix('torch.')}, "
+              f"from step {step}; {'' if compiles else 'not '}compiled: {why}",
               file=sys.stderr)
 
     # ---- the loop
@@ -293,56 +305,70 @@ def train(settings, world):
                disable=None if chief else True,  # None: off where stderr is no terminal
                bar_format="{percentage:3.0f}% {bar} {elapsed}, {remaining} left{postfix}")
     tokens, flops, clock = 0, 0.0, time.monotonic()  # since this process wrote a line of the log
+    validating = 0.0  # seconds of this process
     asked_to_stop = catch_signals(PARENT)
     done = last_step = False
+    given = []  # steps that the device was given and whose outcome the host has not read yet, at most two
     model.train()
-    while not last_step:
-        # ---- gradients of the loss of all target tokens of this step, whatever their rank and micro-batch
-        second_try = bool(dealt)  # rows of this step were skipped at their last turn
-        micro_batches = next_micro_batches(world.size * settings.accumulate)  # of all ranks, sample numbers each
-        samples = np.concatenate(micro_batches)
-        src_lengths, tgt_lengths = lengths(train_rows, samples)  # (samples,) each
-        targets = int(tgt_lengths.sum())
-        rate = 0.5 ** rollbacks * learning_rate(settings, step, progress(settings, step, seconds))
-        model.zero_grad()
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-        by_kind = torch.zeros(kinds, device=device)
-        mine = micro_batches[world.rank::world.size]
-        for number, rows in enumerate(mine, 1):
-            wait = world.size > 1 and number < len(mine)  # the ranks exchange gradients once, with the last micro-batch
-            with net.no_sync() if wait else contextlib.nullcontext():
-                part = losses_by_kind(rows)
-                scaler.scale(part.sum() * (world.size / targets)).backward()  # DDP will divide by world.size
-            by_kind += part.detach()
-        for view, weight, part in views:  # Muon's views of fused matrices
-            view.grad = weight.grad[part]
-        for optimizer in optimizers:
-            scaler.unscale_(optimizer)
-        grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf)
 
-        # ---- every rank knows the same now, and decides the same
-        facts = [grad_norm.item(), asked_to_stop(), time.monotonic() - started, *by_kind.tolist()]
-        facts = gather(world, torch.tensor(facts, dtype=torch.double))  # (ranks, 3 + kinds)
-        grad_norm, by_kind = facts[:, 0].max().item(), facts[:, 3:].sum(0).numpy()
-        stopped_by, seconds = int(facts[:, 1].max()), facts[0, 2].item()
-        loss = by_kind.sum().item() / targets
+    def milestone(number):
+        """Is anything logged, validated or saved after so many steps?"""
+        every = settings.log_every, settings.eval_every, settings.save_every
+        return number >= settings.max_steps or any(number % steps == 0 for steps in every)
 
-        # ---- a spike is a loss far above what rows of these kinds cost before
-        kind = train_rows.kind[train_rows.row[samples]]
-        kind_tokens = np.bincount(kind, weights=tgt_lengths, minlength=kinds)
-        expected = max(FLOOR, (kind_tokens @ kind_loss).item() / targets)
-        finite = math.isfinite(loss) and math.isfinite(grad_norm)
-        spike = settings.loss_spike > 0 and loss > settings.loss_spike * expected
-        overflow = math.isfinite(loss) and not finite and scaler.get_scale() > 1  # of fp16: a smaller scale will do
-        if finite and (not spike or second_try):
+    while given or not last_step:
+        if not given or not last_step and not milestone(step + len(given)):
+            # ---- gradients of the loss of all target tokens of this step, whatever their rank and micro-batch
+            number = step + len(given)
+            second_try = bool(dealt)  # rows of this step were skipped at their last turn
+            micro_batches = next_micro_batches(world.size * settings.accumulate)  # of all ranks, sample numbers each
+            samples = np.concatenate(micro_batches)
+            src_lengths, tgt_lengths = lengths(train_rows, samples)  # (samples,) each
+            targets = int(tgt_lengths.sum())
+            rate = 0.5 ** rollbacks * learning_rate(settings, number, progress(settings, number, seconds))
+            model.zero_grad()
             for optimizer in optimizers:
-                scaler.step(optimizer)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+            by_kind = torch.zeros(kinds, device=device)
+            mine = micro_batches[world.rank::world.size]
+            for micro, rows in enumerate(mine, 1):
+                wait = world.size > 1 and micro < len(mine)  # the ranks exchange gradients once, with the last one
+                with net.no_sync() if wait else contextlib.nullcontext():
+                    part = losses_by_kind(rows)
+                    scaler.scale(part.sum() * (world.size / targets)).backward()  # DDP will divide by world.size
+                by_kind += part.detach()
+            for view, weight, part in views:  # Muon's views of fused matrices
+                view.grad = weight.grad[part]
+            for optimizer in optimizers:
+                scaler.unscale_(optimizer)
+            grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf)
+
+            # ---- every rank knows the same now, and decides the same
+            clocks = torch.tensor([asked_to_stop(), time.monotonic() - started], dtype=torch.double)
+            facts = torch.cat([to_device(clocks, device), grad_norm[None], by_kind])
+            facts = gather(world, facts)  # (ranks, 3 + kinds)
+            kind = train_rows.kind[train_rows.row[samples]]
+            kind_tokens = to_device(np.bincount(kind, weights=tgt_lengths, minlength=kinds), device)
+            good, figures = judge(facts[:, 2:], kind_tokens, kind_loss, settings.loss_spike, second_try)
+            for optimizer in optimizers:
+                step_if(good, optimizer)
             if average is not None:
-                update_average(average, model, settings.ema, step)
-            seen = kind_tokens > 0
-            kind_loss[seen] = MEMORY * kind_loss[seen] + (1 - MEMORY) * by_kind[seen] / kind_tokens[seen]
+                update_average(average, model, settings.ema, number, good)
+            scale = scaler.get_scale()  # of fp16, for which it asks the device; else 1
+            scaler.update()
+            outcome = read_later(torch.cat([facts[:, 0].max()[None], facts[:1, 1], figures]))
+            given.append((micro_batches, samples, src_lengths, tgt_lengths, second_try, rate, scale, outcome))
+            # a GPU works on this step while the host reads the outcome of the one before and prepares the next
+            if device.type == "cuda" and len(given) < 2 and not milestone(number + 1):
+                continue
+
+        # ---- the outcome of the oldest step that the host does not know
+        micro_batches, samples, src_lengths, tgt_lengths, second_try, rate, scale, outcome = given.pop(0)
+        stopped_by, seconds, good, finite, spike, loss, grad_norm, expected = outcome().tolist()
+        stopped_by = int(stopped_by)
+        overflow = math.isfinite(loss) and not finite and scale > 1  # of fp16: a smaller scale will do
+        if good:
             losses.append(loss)
         else:
             skipped += 1
@@ -356,9 +382,8 @@ def train(settings, world):
                 event = {"event": "skipped", "step_loss": loss, "expected_loss": expected}
                 record(step + 1, seconds, event | {"rows": [f"{train_csv}:{line}" for line in lines]})
         bad = bad + (not overflow) if spike or not finite else 0
-        scaler.update()
         step += 1
-        tokens += int(src_lengths.sum()) + targets
+        tokens += int(src_lengths.sum() + tgt_lengths.sum())
         flops += training_flops(config, src_lengths, tgt_lengths)
         done = progress(settings, step, seconds) >= 1
         last_step = done or stopped_by > 0
@@ -383,6 +408,7 @@ def train(settings, world):
             rollbacks, best, skipped, wandb_id = kept
             skipped_lines.update(lines)
             bad, done, last_step = 0, False, stopped_by > 0
+            given.clear()  # a step from the weights that are given up
             save()  # a process that is killed before its next checkpoint went back all the same
             batches = mixed_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
             if chief:
@@ -390,6 +416,8 @@ def train(settings, world):
                           f"{0.5 ** rollbacks}", file=sys.stderr)
             continue
 
+        if given and last_step:
+            continue  # the device has one more step
         trouble = f", {skipped} steps skipped: gradient not finite or loss a spike" if skipped else ""
         if step % settings.log_every == 0 or done:
             interval = time.monotonic() - clock
@@ -409,13 +437,14 @@ def train(settings, world):
         if step % settings.eval_every == 0 or done:
             before = time.monotonic()
             with weights_of(model, average), autocast:
-                figures, answers = validate(model, valid_rows, *valid_sample, settings.batch_tokens, world)
+                figures, answers = validate(model, valid_rows, *valid_sample, settings.eval_batch_tokens, world)
                 figures = {f"valid_{name}": value for name, value in figures.items()}
                 if train_sample:
-                    of_train, _ = validate(model, train_rows, *train_sample, settings.batch_tokens, world)
+                    of_train, _ = validate(model, train_rows, *train_sample, settings.eval_batch_tokens, world)
                     figures |= {f"train_{name}": of_train[name] for name in ("exact", "by_kind", "by_length")}
             model.train()
             clock += time.monotonic() - before  # tokens/s is that of training alone
+            validating += time.monotonic() - before
             if chief:
                 texts = [{name: tokenizer.decode_sqamp(ids) for name, ids in answer.items()} for answer in answers]
                 record(step, seconds, figures | {"samples": texts})
@@ -450,9 +479,24 @@ def train(settings, world):
 # ---------------------------------------------------------------------------------------------------------------------
 # Loss and validation
 
+def decide_compile(choice, device, steps, minutes):
+    """Whether to call torch.compile, and why, for the setting `compile`; steps and minutes: the length of the run."""
+    if choice not in ("auto", "on", "off"):
+        raise InputError(f"compile: got {choice!r}, wanted auto, on or off")
+    if choice != "auto":
+        return choice == "on", f"compile={choice}"
+    if device.type != "cuda":
+        return False, "on a CPU compiling takes minutes and gains little"
+    if not torch.utils._triton.has_triton():
+        return False, "Triton is not there"
+    if steps < LONG_RUN[0] or 0 < minutes < LONG_RUN[1]:
+        return False, f"the run is shorter than {LONG_RUN[0]} steps or {LONG_RUN[1]} minutes"
+    return True, "on a GPU it pays after a minute"
+
+
 def token_losses(logits, truth, smoothing=0.0):
-    """Cross-entropy of each target token, in nats. logits: (M, V); truth: (M,) -> (M,)"""
-    return F.cross_entropy(logits, truth, reduction="none", label_smoothing=smoothing)
+    """Cross-entropy of each target token, in nats, 0 for PAD. logits: (M, V); truth: (M,) -> (M,)"""
+    return F.cross_entropy(logits, truth, ignore_index=PAD, reduction="none", label_smoothing=smoothing)
 
 
 @torch.inference_mode()
@@ -587,16 +631,46 @@ def learning_rate(settings, step, progress):
     return settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup_steps)) * decay
 
 
-def update_average(average, model, decay, updates):
+@torch.no_grad()
+def judge(facts, kind_tokens, kind_loss, loss_spike, second_try):
     """
-    Exponential moving average of the weights, in place: average = d average + (1 - d) weights.
+    Is a step good? Everything stays on the device. Updates kind_loss, the running loss of each kind, if it is.
+
+    A spike is a loss far above what rows of these kinds cost before: loss_spike times. facts: (ranks, 1 + kinds), each
+    rank's norm of the gradient and loss by kind, summed over the tokens; kind_tokens: (kinds,), target tokens of the
+    step; kind_loss: (kinds,). second_try: no spike is bad. Returns good, () of bool, and the figures good, finite,
+    spike, loss, norm of the gradient, expected loss, (6,) of double.
+    """
+    grad_norm, by_kind, targets = facts[:, 0].max(), facts[:, 1:].sum(0), kind_tokens.sum()
+    loss = by_kind.sum() / targets
+    expected = (kind_tokens @ kind_loss / targets).clamp(min=FLOOR)
+    finite = loss.isfinite() & grad_norm.isfinite()
+    spike = loss > (loss_spike or math.inf) * expected
+    good = finite if second_try else finite & ~spike
+    mean = MEMORY * kind_loss + (1 - MEMORY) * by_kind / kind_tokens
+    kind_loss.copy_(torch.where(good & (kind_tokens > 0), mean, kind_loss))
+    return good, torch.stack([good, finite, spike, loss, grad_norm, expected])
+
+
+def step_if(good, optimizer):
+    """A step of the optimizer, if `good`, a tensor () of bool: on a GPU AdamW looks at it there, and nobody waits."""
+    if isinstance(optimizer, torch.optim.AdamW):
+        optimizer.found_inf = 1 - good.float()  # of the fused kernel: 1 leaves weights, moments and their count alone
+        optimizer.step()
+    elif good:
+        optimizer.step()
+
+
+def update_average(average, model, decay, updates, good=True):
+    """
+    Exponential moving average of the weights, in place, if `good`: average = d average + (1 - d) weights.
 
     average: tensors by name, as in model.state_dict(). d grows to `decay` over the first updates, (1 + n) / (10 + n),
     so that the average does not keep the random weights.
     """
     d = min(decay, (1 + updates) / (10 + updates))
-    weights = model.state_dict()
-    torch._foreach_lerp_([average[name] for name in weights], list(weights.values()), 1 - d)
+    for name, weight in model.state_dict().items():
+        average[name].copy_(torch.where(torch.as_tensor(good), average[name].lerp(weight, 1 - d), average[name]))
 
 
 @contextlib.contextmanager

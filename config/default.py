@@ -59,7 +59,7 @@ checkpoint_layers = False  # recompute the layers' activations for the gradients
 # train.py
 batch_tokens = 8192  # tokens in a micro-batch, source and target; rows of all lengths
 accumulate = 1  # micro-batches of a step on each rank: at most ranks * accumulate * batch_tokens tokens a step
-compile = False  # torch.compile: a minute of compiling first, then faster steps on a GPU
+compile = "auto"  # torch.compile: "on", "off"; "auto": on for runs on a GPU of 1,000 steps and 3 minutes at least
 optimizer = "adamw"  # "adamw", or "muon" for the matrices inside the layers and adamw for the rest
 learning_rate = 5e-4  # peak learning rate, reached after the warm-up
 schedule = "cosine"  # "cosine" and "linear" end at 0, "constant", "one-cycle" (no other warm-up)
@@ -76,6 +76,7 @@ max_rollbacks = 3  # most returns to a checkpoint; after that the run stops
 max_steps = 20000  # optimiser steps; the learning rate reaches its end there
 max_minutes = 0.0  # end, fully annealed, after this training time even if max_steps is not reached; 0: no limit
 eval_every = 1000  # steps between validations
+eval_batch_tokens = 131072  # tokens of the rows that are validated together, with their padding
 eval_rows = 512  # validation rows to evaluate, always the same, and a few more of rare kinds; 0: all
 eval_train_rows = 128  # training rows to evaluate too, chosen likewise; 0: none
 log_every = 50  # steps between lines of log.jsonl

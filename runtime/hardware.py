@@ -1,4 +1,5 @@
 """What a device can do and how well training uses it: precision, floating-point operations, memory."""
+import re
 import resource
 
 import torch
@@ -31,6 +32,17 @@ def find_device(name):
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
         raise InputError(f"device: {name!r} cannot be used here ({str(error).splitlines()[0]})") from None
     return device
+
+
+def device_name(device):
+    """What the device is called, for tables: the GPU's name, or the CPU's and the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        names = re.findall(r"^model name\s*: (.+)$", open("/proc/cpuinfo", encoding="utf-8").read(), re.M)
+    except OSError:
+        names = []
+    return f"{names[0] if names else 'CPU'}, {torch.get_num_threads()} threads"
 
 
 def find_dtype(name, device):
@@ -87,3 +99,18 @@ def peak_memory(device):
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux counts in KiB
+
+
+def read_later(tensor):
+    """Copy a tensor to the CPU while the device works on: returns a function that waits for the copy and returns it."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    copy.copy_(tensor, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def read():
+        copied.synchronize()
+        return copy
+    return read

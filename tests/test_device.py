@@ -3,10 +3,20 @@ import numpy as np
 import pytest
 import torch
 
-from batches import collate, to_device
+from batches import collate, mixed_batches, room_for, to_device
 from bench.train import VOCABULARY, random_rows
 from model import ModelConfig, Transformer
-from runtime.hardware import find_device
+from runtime.hardware import find_device, read_later
+from tokenizer import PAD
+from train import decide_compile, judge, step_if, token_losses, update_average
+
+SMALL = dict(d_model=16, heads=2, encoder_layers=1, decoder_layers=1, d_ff=16)
+
+
+def model_of(attention="auto", checkpoint_layers=False, dropout=0.1, **architecture):
+    torch.manual_seed(0)
+    config = ModelConfig(VOCABULARY, VOCABULARY, 64, 65, dropout=dropout, **SMALL, **architecture)
+    return Transformer(config, attention, checkpoint_layers)
 
 
 def test_a_gpu_that_is_named_becomes_the_current_one(monkeypatch):
@@ -20,19 +30,92 @@ def test_a_gpu_that_is_named_becomes_the_current_one(monkeypatch):
 
 
 @pytest.mark.parametrize("checkpoint_layers", [False, True])
-def test_forward_backward_and_optimizer_read_no_value_from_the_device(monkeypatch, checkpoint_layers):
+def test_a_training_step_reads_no_value_from_the_device(checkpoint_layers):
     """Tensors on the meta device have shapes but no values: item(), tolist() and nonzero() are errors there."""
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # attention as on a GPU, not row after row
-    batch = to_device(collate(random_rows(16, 0), np.arange(5)), torch.device("meta"))
-    config = ModelConfig(VOCABULARY, VOCABULARY, 16, 17, d_model=16, heads=2, encoder_layers=1, decoder_layers=1,
-                         d_ff=16, dropout=0.1)
-    model = Transformer(config, "sdpa", checkpoint_layers).to("meta")
-    optimizer = torch.optim.AdamW(model.parameters())
-    logits = model(batch.src, batch.sources, batch.tgt, batch.targets)  # (M, V)
-    loss = torch.nn.functional.cross_entropy(logits, batch.truth)
-    loss.backward()
+    device, packed = torch.device("meta"), random_rows(64, 0)
+    batch = to_device(collate(packed, np.arange(5), room_for(packed, 600)), device)
+    model = model_of("sdpa", checkpoint_layers).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=False)
+    average = {name: weight.clone() for name, weight in model.state_dict().items()}
+    losses = token_losses(model(batch.src, batch.sources, batch.tgt, batch.targets), batch.truth)  # (M,)
+    losses.sum().backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    assert logits.shape == (len(batch.truth), VOCABULARY) and norm.shape == loss.shape == ()
-    with pytest.raises(RuntimeError):
-        loss.item()
+    facts = torch.stack([norm, losses.detach().sum()])[None].double()
+    kind_tokens, kind_loss = (torch.ones(1, dtype=torch.double, device=device) for _ in range(2))
+    good, figures = judge(facts, kind_tokens, kind_loss, 10.0, False)
+    optimizer.found_inf = good
+    update_average(average, model, 0.9, 3, good)
+    assert losses.shape == (room_for(packed, 600).tgt,) and good.shape == () and figures.shape == (6,)
+    for asks in (good.item, losses.tolist, losses.nonzero, lambda: step_if(good, torch.optim.SGD(model.parameters()))):
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            asks()
+
+
+def test_adamw_looks_at_the_verdict_itself():
+    """The fused kernel leaves weights, moments and their count alone where the step is bad."""
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([weight], lr=0.1, fused=True)
+    weight.grad = torch.full((3,), torch.nan)
+    step_if(torch.tensor(False), optimizer)
+    state = optimizer.state[weight]
+    assert torch.equal(weight, torch.ones(3)) and not state["exp_avg"].any() and state["step"] == 0
+    weight.grad = torch.ones(3)
+    step_if(torch.tensor(True), optimizer)
+    assert (weight < 1).all() and state["step"] == 1
+
+
+def test_padding_to_one_shape_changes_no_loss_and_no_gradient():
+    packed, model = random_rows(64, 1), model_of(dropout=0)
+    room = room_for(packed, 1500)
+    for samples in (*mixed_batches(packed, 1500, 0)[:2], np.array([3])):
+        results = []
+        for batch in (collate(packed, samples), collate(packed, samples, room)):
+            losses = token_losses(model(batch.src, batch.sources, batch.tgt, batch.targets), batch.truth)
+            model.zero_grad()
+            losses.sum().backward()
+            results.append((losses.detach(), [weight.grad.clone() for weight in model.parameters()]))
+        (plain, of_plain), (filled, of_filled) = results
+        real = torch.arange(room.tgt) < len(plain)
+        assert filled.shape == (room.tgt,) and (filled[~real] == 0).all()
+        assert torch.allclose(filled[real], plain, atol=1e-5)
+        assert all(torch.allclose(a, b, atol=1e-4, rtol=1e-4) for a, b in zip(of_plain, of_filled))
+
+
+def test_a_filled_batch_has_the_shapes_of_its_room():
+    packed = random_rows(64, 2)
+    room = room_for(packed, 1000)
+    batches = mixed_batches(packed, 1000, 5)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(packed.row)))
+    for samples in (*batches, batches[0][:1]):
+        batch = collate(packed, samples, room)
+        shapes = [(rows.start.shape, rows.row.shape, rows.position.shape, rows.longest) for rows in batch[1::3]]
+        assert shapes == [((room.rows + 1,), (room.src,), (room.src,), room.longest_src),
+                          ((room.rows + 1,), (room.tgt,), (room.tgt,), room.longest_tgt)]
+        for rows, ids in (batch.sources, batch.src), (batch.targets, batch.truth):
+            assert rows.start[-1] == len(ids) and rows.start.diff().max() <= rows.longest
+            assert (rows.row < len(samples)).sum() == (ids != PAD).sum()
+
+
+@pytest.mark.parametrize("extra", [{}, {"positions": "sinusoidal"}, {"positions": "learned", "norm": "pre"}])
+def test_torch_compile_makes_one_graph_for_an_epoch_of_ragged_rows(extra):
+    packed, model, counters = random_rows(64, 0), model_of(**extra), torch._dynamo.utils.counters
+    room = room_for(packed, 6000)
+    torch._dynamo.reset()
+    counters.clear()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=False)
+    for samples in mixed_batches(packed, 6000, 0):
+        batch = collate(packed, samples, room)
+        compiled(batch.src, batch.sources, batch.tgt, batch.targets).sum().backward()
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+
+
+def test_compile_is_decided_by_the_device_and_the_length_of_the_run(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(torch.utils._triton, "has_triton", lambda: True)
+    cases = (("auto", gpu, 5000, 0.0), ("auto", gpu, 100, 0.0), ("auto", gpu, 5000, 1.0), ("auto", cpu, 5000, 0.0),
+             ("on", cpu, 1, 0.0), ("off", gpu, 5000, 0.0))
+    assert [decide_compile(*case)[0] for case in cases] == [True, False, False, False, True, False]
+
+
+def test_a_cpu_tensor_is_read_at_once():
+    assert read_later(torch.tensor([1.0, 2.0]))().tolist() == [1.0, 2.0]

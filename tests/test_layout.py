@@ -80,7 +80,9 @@ def test_at_most_18_files_at_the_top_level():
 
 
 def test_no_part_and_no_file_of_a_folder_imports_a_script():
-    wrong = {module: names & SCRIPTS for module, names in GRAPH.items() if module not in SCRIPTS and names & SCRIPTS}
+    """The benchmarks may: they measure the scripts."""
+    wrong = {module: names & SCRIPTS for module, names in GRAPH.items()
+             if module not in SCRIPTS and not module.startswith("bench.") and names & SCRIPTS}
     assert not wrong
 
 

@@ -1,0 +1,195 @@
+"""
+One GPU: how fast it trains and decodes, and how much of it is used. Under four minutes; a CPU makes a dry run in small.
+
+    python bench/run.py gpu [config/file.py] [--key=value ...]      config/qed.py unless named
+
+Training, at 8,192, 32,768 and 131,072 tokens a step, in bf16: this project as it is and compiled (batches of one
+shape), torch.nn.Transformer of the same size on padded batches of rows of like length, as it is and compiled, and
+Hugging Face's BART of the same size on the same padded batches. A step is forward, backward and AdamW. The rows are
+those of data_dir, if there is a data set, and random ones of 100 to 300 tokens.
+
+tokens/s counts the tokens of the rows, without padding. MFU: the floating-point operations that the rows need
+(runtime/hardware.py) over the peak of the device's data sheet. busy: the share of the time in which a kernel runs, of
+three steps under torch.profiler. warm-up: seconds of the first step, which compiles.
+
+Decoding: tokens/s of greedy decoding and of a beam of 5, at 64 and 512 rows together, beside BART's generate(). The
+last line has the share of a training run that its validations take: eval_rows and eval_train_rows every eval_every
+steps.
+"""
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is imported; train.py says why
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
+
+from batches import choose_rows, collate, lengths, load_split, mixed_batches, padded_batches, room_for, to_device
+from bench import decode as bench_decode
+from bench.train import VOCABULARY, Peer, autocast, measured_peak, padded_inputs, rows_of, seconds, sizes
+from configurator import load_settings
+from model import ModelConfig, Transformer
+from runtime.distributed import World
+from runtime.hardware import find_device, training_flops
+from tokenizer import PAD, Tokenizer, build_vocabulary
+from train import validate
+
+SETTINGS = ["data_dir", "seed", "device", "rename_particles", "attention", "d_model", "heads", "encoder_layers",
+            "decoder_layers", "d_ff", "dropout", "eval_every", "eval_rows", "eval_train_rows", "eval_batch_tokens"]
+STEPS = 12  # timed, after the warm-up
+BUDGET = 20.0  # seconds of one way at one size; one that needs longer takes fewer steps
+
+
+def random_rows(count, seed):
+    """Rows of 100 to 300 tokens on each side."""
+    generator = np.random.default_rng(seed)
+    length = generator.integers(100, 301, (count, 1)) + generator.integers(-20, 21, (count, 2))
+    return rows_of(length.clip(100, 300), generator)
+
+
+def bart(config):
+    """Hugging Face's encoder-decoder of the same size, called like Peer; None where transformers is not there."""
+    try:
+        return bench_decode.bart_of(config)
+    except ImportError:
+        return None
+
+
+def ways(config, settings, device, packed, batch_tokens):
+    """{name: (model, batches, inputs_of)}: what is timed; inputs_of(batch) -> (inputs, truth) on the device."""
+    room = room_for(packed, batch_tokens)
+    mixed = mixed_batches(packed, batch_tokens, settings.seed)
+    padded = padded_batches(packed, batch_tokens, np.arange(len(packed.row)))
+    padded = [padded[number] for number in np.random.default_rng(settings.seed).permutation(len(padded))]
+
+    def filled(samples):
+        batch = to_device(collate(packed, samples, room), device)
+        return (batch.src, batch.sources, batch.tgt, batch.targets), batch.truth
+
+    def with_padding(samples):
+        return padded_inputs(packed, samples, device)
+
+    def compiled(model, **how):
+        return torch.compile(model, **how)
+
+    found = {"this project": (Transformer(config, settings.attention).to(device), mixed, filled)}
+    found["torch.nn.Transformer"] = Peer(config).to(device), padded, with_padding
+    if device.type == "cuda":
+        ours = compiled(Transformer(config, settings.attention).to(device), fullgraph=True, dynamic=False)
+        found["this project, compiled"] = ours, mixed, filled
+        theirs = compiled(Peer(config).to(device), dynamic=True)
+        found["torch.nn.Transformer, compiled"] = theirs, padded, with_padding
+    peer = bart(config)
+    if peer is not None:
+        found["Hugging Face BART"] = peer.to(device), padded, with_padding
+    return found
+
+
+def time_training(packed, vocabulary, settings, device, peak, batch_tokens):
+    """Print a line for each way; returns this project's seconds a step, the fastest way."""
+    src, tgt = lengths(packed, np.arange(len(packed.row)))  # (samples,) each
+    config = ModelConfig(*vocabulary, int(src.max()), int(tgt.max()) + 1, **sizes(settings))
+    rates, step_seconds = {}, []
+    for name, (model, batches, inputs_of) in ways(config, settings, device, packed, batch_tokens).items():
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+        def step(samples):
+            inputs, truth = inputs_of(samples)
+            with autocast(device):
+                loss = F.cross_entropy(model(*inputs).flatten(0, -2), truth.flatten(), ignore_index=PAD)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        try:
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            started = time.perf_counter()
+            step(batches[0])
+            seconds(device)  # waits for the device
+            warm_up = time.perf_counter() - started
+            step(batches[1 % len(batches)])
+            steps = STEPS if device.type == "cuda" else 1
+            chosen = [batches[number % len(batches)] for number in range(2, 2 + steps)]
+            before = seconds(device)
+            for samples in chosen:
+                step(samples)
+            used = seconds(device) - before
+            every = np.concatenate(chosen)
+            useful, flops = int((src + tgt)[every].sum()), training_flops(config, src[every], tgt[every])
+            memory = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else float("nan")
+            busy = busy_share(step, chosen[:3], device)
+        except torch.OutOfMemoryError:
+            print(f"{batch_tokens:8,}  {name:31} out of memory", flush=True)
+            continue
+        finally:
+            model.zero_grad()
+        rates[name] = useful / used
+        if name.startswith("this project"):
+            step_seconds.append(used / steps)
+        mfu = f"{flops / used / peak:6.1%}" if peak else "   n/k"
+        print(f"{batch_tokens:8,}  {name:31} {used / steps * 1e3:8.1f} {useful / used:12,.0f} {mfu} {busy:6.0%} "
+              f"{memory:7.1f} {warm_up:8.1f}   {rates['this project'] / rates[name]:5.2f}", flush=True)
+    return min(step_seconds)
+
+
+def busy_share(step, batches, device):
+    """Share of the time in which a kernel runs; on a CPU not known."""
+    if device.type != "cuda":
+        return float("nan")
+    with profile(activities=[ProfilerActivity.CUDA]) as trace:
+        before = seconds(device)
+        for samples in batches:
+            step(samples)
+        used = seconds(device) - before
+    return sum(event.self_device_time_total for event in trace.key_averages()) / 1e6 / used
+
+
+def validation_share(packed, vocabulary, settings, device, step_seconds):
+    src, tgt = lengths(packed, np.arange(len(packed.row)))
+    config = ModelConfig(*vocabulary, int(src.max()), int(tgt.max()) + 1, **sizes(settings))
+    model, world = Transformer(config, settings.attention).to(device), World(0, 1, device)
+    times = []
+    for _ in range(2):  # the first time kernels are set up
+        started = time.perf_counter()
+        for rows in settings.eval_rows, settings.eval_train_rows:
+            with autocast(device):
+                validate(model, packed, *choose_rows(packed, rows, settings.seed), settings.eval_batch_tokens, world)
+        times.append(time.perf_counter() - started)
+    share = times[1] / (times[1] + settings.eval_every * step_seconds)
+    print(f"a validation of {settings.eval_rows} + {settings.eval_train_rows} rows, all answers of the longest length: "
+          f"{times[1]:.1f} s; {settings.eval_every} steps: {settings.eval_every * step_seconds:.1f} s; share {share:.1%}")
+
+
+def main(argv):
+    if not any(not word.startswith("-") for word in argv):
+        argv = ["config/qed.py", *argv]
+    settings = load_settings(__doc__, SETTINGS, argv)
+    device = find_device(settings.device)
+    torch.manual_seed(settings.seed)
+    peak = measured_peak(device)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU (a dry run: small, no share of use)"
+    print(f"{where}, torch {torch.__version__}; peak {f'{peak / 1e12:,.1f} TFLOP/s' if peak else 'not known'}")
+    sets = {"random, 100-300 tokens": (random_rows(4000 if device.type == "cuda" else 20, settings.seed),
+                                       (VOCABULARY, VOCABULARY))}
+    path = Path(settings.data_dir) / "train.csv"
+    if path.exists():
+        tokenizer = Tokenizer(build_vocabulary(path, settings.rename_particles))
+        packed = load_split(settings.data_dir, "train", tokenizer, 10 ** 6, 10 ** 6)
+        sets[settings.data_dir] = packed, (len(tokenizer.vocabulary["src"]), len(tokenizer.vocabulary["tgt"]))
+    else:
+        print(f"{path}: not there; python prepare.py {argv[0]} makes it", file=sys.stderr)
+    for name, (packed, vocabulary) in sets.items():
+        print(f"\n{name}\n{'tokens':>8}  {'':31} {'ms/step':>8} {'tokens/s':>12} {'MFU':>6} {'busy':>6} {'GB':>7} "
+              f"{'warm-up':>8}   this project / it")
+        for batch_tokens in (8192, 32768, 131072) if device.type == "cuda" else (1024,):
+            step_seconds = time_training(packed, vocabulary, settings, device, peak, batch_tokens)
+            if batch_tokens == 8192 or device.type != "cuda":
+                of_default = step_seconds
+        validation_share(packed, vocabulary, settings, device, of_default)
+    print()
+    bench_decode.bench_gpu(settings, device)
