@@ -1,11 +1,13 @@
 r"""Random and mutated texts through reader, parser, tokenizer, judge and squarer; mutated squares before the judge.
 
     python tests/fuzz.py [--texts=1000000] [--squares=100000] [--seed=1] [--workers=2] [--minutes=600]
+    python tests/fuzz.py --from_texts=200000 --from_squares=20000        continue a run that ended after so many
 
 A text must be read or refused by an InputError, within a second of CPU time. A mutated square must not be called right
 unless exact rational arithmetic (tests/exact.py), which shares nothing with the judge, finds it equal to the true one.
 Rows come from the generator, and from MARTY's files where they stand beside this repository.
-Prints a table and the first failures; the exit code is 1 if there are any.
+Prints each failure when it is found, the counts every few minutes and a table at the end; the exit code is 1 if
+anything failed.
 """
 import argparse
 import collections
@@ -46,6 +48,7 @@ HANGS = 60                   # seconds after which a call is given up
 SQUARED = 50                 # every so many texts one is squared too
 LOOKED_AT = 20               # every so many squares that are not called right one is judged exactly
 SHOWN = 20                   # failures
+PROGRESS = 180               # seconds between two lines of progress
 TINY = 9                     # a factor 1 + 1/10^TINY, or less, may be rounding to verify alone; prove decides
 
 Sample = collections.namedtuple("Sample", "amp sqamp process two_to_two")
@@ -351,9 +354,8 @@ def _check(task):
     return CHECKS[kind](ROWS, seed, count)
 
 
-def _tasks(wanted, seed, end):
-    """Tasks of all kinds in turn, so that each kind is done for the same share at any time."""
-    done = dict.fromkeys(wanted, 0)
+def _tasks(wanted, done, seed, end):
+    """Tasks of all kinds in turn, so that each kind is done for the same share at any time. done: {kind: count}."""
     while time.monotonic() < end:
         left = {kind: done[kind] / wanted[kind] for kind in wanted if done[kind] < wanted[kind]}
         if not left:
@@ -368,16 +370,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("texts", 1_000_000), ("squares", 100_000), ("seed", 1), ("workers", 2), ("minutes", 600)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    for kind in CHECKS:
+        parser.add_argument(f"--from_{kind}", type=int, default=0, help="checked by an earlier run of the same seed")
     settings = parser.parse_args()
     ROWS.extend(generated_samples(settings.seed) + marty_samples())
     total, start = Report(), time.monotonic()
     wanted = {kind: getattr(settings, kind) for kind in CHECKS}
-    tasks = _tasks(wanted, settings.seed, start + 60 * settings.minutes)
+    done = {kind: getattr(settings, f"from_{kind}") for kind in CHECKS}
+    tasks, shown = _tasks(wanted, done.copy(), settings.seed, start + 60 * settings.minutes), start
     for report in parallel_map(_check, tasks, settings.workers):
         total.counts += report.counts
-        total.failures += report.failures[:SHOWN - len(total.failures)]
         total.slowest = max(total.slowest, report.slowest)
-    print(*total.failures, sep="\n\n", end="\n\n" if total.failures else "")
+        for failure in report.failures[:SHOWN - len(total.failures)]:
+            total.failures.append(failure)
+            print(failure, end="\n\n", flush=True)
+        if time.monotonic() > shown + PROGRESS:
+            shown = time.monotonic()
+            so_far = ", ".join(f"{kind} {done[kind] + total.counts[kind]:,}" for kind in CHECKS)
+            print(f"{(shown - start) / 60:.0f} minutes: {so_far}, failures {total.counts['failures']:,}", flush=True)
     for name, count in sorted(total.counts.items()):
         print(f"{count:12,}  {name}")
     print(f"slowest call: {total.slowest[0]:.2f} seconds, {total.slowest[1]}: {total.slowest[2][:150]}")
