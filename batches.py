@@ -7,6 +7,7 @@ is as many samples as its square has terms.
 """
 import array
 import hashlib
+import itertools
 import json
 import pathlib
 import sys
@@ -116,11 +117,8 @@ def _read_cache(stem, vocabulary):
 
 
 def _pack(path, tokenizer, src_max_len, tgt_max_len):
-    src, tgt, src_start, tgt_start = array.array("H"), array.array("H"), array.array("q", [0]), array.array("q", [0])
-    row_of, first, lines, kind, kinds = array.array("q"), array.array("H"), array.array("q"), array.array("q"), {}
-    # the tokens of a row's legs say its kind: a look-up in place of a second parse of every row
-    of_legs = {id for id, token in enumerate(tokenizer.vocabulary["src"]) if token[-1] == "{" or "(p_" in token}
-    kind_of = {}  # tokens of the legs -> number of the kind
+    src, tgt, src_start, tgt_end = array.array("H"), array.array("H"), array.array("q", [0]), array.array("q")
+    lines = array.array("q")
     for line, row in read_rows(path):
         try:
             column = "amp"
@@ -131,27 +129,46 @@ def _pack(path, tokenizer, src_max_len, tgt_max_len):
             raise InputError(f"{path}:{line}: {column}: {error}") from None
         if len(src_ids) > src_max_len:
             raise InputError(f"{path}:{line}: amp: {len(src_ids)} tokens, src_max_len is {src_max_len}")
-        ends = [k for k, id in enumerate(tgt_ids, 1) if id == EOS]  # of the samples
-        longest = max(end - start for start, end in zip([0, *ends], ends)) + 1
-        if longest > tgt_max_len:
-            where = " in a term" if len(ends) > 1 else ""
-            raise InputError(f"{path}:{line}: sqamp: {longest} tokens{where}, tgt_max_len is {tgt_max_len}")
-        tgt_start.extend(len(tgt) + end for end in ends)
-        row_of.extend([len(src_start) - 1] * len(ends))
-        first.extend(tokenizer.first[:len(ends)])
+        if len(tgt_ids) + 1 > tgt_max_len:  # in terms each of them may still be short enough
+            ends = [k for k, id in enumerate(tgt_ids, 1) if id == EOS]
+            longest = max(end - start for start, end in zip([0, *ends], ends)) + 1
+            if longest > tgt_max_len:
+                where = " in a term" if len(ends) > 1 else ""
+                raise InputError(f"{path}:{line}: sqamp: {longest} tokens{where}, tgt_max_len is {tgt_max_len}")
         lines.append(line)
-        legs = tuple(id for id in src_ids if id in of_legs)
-        if legs not in kind_of:
-            kind_of[legs] = kinds.setdefault(process_kind(row["amp"]), len(kinds))
-        kind.append(kind_of[legs])
         src.fromlist(src_ids)
         tgt.fromlist(tgt_ids)
         src_start.append(len(src))
+        tgt_end.append(len(tgt))
     if len(src_start) == 1:
         raise InputError(f"{path}:2: no rows, at least one is expected")
-    return Packed(np.array(src, np.uint16), np.array(src_start, np.int64), np.array(tgt, np.uint16),
-                  np.array(tgt_start, np.int64), np.array(row_of, np.int64), np.array(first, np.uint16),
-                  np.array(lines, np.int64), np.array(kind, np.int64), np.array(list(kinds)))
+    src, tgt, src_start = np.array(src, np.uint16), np.array(tgt, np.uint16), np.array(src_start, np.int64)
+    tgt_start = np.concatenate([[0], np.flatnonzero(tgt == EOS) + 1])  # samples + 1
+    row_of = np.searchsorted(tgt_end, tgt_start[1:])
+    term = np.arange(len(row_of)) - np.searchsorted(row_of, row_of)  # the sample's number in its row
+    first = np.array(tokenizer.first, np.uint16)[term]
+    return Packed(src, src_start, tgt, tgt_start, row_of, first, np.array(lines, np.int64),
+                  *_kinds(src, src_start, tokenizer.vocabulary["src"]))
+
+
+def _kinds(src, src_start, tokens):
+    """
+    Number of each row's kind of process, int64, and the kinds, text.
+
+    A leg is two tokens, `e_{` and `}(p_1)_u`, or one, `h(p_3)`. Rows of the same legs are of the same kind.
+    """
+    ends = np.flatnonzero(np.array(["(p_" in token for token in tokens])[src])  # where legs end, legs
+    pairs, leg = np.unique(src[ends - 1].astype(np.int64) * len(tokens) + src[ends], return_inverse=True)
+    texts = [tokens[end] if tokens[end][0] != "}" else tokens[start] + tokens[end]
+             for start, end in zip(*np.divmod(pairs, len(tokens)))]
+    leg, rows = leg.tolist(), np.searchsorted(ends, src_start).tolist()
+    kind_of, kinds, kind = {}, {}, array.array("q")  # legs -> number of the kind; kind -> number; of the rows
+    for first, after in itertools.pairwise(rows):
+        legs = frozenset(leg[first:after])
+        if legs not in kind_of:
+            kind_of[legs] = kinds.setdefault(process_kind("*".join(texts[k] for k in legs)), len(kinds))
+        kind.append(kind_of[legs])
+    return np.array(kind, np.int64), np.array(list(kinds))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every
     python prepare.py [config/file.py] [--key=value ...]
     python prepare.py config/qed.py --processes="e e~ -> mu mu~; e A -> e A; 1->3"
     python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty      check and split rows of files
+    python prepare.py config/marty_qed.py                     the public MARTY rows in their published split
     python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams
     python prepare.py config/qcd.py --shard=3/16              make shard 3 of 16, on any machine that sees data_dir
     python prepare.py config/qcd.py --merge                   join the 16; a missing or damaged one is named
@@ -37,6 +38,7 @@ import physics.rational
 import physics.square
 from configurator import load_settings
 from dataset.baseline import lookup_scores
+from dataset.published import published_split
 from dataset.reader import file_names, read_files
 from dataset.rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows
 from dataset.shards import (
@@ -58,10 +60,10 @@ from runtime.workers import parallel_map
 
 KEYS = [
     "theory", "processes", "sample", "squares", "basis", "style", "off_shell", "longest_amp", "longest_sqamp", "split",
-    "valid_fraction", "test_fraction", "randomise_indices", "input", "masses", "draw", "shard", "merge", "max_diagrams",
-    "data_dir", "seed", "workers",
+    "valid_fraction", "test_fraction", "randomise_indices", "files", "input", "off_shell_marks", "masses", "draw",
+    "shard", "merge", "max_diagrams", "data_dir", "seed", "workers",
 ]
-OF_ONE_RUN = {"data_dir", "workers", "draw", "shard", "merge", "max_diagrams"}       # settings that no row depends on
+OF_ONE_RUN = {"data_dir", "workers", "draw", "shard", "merge", "max_diagrams", "files"}   # no row depends on these
 SPLITS = ("random", "template", "kinematics")
 CHUNK = 64                   # diagrams, or rows of a file, in one part: one FORM program, one file of finished rows
 BLOCK = 500                  # test rows that the lookup table answers at a time
@@ -118,7 +120,7 @@ def make_part(task):
     if header is None:
         longest = settings.longest_amp, settings.longest_sqamp
         if settings.input:
-            done = check_rows(items, settings.seed, longest, parse_masses(settings.masses))
+            done = check_rows(items, settings.seed, longest, parse_masses(settings.masses), settings.off_shell_marks)
         else:
             done = make_rows(items, settings.theory, settings.squares, settings.basis, settings.seed,
                              settings.style, settings.off_shell, longest)
@@ -136,12 +138,12 @@ def make_part(task):
 # ---------------------------------------------------------------------------------------------------------------------
 # The whole data set: rows stay in the part files, some 60 bytes of each are held in memory
 
-def collect(folder, count):
+def collect(folder, count, duplicates=False):
     """
-    The index of all rows without duplicates, {column: array}, and the header of each part.
+    The index of all rows, without duplicates unless asked for, {column: array}, and the header of each part.
 
-    Columns: `part` and `offset` (where the row is stored), `random`, `template`, `kinematics` (hashes for that split),
-    `amp` and `sqamp` (lengths in tokens), `crossed`.
+    Columns: `part` and `offset` (where the row is stored), `key` (equal for duplicates), `random`, `template`,
+    `kinematics` (hashes for that split), `amp` and `sqamp` (lengths in tokens), `crossed`.
     """
     columns = {name: array.array("Q") for name in ("part", "offset", "key", *SPLITS, "amp", "sqamp", "crossed")}
     headers = []
@@ -154,8 +156,10 @@ def collect(folder, count):
             for column, value in zip(columns.values(), (number, offset, *row["keys"], *row["tokens"], row["crossed"])):
                 column.append(value)
     columns = {name: np.array(column, np.uint64) for name, column in columns.items()}
-    kept = np.sort(np.unique(columns.pop("key"), return_index=True)[1])      # the first of each
-    return {name: column[kept] for name, column in columns.items()}, headers
+    if not duplicates:
+        kept = np.sort(np.unique(columns["key"], return_index=True)[1])      # the first of each
+        columns = {name: column[kept] for name, column in columns.items()}
+    return columns, headers
 
 
 def split_rows(groups, settings):
@@ -251,7 +255,7 @@ def sum_up(headers, name):
 
 def finish(folder, parts, count, facts, settings, started):
     """Split and write the rows of all parts."""
-    columns, headers = collect(parts, count)
+    columns, headers = collect(parts, count, duplicates=settings.split == "published")
     wrong = [line for header in headers for line in header["wrong"]]
     made, rows = sum(header["rows"] for header in headers), len(columns["part"])
     left_out = sum_up(headers, "left_out")
@@ -260,14 +264,20 @@ def finish(folder, parts, count, facts, settings, started):
     if not rows:
         raise InputError(f"{settings.input}: no row is right" if settings.input and not any(left_out.values()) else
                          f"no row is left: {left_out['amp']} amplitudes and {left_out['sqamp']} squares are too long")
-    splits = split_rows(columns[settings.split], settings)
+    if settings.split == "published":
+        splits, missing = published_split(columns["key"])
+        check_published(splits, missing, rows)
+    else:
+        splits = split_rows(columns[settings.split], settings)
     for name, numbers in splits.items():
         write_rows(folder / f"{name}.csv", COLUMNS, load_rows(parts, columns, numbers))
-    summary = f"{rows} rows: {', '.join(f'{len(numbers)} {name}' for name, numbers in splits.items())}, all verified"
+    counts = {name: len(numbers) for name, numbers in splits.items()}
+    shares = ", ".join(f"{count} {name}" for name, count in counts.items())
+    summary = f"{sum(counts.values())} rows: {shares}, all verified"
     kinds = statistics(columns, headers)
     write_json(folder / "manifest.json", {
         "fingerprint": fingerprint(facts), "summary": summary, "settings": facts,
-        "rows": {name: len(numbers) for name, numbers in splits.items()}, "verified": rows,
+        "rows": counts, "verified": rows,
         "templates": len(np.unique(columns["template"])), "kinematics": len(np.unique(columns["kinematics"])),
         "duplicates_removed": made - rows, "wrong": len(wrong), "left_out": left_out, "kinds": kinds,
         "lookup_accuracy": lookup_accuracy(parts, columns, splits, settings.workers),
@@ -290,6 +300,18 @@ def finish(folder, parts, count, facts, settings, started):
         if figures["rows"]:
             print(f"{folder}: {describe(kind, figures)}")
     print(summary)
+
+
+def check_published(splits, missing, rows):
+    """InputError where none of the rows is in the published split; a note where it is not complete."""
+    found = sum(map(len, splits.values()))
+    if not found:
+        raise InputError(f"split: none of the {rows} rows is in the published split, which is of MARTY's public "
+                         "QED 2->2 rows (docs/data.md says where they are)")
+    if missing:
+        print(f"note: {missing} rows of the published split are missing, so its published figures do not compare")
+    if rows > found:
+        print(f"{rows - found} rows are not in the published split, or stand more often than there, and were left out")
 
 
 def describe(kind, figures):
@@ -336,7 +358,7 @@ def check(settings):
     if settings.theory not in THEORIES:
         raise InputError(f"theory: got '{settings.theory}', wanted one of {', '.join(THEORIES)}")
     choices = {
-        "split": SPLITS, "squares": ("diagram", "process"), "basis": ("all", "independent"),
+        "split": (*SPLITS, "published"), "squares": ("diagram", "process"), "basis": ("all", "independent"),
         "style": tuple(physics.square.STYLES),
     }
     for key, known in choices.items():
@@ -352,6 +374,8 @@ def check(settings):
         raise InputError("shard and merge: one after the other, --shard=K/N for each K, then --merge")
     if not settings.input and not settings.processes.strip(" ;"):
         raise InputError(f"processes: '{settings.processes}' names no process of {settings.theory}")
+    if not settings.input and (settings.split == "published" or settings.off_shell_marks):
+        raise InputError("split='published' and off_shell_marks: of MARTY's rows in files, --input=FILE or files")
     if parse_masses(settings.masses) and not settings.input:
         raise InputError("masses: of particles in files, --input=FILE; rows made from processes have the theory's")
 
@@ -359,8 +383,9 @@ def check(settings):
 def facts_of(settings):
     """What the rows depend on, as a dictionary."""
     facts = {key: getattr(settings, key) for key in KEYS if key not in OF_ONE_RUN} | {"format": FORMAT}
-    if not settings.masses:                                  # an older data set has no such setting, and is the same
-        del facts["masses"]
+    for name in ("masses", "off_shell_marks"):               # an older data set has no such setting, and is the same
+        if not facts[name]:
+            del facts[name]
     return facts | {"input_sha256": [digest(path) for path in file_names(settings.input)]}
 
 
@@ -413,6 +438,7 @@ def is_complete(folder, facts):
 
 def main():
     settings = load_settings(__doc__, KEYS)
+    settings.input = settings.input or settings.files
     check(settings)
     started, folder = time.time(), Path(settings.data_dir)
     if settings.draw:

@@ -172,7 +172,8 @@ def implied_joiner(token):
 # ---------------------------------------------------------------------------------------------------------------------
 # The fast way to the same tokens
 
-NAME = re.compile(r"([%{]\\?\w+)")       # an index with its %, or a label with the { before it
+# An index with its %, or a label with the { before it. `[0-9A-Za-z_]+\w*|\w+` is \w+, faster for ASCII
+NAME = re.compile(r"([%{]\\?(?:[0-9A-Za-z_]+\w*|\w+))")
 NAMELESS = {"%": "%x", "{": "{x"}
 
 
@@ -245,18 +246,17 @@ def number_indices(parts, names):
             continue
         kind, tokens_of = part
         name = next(every_name)
-        known = numbers.get(kind)
-        if known is None:
-            if not kind:
-                kept.append(name[1:])
-                continue
+        if not kind:
+            kept.append(name[1:])
+            continue
+        if kind == "?":
             kind = _kind_elsewhere(name, parts, names)
-            known, tokens_of = numbers[kind], tokens_of[kind]
-        number = known.get(name)
-        if number is None:
-            number = known[name] = len(known)
+            tokens_of = tokens_of[kind]
+        known = numbers[kind]
+        if name not in known:
+            known[name] = len(known)
             kept.append(name)
-        tokens.append(tokens_of[number])
+        tokens.append(tokens_of[known[name]])
     return tokens, kept
 
 

@@ -8,7 +8,9 @@ import re
 import physics.amplitude
 import physics.square
 from dataset.baseline import canonical_key, kinematics_key, template_key
+from dataset.published import off_shell_legs, row_key
 from physics.amplitude import process_text
+from physics.expression import marked_off_shell
 from physics.numeric import verify
 from physics.particles import Facts
 from physics.processes import off_shell_choices
@@ -67,18 +69,25 @@ def make_rows(processes, theory_name, squares, basis, seed, style="factored", of
     return {"rows": kept, "wrong": wrong, "left_out": left_out, "seconds": seconds}
 
 
-def check_rows(rows, seed, longest, masses=()):
+def check_rows(rows, seed, longest, masses=(), off_shell_marks=False):
     """
     The same of rows from files.
 
     rows: (path, line number, row), or the reason instead of the row of a bad line, as read_files yields them.
     masses: what the user says about the particles, see physics/particles.py. The rows' process column is believed.
+    off_shell_marks: mark the legs in the amplitude that the column `diagram` says are off their mass shells.
     """
     before, kept, wrong, left_out = cpu_seconds(), [], [], {"amp": 0, "sqamp": 0}
     for path, line, row in rows:
         if isinstance(row, str):
             wrong.append(f"{path}:{line}: unreadable: {row}")
             continue
+        if off_shell_marks:
+            if not row.get("diagram"):
+                wrong.append(f"{path}:{line}: unreadable: no column 'diagram', which off_shell_marks needs")
+                continue
+            if "_off" not in row["amp"]:
+                row["amp"] = marked_off_shell(row["amp"], off_shell_legs(row))
         verdict = verify(row["amp"], row["sqamp"], seed, facts=Facts(row.get("process", ""), masses))
         if not verdict:
             wrong.append(f"{path}:{line}: {verdict.status}: {verdict.reason}")
@@ -112,6 +121,8 @@ def add_keys(row, settings):
     row["template"] = hashlib.sha256(template.encode()).hexdigest()[:12]
     same = f"{exact} {row['sqamp']}" if settings.input else exact        # rows of files may differ in the square alone
     row["keys"] = [hash64(same), hash64(exact), hash64(template), hash64(kinematics_key(amp))]
+    if settings.split == "published":
+        row["keys"][0] = row_key(re.sub(r"_off(?!\w)", "", amp), row["sqamp"], off_shell_legs(row))
     row["tokens"] = [len(amp_tokens(amp)[0]), len(sqamp_tokens(row["sqamp"]))]
     if settings.randomise_indices and not settings.input:
         row["amp"] = randomise_indices(amp, settings.seed)

@@ -27,6 +27,7 @@ from physics.expression import (
     Product,
     Sum,
     Symbol,
+    check_indices,
     check_momenta,
     expand,
     fold,
@@ -94,6 +95,8 @@ def read_amplitude(amp):
     tree = parse(amp)
     terms = expand(tree)
     legs_of(terms)  # every term has each leg exactly once
+    for term in terms:
+        check_indices(term.tensors)
     fields = sorted((tensor for tensor in terms[0].tensors if type(tensor) is Field), key=lambda field: field.leg)
     return Amplitude(terms, tuple(fields), frozenset(names_in(tree)))
 

@@ -61,7 +61,7 @@ def _canonical(text):
     return REVERSED.sub(lambda match: f"s_{match[0][3]}{match[0][2]}", text)
 
 
-_canonical_square = functools.lru_cache(maxsize=2**12)(_canonical)
+_canonical_square = functools.lru_cache(maxsize=2**14)(_canonical)
 
 
 @functools.lru_cache(maxsize=2**14)

@@ -22,6 +22,7 @@ from fractions import Fraction
 from physics import colour, form
 from physics.expression import (
     Field,
+    check_indices,
     check_momenta,
     epsilon_legs,
     expand,
@@ -32,7 +33,7 @@ from physics.expression import (
 from physics.particles import NO_FACTS, roles_of
 from physics.polynomial import add, factored_text, monomial, multiply, sum_text
 from physics.rational import ROOT, conjugated, is_real, one_fraction, rational, real_part, reciprocal, substitute
-from physics.structure import check_indices, structure, without_metrics
+from physics.structure import structure, without_metrics
 from runtime.files import InputError
 
 DECLARATIONS = """AutoDeclare Symbols x,s,y;

@@ -1,52 +1,7 @@
-"""The tensors of a term: kinds of their indices, metrics and deltas carried out, fermion lines and colours."""
-import re
-
+"""The tensors of a term: metrics and deltas carried out, fermion lines and colours."""
 from physics import colour
 from physics.expression import Field
 from runtime.files import InputError
-
-# of each tensor the kinds of its indices: Lorentz, Dirac, colour of quarks, colour of gluons
-INDEX_KINDS = dict(gamma="LDD", gamma_5="DD", P_L="DD", P_R="DD", f_SU3="AAA", g="LL", delta="??")
-KIND_NAMES = {"L": "Lorentz", "D": "Dirac", "C": "quark colour", "A": "gluon colour"}
-GENERATOR = re.compile(r"T_C_\d+")
-
-
-def check_indices(tensors):
-    """InputError unless each index has one kind in all tensors and fields and deltas join two of one kind."""
-    kinds, deltas = {}, []
-    for tensor in tensors:
-        indices = [index.lstrip("+") for index in tensor.indices]
-        if type(tensor) is Field:
-            indices = indices[1:]                            # the first one labels the polarisation
-            expected = ("CD" if tensor.kind else "AL")[-len(indices) :] if indices else ""
-            if len(indices) > 2 or tensor.kind and not indices:
-                raise InputError(
-                    f"{tensor.name}(p_{tensor.leg}): expected a label, [colour,] and a Dirac or Lorentz index"
-                )
-        else:
-            expected = INDEX_KINDS.get(tensor.name, "")
-            if tensor.name.startswith("p_"):
-                expected = "L"
-            elif GENERATOR.fullmatch(tensor.name):
-                expected = "ACC"
-            elif tensor.name == "C" and len(indices) == 2:
-                raise InputError("the charge conjugation matrix C: Majorana fermions are not supported")
-            if len(indices) != len(expected):
-                raise InputError(f"unknown tensor {tensor.name} with {len(indices)} indices")
-            if tensor.name == "delta":
-                deltas.append(indices)
-                continue
-        for index, kind in zip(indices, expected):
-            if kinds.setdefault(index, kind) != kind:
-                raise InputError(f"index {index} is a {KIND_NAMES[kinds[index]]} index and a {KIND_NAMES[kind]} index")
-    for left, right in deltas * len(deltas):                 # a chain of deltas has its kind at an end
-        kind, other = kinds.get(left), kinds.get(right)
-        if kind and other and kind != other:
-            raise InputError(
-                f"a delta joins {left}, a {KIND_NAMES[kind]} index, and {right}, a {KIND_NAMES[other]} index"
-            )
-        if kind or other:
-            kinds[left] = kinds[right] = kind or other
 
 
 def without_metrics(tensors):

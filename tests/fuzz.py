@@ -1,11 +1,13 @@
 r"""Random and mutated texts through reader, parser, tokenizer, judge and squarer; mutated squares before the judge.
 
     python tests/fuzz.py [--texts=1000000] [--squares=100000] [--seed=1] [--workers=2] [--minutes=600]
+    python tests/fuzz.py --from_texts=200000 --from_squares=20000        continue a run that ended after so many
 
 A text must be read or refused by an InputError, within a second of CPU time. A mutated square must not be called right
 unless exact rational arithmetic (tests/exact.py), which shares nothing with the judge, finds it equal to the true one.
 Rows come from the generator, and from MARTY's files where they stand beside this repository.
-Prints a table and the first failures; the exit code is 1 if there are any.
+Prints each failure when it is found, the counts every few minutes and a table at the end; the exit code is 1 if
+anything failed.
 """
 import argparse
 import collections
@@ -33,7 +35,7 @@ from physics.numeric import verify  # noqa: E402
 from physics.particles import Facts, roles_of  # noqa: E402
 from physics.processes import list_processes  # noqa: E402
 from physics.spelling import canonical  # noqa: E402
-from physics.square import square  # noqa: E402
+from physics.square import square_many  # noqa: E402
 from physics.theory import THEORIES  # noqa: E402
 from runtime.files import InputError  # noqa: E402
 from runtime.workers import parallel_map  # noqa: E402
@@ -46,6 +48,7 @@ HANGS = 60                   # seconds after which a call is given up
 SQUARED = 50                 # every so many texts one is squared too
 LOOKED_AT = 20               # every so many squares that are not called right one is judged exactly
 SHOWN = 20                   # failures
+PROGRESS = 180               # seconds between two lines of progress
 TINY = 9                     # a factor 1 + 1/10^TINY, or less, may be rounding to verify alone; prove decides
 
 Sample = collections.namedtuple("Sample", "amp sqamp process two_to_two")
@@ -142,6 +145,7 @@ class Report:
 
     def __init__(self):
         self.counts, self.failures, self.slowest = collections.Counter(), [], (0.0, "", "")
+        self.to_square = []  # (amplitude, facts, sqamp that was proven right or None), see check_squaring
 
     def fail(self, what, *texts):
         self.counts["failures"] += 1
@@ -169,7 +173,7 @@ class Report:
                 self.fail(f"{name}: {seconds:.1f} seconds", *texts)
 
 
-def check_text(report, text, sample, is_amplitude, squared=False):
+def check_text(report, text, sample, is_amplitude):
     """One text through everything that reads texts, as the amplitude or the square of a row."""
     text = report.call("canonical", canonical, text, allowed=()) or ""
     tree = report.call("parse", parse, text)
@@ -183,13 +187,22 @@ def check_text(report, text, sample, is_amplitude, squared=False):
     verdict = report.call("verify", verify, *row, facts=facts, allowed=())
     report.counts[f"verify: {'failed' if verdict is None else verdict.status}"] += 1
     if verdict and sample.two_to_two and report.call("prove", prove, *row, facts=facts):
-        truth = sample.sqamp
         if is_amplitude:
-            truth = report.call("square", square, marked_off_shell(text, off_shell(sample.sqamp)), facts=facts)
-        if truth and exactly_equal(row[0], truth, row[1]) is False:
+            report.to_square.append((text, facts, sample.sqamp))
+        elif exactly_equal(sample.amp, sample.sqamp, text) is False:
             report.fail("proven, but rational arithmetic gives another value", *row)
-    if squared and report.call("square", square, text):
-        report.counts["square: squared"] += 1
+
+
+def check_squaring(report):
+    """The amplitudes that were left for the squarer, which one FORM process squares."""
+    amps, facts, proven = zip(*report.to_square)
+    marked = [marked_off_shell(amp, off_shell(sqamp)) if sqamp else amp for amp, sqamp in zip(amps, proven)]
+    squared = report.call("square", square_many, marked, facts=facts) or []
+    for amp, truth, sqamp in zip(amps, squared, proven):
+        report.counts[f"square: {'squared' if type(truth) is str else 'refused'}"] += 1
+        if sqamp and type(truth) is str and exactly_equal(amp, truth, sqamp) is False:
+            report.fail("proven, but rational arithmetic gives another value", amp, sqamp)
+    report.to_square.clear()
 
 
 def check_file(report, texts, rng):
@@ -213,16 +226,18 @@ def check_texts(rows, seed, count):
     report, rng, texts = Report(), random.Random(seed), []
     for k in range(count):
         sample, other = rng.choice(rows), rng.choice(rows)
-        squared = k % SQUARED == 0
-        is_amplitude = squared or rng.random() < 0.5
+        is_amplitude = k % SQUARED == 0 or rng.random() < 0.5
         if rng.random() < 0.25:
             text = random_text(rng)
         else:
             start, more = (sample.amp, other.amp) if is_amplitude else (sample.sqamp, other.sqamp)
             text = mutated_text(start, more, rng)
         texts.append(text)
-        check_text(report, text, sample, is_amplitude, squared)
+        if k % SQUARED == 0:
+            report.to_square.append((canonical(text), Facts(), None))
+        check_text(report, text, sample, is_amplitude)
         report.counts["texts"] += 1
+    check_squaring(report)
     check_file(report, texts, rng)
     return report
 
@@ -351,9 +366,8 @@ def _check(task):
     return CHECKS[kind](ROWS, seed, count)
 
 
-def _tasks(wanted, seed, end):
-    """Tasks of all kinds in turn, so that each kind is done for the same share at any time."""
-    done = dict.fromkeys(wanted, 0)
+def _tasks(wanted, done, seed, end):
+    """Tasks of all kinds in turn, so that each kind is done for the same share at any time. done: {kind: count}."""
     while time.monotonic() < end:
         left = {kind: done[kind] / wanted[kind] for kind in wanted if done[kind] < wanted[kind]}
         if not left:
@@ -368,16 +382,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("texts", 1_000_000), ("squares", 100_000), ("seed", 1), ("workers", 2), ("minutes", 600)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    for kind in CHECKS:
+        parser.add_argument(f"--from_{kind}", type=int, default=0, help="checked by an earlier run of the same seed")
     settings = parser.parse_args()
     ROWS.extend(generated_samples(settings.seed) + marty_samples())
     total, start = Report(), time.monotonic()
     wanted = {kind: getattr(settings, kind) for kind in CHECKS}
-    tasks = _tasks(wanted, settings.seed, start + 60 * settings.minutes)
+    done = {kind: getattr(settings, f"from_{kind}") for kind in CHECKS}
+    tasks, shown = _tasks(wanted, done.copy(), settings.seed, start + 60 * settings.minutes), start
     for report in parallel_map(_check, tasks, settings.workers):
         total.counts += report.counts
-        total.failures += report.failures[:SHOWN - len(total.failures)]
         total.slowest = max(total.slowest, report.slowest)
-    print(*total.failures, sep="\n\n", end="\n\n" if total.failures else "")
+        for failure in report.failures[:SHOWN - len(total.failures)]:
+            total.failures.append(failure)
+            print(failure, end="\n\n", flush=True)
+        if time.monotonic() > shown + PROGRESS:
+            shown = time.monotonic()
+            so_far = ", ".join(f"{kind} {done[kind] + total.counts[kind]:,}" for kind in CHECKS)
+            print(f"{(shown - start) / 60:.0f} minutes: {so_far}, failures {total.counts['failures']:,}", flush=True)
     for name, count in sorted(total.counts.items()):
         print(f"{count:12,}  {name}")
     print(f"slowest call: {total.slowest[0]:.2f} seconds, {total.slowest[1]}: {total.slowest[2][:150]}")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from test_verify import ELECTRON_MUON, SQUARE
 
 from physics.numeric import Verdict
+from physics.particles import Facts
 
 ROW = fuzz.Sample(ELECTRON_MUON, SQUARE, "e e~ -> mu mu~", True)
 
@@ -51,6 +52,11 @@ def test_false_verdicts_crashes_and_slow_calls_are_seen(monkeypatch, rows):
         report = fuzz.Report()
         fuzz.check_text(report, f"2*{SQUARE}", ROW, False)
         assert "rational arithmetic gives another value" in report.failures[0]
+    report = fuzz.Report()
+    proven = [(f"2*{ELECTRON_MUON}", SQUARE), (ELECTRON_MUON, SQUARE), ("e*(", None)]
+    report.to_square = [(amp, Facts(), sqamp) for amp, sqamp in proven]
+    fuzz.check_squaring(report)
+    assert ["rational arithmetic gives another value" in failure for failure in report.failures] == [True]
     with monkeypatch.context() as patch:
         patch.setattr(fuzz, "verify", lambda *row, **facts: right._replace(status="wrong"))
         assert "but right" in " ".join(fuzz.check_squares([ROW], seed=1, count=100).failures)

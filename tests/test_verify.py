@@ -1,4 +1,5 @@
 import random
+import re
 import subprocess
 import sys
 
@@ -120,6 +121,16 @@ def test_a_mutated_row_is_wrong_and_both_values_are_told(old, new):
 def test_what_cannot_be_read_is_unreadable_and_says_why(amp, sqamp, reason):
     verdict = verify(amp, sqamp)
     assert verdict.status == "unreadable" and reason in verdict.reason
+
+
+@pytest.mark.parametrize("process", ["G G -> u u~", "u d -> u d"])
+def test_an_index_of_two_kinds_is_unreadable(process):
+    """Each tensor in turn becomes one with indices of other kinds."""
+    amp = amplitudes(parse_process(process, THEORIES["qcd"]), THEORIES["qcd"])[-1]
+    for old, new in (("T_C_10_{", "gamma_{"), ("gamma_{", "T_C_10_{"), ("gamma_{", "f_SU3_{")):
+        for found in re.finditer(re.escape(old), amp):
+            verdict = verify(amp[:found.start()] + new + amp[found.end():], "g^4")
+            assert verdict.status == "unreadable" and re.search("index .* is a .* index and a", verdict.reason)
 
 
 def test_nothing_true_of_nan_or_infinity_passes():
