@@ -4,14 +4,20 @@ Autoregressive decoding with a KV cache: greedy, sampling and beam search.
 All three run the same loop: `decode_step` feeds the newest token of every hypothesis to the decoder and returns the
 log-probabilities of the next one. The KV cache keeps what earlier steps computed. The encoder runs once per input, and
 the K hypotheses of an input share its keys and values. The cache has one slot for each token of each hypothesis, in the
-order in which the tokens came. A table of booleans says which slots a hypothesis sees. When beam search drops one
-hypothesis and continues another twice, only rows of this table are copied; keys and values stay where they are.
+order in which the tokens came. A mask says which slots a hypothesis sees. When beam search drops one hypothesis and
+continues another twice, only rows of this mask are copied; keys and values stay where they are.
+
+A step writes into tensors that exist already, and counts positions on the device. So it asks the device for no value,
+and on a GPU it is captured once as a CUDA graph (runtime/graphs.py) and replayed for each token. There the shapes are
+rounded up, so that few graphs serve all batches, and the host looks every 16 tokens whether rows have ended. On a CPU
+the same step runs as it is, and the host looks after each token.
 
 Shapes: B inputs, K hypotheses of each, S source tokens, V target vocabulary, H heads of width h, L decoder layers, N
-slots in use.
+slots, T positions.
 """
 import copy
 import warnings
+import weakref
 from functools import partial
 from typing import NamedTuple
 
@@ -19,12 +25,15 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from attention import attend
+from runtime import graphs
 from runtime.files import InputError
 from runtime.hardware import find_dtype
 from tokenizer import BOS, EOS, PAD
 
 COMPACT_AT = 0.75  # compact the batch when at most 75% of its rows are unfinished; compacting copies the KV cache
+LOOK_EVERY = 16  # with graphs: tokens between two looks at what has ended, as a look waits for the device
+GRAPH_MEMORY = 0.25  # share of the GPU's memory for the tensors that graphs work on
+_captured = weakref.WeakKeyDictionary()  # {model: {key: (replay, tensors)}}, see `ready`
 
 
 class Hypothesis(NamedTuple):
@@ -37,86 +46,158 @@ class Hypothesis(NamedTuple):
         return self.ids[-1:] == [EOS]
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# The KV cache
+
 class KVCache:
-    """Keys and values of the source, computed once, and of all target tokens so far; B inputs, K hypotheses each."""
+    """
+    Keys and values of the source, computed once, and of all target tokens so far; B inputs, K hypotheses each.
+
+    `rows` has the tensors whose first dimension is the inputs. A search adds its own, so that they are selected,
+    captured and replayed together with the cache. `shared` has those that all inputs share.
+    """
 
     def __init__(self, model, src, hypotheses, max_len):
-        memory, mask = model.encode(src)  # (B, S, d), (B, 1, 1, S)
-        self.source_mask = None if mask.all() else additive_mask(mask)  # (B, 1, 1, S)
+        self.K, self.used = hypotheses, 0  # slots in use; the host counts them as the device does
+        self.static = uses_graphs(src.device)
+        if self.static:
+            src = F.pad(src, (0, -src.shape[1] % 32), value=PAD)
+        memory, tokens = model.encode(src)  # (B, S, d), (B, 1, 1, S)
         pairs = [layer.cross.keys_values(memory) for layer in model.decoder]  # of (B, S, H, h)
         # under autocast `memory` is fp32, its keys and values are not; the int8 copy names a dtype of its own
-        dtype = getattr(model, "cache_dtype", pairs[0][0].dtype)
-        # of each layer two of (B, H, S, h)
-        self.source_kv = [tuple(x.to(dtype).transpose(1, 2).contiguous() for x in pair) for pair in pairs]
-        self.positions = model.positional_encoding("decoder", max_len)  # positional encodings, (max_len, ...)
-        self.length = 0  # tokens of each hypothesis so far
-        self.used = 0  # N
-        B, H, S, h = self.source_kv[0][0].shape
-        self.kv = self.source_kv[0][0].new_zeros(len(pairs), 2, B, H, 0, h)  # (L, 2, B, H, slots, h), N in use
-        self.visible = torch.zeros(B, hypotheses, 0, dtype=torch.bool, device=src.device)  # (B, K, slots)
-        self.mask = None  # (B, 1, K, N); None: all slots are visible
+        self.dtype = getattr(model, "cache_dtype", pairs[0][0].dtype)
+        # How keys and values are attended to, see attend_cached: the fused kernel reads keys (B, H, N, h), the plain
+        # product reads them as (B, H, h, N).
+        self.fused = src.is_cuda or hypotheses == 1 and self.dtype == torch.bfloat16
+        B, S, H, h = pairs[0][0].shape
+        self.rows = {}
+        for layer, (k, v) in enumerate(pairs):
+            self.rows["source keys", layer] = self.laid_out(k).contiguous()
+            self.rows["source values", layer] = v.to(self.dtype).transpose(1, 2).contiguous()
+            self.rows["keys", layer] = self.laid_out(k.new_zeros(B, 0, H, h))
+            self.rows["values", layer] = v.new_zeros(B, H, 0, h, dtype=self.dtype)
+        if self.static or not tokens.all():
+            self.rows["source mask"] = additive_mask(tokens, self.dtype)
+        self.rows["mask"] = memory.new_zeros(B, 1, hypotheses, 0, dtype=self.dtype)  # (B, 1, K, N), 0 or -inf
+        encodings = model.positional_encoding("decoder", max_len)  # (T, ...)
+        if self.static:
+            encodings = F.pad(encodings, (0, 0) * (encodings.dim() - 1) + (0, -max_len % 64))
+        own = additive_mask(torch.eye(hypotheses, dtype=torch.bool, device=src.device), self.dtype)
+        self.shared = {"encodings": encodings, "own": own[None, None],  # a new token is seen by its own hypothesis
+                       "position": torch.empty(1, dtype=torch.int64, device=src.device),  # of the newest tokens
+                       "slots": torch.empty(hypotheses, dtype=torch.int64, device=src.device)}  # theirs
+        self.start_at(-1, 0)
 
-    def add_slots(self):
-        """Make room for one more token of each hypothesis, visible to that hypothesis alone."""
-        B, K, room = self.visible.shape
-        if self.used + K > room:
-            self.drop_invisible()
-            room = 2 * max(self.used, 16 * K)
-            self.kv = F.pad(self.kv, (0, 0, 0, room - self.kv.shape[4]))
-            self.visible = F.pad(self.visible, (0, room - self.visible.shape[2]))
-        self.visible[:, :, self.used:self.used + K] = torch.eye(K, dtype=torch.bool, device=self.visible.device)
-        self.used += K
-        self.mask = None if K == 1 else additive_mask(self.visible[:, None, :, :self.used])
+    def start_at(self, position, used):
+        """The newest tokens are at this position, and so many slots are in use."""
+        self.used = used
+        self.shared["position"].fill_(position)
+        torch.arange(used - self.K, used, out=self.shared["slots"])
+
+    def laid_out(self, k):
+        """Keys (B, N, H, h) as they are kept: (B, H, N, h) or (B, H, h, N)."""
+        return k.to(self.dtype).permute((0, 2, 1, 3) if self.fused else (0, 2, 3, 1))
+
+    @property
+    def capacity(self):
+        return self.rows["mask"].shape[3]
+
+    @property
+    def room(self):
+        """The slots that attention reads. A multiple of 16, as kernels are prepared anew for each shape."""
+        return self.capacity if self.static else min(-(-self.used // (16 * self.K)) * 16 * self.K, self.capacity)
+
+    def reserve(self):
+        """On the host: room for one more token of each hypothesis. Returns whether tensors have other shapes now."""
+        full = self.used + self.K > self.capacity
+        if full:
+            if self.K > 1 and self.used:
+                self.drop_invisible()
+            if self.used > 0.75 * self.capacity or not self.capacity:
+                self.grow(2 * self.capacity or 32 * self.K)
+            torch.arange(self.used - self.K, self.used, out=self.shared["slots"])
+        self.used += self.K
+        return full
+
+    def advance(self):
+        """On the device: the next position, and slots for its tokens, each seen by its own hypothesis."""
+        self.shared["position"] += 1
+        self.shared["slots"] += self.K
+        mask = self.rows["mask"]
+        mask.index_copy_(3, self.shared["slots"], self.shared["own"].expand(len(mask), -1, -1, -1))
 
     def attend_self(self, layer, q, k, v):
         """Store the newest tokens' keys and values, then attend to all so far. q, k, v: (B, K, H, h) -> (B, K, H, h)"""
-        for cached, new in zip(self.kv[layer], (k, v)):
-            cached[:, :, self.used - q.shape[1]:self.used] = new.transpose(1, 2)
-        return attend_cached(q, *self.kv[layer, :, :, :, :self.used], self.mask)
+        keys, values, along = self.rows["keys", layer], self.rows["values", layer], 2 if self.fused else 3
+        keys.index_copy_(along, self.shared["slots"], self.laid_out(k))
+        values.index_copy_(2, self.shared["slots"], v.to(self.dtype).transpose(1, 2))
+        room = self.room
+        return self.attend(q, keys.narrow(along, 0, room), values[:, :, :room], self.rows["mask"][..., :room])
 
-    def attend_source(self, q, k, v):
-        """Cross-attention of the newest tokens. q: (B, K, H, h); k, v: (B, H, S, h) -> (B, K, H, h)"""
-        return attend_cached(q, k, v, self.source_mask)
+    def attend_source(self, q, keys, values):
+        """Cross-attention of the newest tokens. q: (B, K, H, h) -> (B, K, H, h)"""
+        return self.attend(q, keys, values, self.rows.get("source mask"))
+
+    def attend(self, q, keys, values, mask):
+        """
+        Attention of the few queries of a step. On a CPU two plain products are faster than a fused kernel's tiles, but
+        for a single query in bf16.
+
+        q: (B, K, H, h); keys: see laid_out; values: (B, H, N, h); mask: additive, or None. Returns (B, K, H, h).
+        """
+        query = q.transpose(1, 2)  # (B, H, K, h)
+        if self.fused:
+            out = F.scaled_dot_product_attention(query.to(self.dtype), keys, values, attn_mask=mask)
+        else:
+            score = (query * q.shape[-1] ** -0.5).to(self.dtype) @ keys  # (B, H, K, N)
+            if mask is not None:
+                score = score + mask
+            out = score.softmax(-1, dtype=at_least_fp32(score.dtype)).to(self.dtype) @ values
+        return out.to(q.dtype).transpose(1, 2)
 
     def reorder(self, parent):
         """From now on hypothesis k continues hypothesis parent[b, k]. parent: (B, K)"""
-        self.visible = self.visible.gather(1, parent[:, :, None].expand_as(self.visible))
+        mask = self.rows["mask"]
+        mask.copy_(mask.gather(2, parent[:, None, :, None].expand_as(mask)))
 
     def select(self, inputs):
         """Keep these inputs (int64 tensor), in this order."""
-        self.source_mask = None if self.source_mask is None else self.source_mask[inputs]
-        self.visible, self.kv = self.visible[inputs], self.kv[:, :, inputs]
-        self.source_kv = [tuple(x[inputs] for x in pair) for pair in self.source_kv]
+        self.rows = {name: x.index_select(0, inputs) for name, x in self.rows.items()}
+
+    def each_slot(self, function):
+        """Replace the tensors that have slots by function(tensor, dimension of the slots, what it is)."""
+        dimension = {"keys": 2 if self.fused else 3, "values": 2, "mask": 3}
+        for name, x in self.rows.items():
+            kind = name if isinstance(name, str) else name[0]
+            if kind in dimension:
+                self.rows[name] = function(x, dimension[kind], kind)
+
+    def grow(self, capacity):
+        """More slots, which no hypothesis sees yet."""
+        def padded(x, along, kind):
+            padding = (0, 0) * (3 - along) + (0, capacity - x.shape[along])
+            return F.pad(x, padding, value=-torch.inf if kind == "mask" else 0)
+        self.each_slot(padded)
 
     def drop_invisible(self):
         """Drop the slots that no hypothesis sees. Hypotheses of a beam share most of their past, so few are left."""
-        seen = self.visible[:, :, :self.used].any(1)  # (B, N)
-        self.used = int(seen.sum(1).max()) if self.used else 0
-        kept = seen.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, :self.used]  # (B, new N)
-        self.visible = self.visible.gather(2, kept[:, None].expand(-1, self.visible.shape[1], -1))
-        L, two, B, H, _, h = self.kv.shape
-        self.kv = self.kv.gather(4, kept[None, None, :, None, :, None].expand(L, two, B, H, self.used, h))
+        seen = (self.rows["mask"] == 0).any(2)[:, 0]  # (B, N)
+        self.used = int(seen.sum(1).max())
+        order = seen.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices  # (B, N), the seen ones first
+
+        def gathered(x, along, kind):
+            index = order[:, None, None, :] if along == 3 else order[:, None, :, None]
+            return x.gather(along, index.expand_as(x))
+        self.each_slot(gathered)
 
 
-def additive_mask(visible):
+def uses_graphs(device):
+    return device.type == "cuda"
+
+
+def additive_mask(visible, dtype):
     """Boolean mask -> the same as numbers to add to the attention scores: 0 where True, -inf where False."""
-    return torch.zeros_like(visible, dtype=torch.float32).masked_fill(~visible, -torch.inf)
-
-
-def attend_cached(q, k, v, mask):
-    """
-    attention.attend for the few queries of a decode step. On a CPU two plain products are faster than a fused kernel's
-    tiles.
-
-    q: (B, K, H, h); k, v: (B, H, N, h), laid out as they are read; mask: additive, or None. Returns (B, K, H, h).
-    """
-    if q.is_cuda:
-        return attend(q, k.transpose(1, 2), v.transpose(1, 2), None if mask is None else mask.to(q.dtype))
-    score = (q.transpose(1, 2) * q.shape[-1] ** -0.5).to(k.dtype) @ k.transpose(2, 3)  # (B, H, K, N)
-    if mask is not None:
-        score = score + mask
-    weight = score.softmax(-1, dtype=at_least_fp32(score.dtype))
-    return (weight.to(v.dtype) @ v).to(q.dtype).transpose(1, 2)
+    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, -torch.inf)
 
 
 def at_least_fp32(dtype):
@@ -124,13 +205,97 @@ def at_least_fp32(dtype):
 
 
 def decode_step(model, token, cache):
-    """Append one token to each hypothesis. token: (B, K), BOS first -> log-probabilities (B, K, V) of the next one."""
-    cache.add_slots()
-    attends = [partial(cache.attend_self, layer) for layer in range(len(cache.source_kv))]
-    logits = model.decode(token, cache.positions[cache.length], attends, cache.source_kv, cache.attend_source)
-    cache.length += 1
+    """The newest token of each hypothesis, (B, K), BOS first -> log-probabilities (B, K, V) of the next one."""
+    layers = range(len(model.decoder))
+    encoding = cache.shared["encodings"].index_select(0, cache.shared["position"])  # (1, ...)
+    source = [(cache.rows["source keys", layer], cache.rows["source values", layer]) for layer in layers]
+    attends = [partial(cache.attend_self, layer) for layer in layers]
+    logits = model.decode(token, encoding, attends, source, cache.attend_source)
     return logits.log_softmax(-1, dtype=at_least_fp32(logits.dtype))
 
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The loop of every search
+
+def search(model, cache, step, how, busy, names, max_len):
+    """
+    Call step(model, cache, *how) for each position until no input is busy, or max_len times.
+
+    busy(rows): (B,) bool, the inputs that are not done. Returns the `names` of cache.rows: {name: (B, ...)} of all
+    inputs. Those that are done leave the batch when few others are left.
+    """
+    B, device = len(cache.rows["token"]), cache.rows["token"].device
+    results = {name: cache.rows[name].new_empty(B + 1, *cache.rows[name].shape[1:]) for name in names}
+    active = torch.arange(B, device=device)  # (b,), the input of each row; B: a row that only fills the batch up
+    if cache.static and rounded(B) > B:
+        active = F.pad(active, (0, rounded(B) - B), value=B)
+        cache.select(active.clamp(max=B - 1))
+    look_every, take_step = LOOK_EVERY if cache.static else 1, None
+    for position in range(max_len):
+        if cache.reserve() or take_step is None:
+            take_step = ready(model, cache, step, how)
+        take_step()
+        if (position + 1) % look_every == 0 or position == max_len - 1:
+            open_rows = busy(cache.rows) & (active < B)  # (b,)
+            count = int(open_rows.sum())
+            kept = rounded(count) if cache.static else count
+            is_last = count == 0 or position == max_len - 1
+            if is_last or kept <= COMPACT_AT * len(active):
+                for name in names:
+                    results[name][active] = cache.rows[name]
+                if is_last:
+                    break
+                chosen = open_rows.to(torch.uint8).sort(descending=True, stable=True).indices[:kept]
+                cache.select(chosen)
+                active, take_step = active[chosen].where(open_rows[chosen], B), None
+    return {name: x[:B] for name, x in results.items()}
+
+
+def rounded(rows):
+    """Rows of a batch on a GPU: few different numbers, for few graphs."""
+    return 1 << max(3, (rows - 1).bit_length()) if rows <= 256 else -(-rows // 256) * 256
+
+
+def ready(model, cache, step, how):
+    """
+    step(model, cache, *how) as a function without arguments.
+
+    With graphs the cache's tensors are copied into those that the graph for their shapes was captured with, and the
+    cache works on these from now on. Graphs are kept with the model, as long as its weights stay where they are.
+    """
+    take_step = partial(step, model, cache, *how)
+    if not cache.static:
+        return take_step
+    tensors = [*cache.rows.values(), *cache.shared.values()]
+    if sum(x.nbytes for x in tensors) > GRAPH_MEMORY * graphs.memory():
+        return take_step
+    known = _captured.setdefault(model, {})
+    key = (step, how, tuple(cache.rows), tuple((x.shape, x.dtype) for x in tensors), graphs.place_of(model))
+    if key not in known:
+        kept = sum(x.nbytes for _, some in known.values() for x in some)
+        if kept + sum(x.nbytes for x in tensors) > GRAPH_MEMORY * graphs.memory():
+            known.clear()
+        own = [x.clone() for x in tensors]
+        used = cache.used
+        use_tensors(cache, own)
+        cache.start_at(-1, 0)  # the steps that warm up write at the beginning
+        known[key] = graphs.capture(take_step), own
+        cache.used = used
+    replay, own = known[key]
+    for mine, new in zip(own, tensors):
+        mine.copy_(new)
+    use_tensors(cache, own)
+    return replay
+
+
+def use_tensors(cache, tensors):
+    """Replace all tensors of the cache by these, in the same order."""
+    tensors = iter(tensors)
+    cache.rows, cache.shared = ({name: next(tensors) for name in some} for some in (cache.rows, cache.shared))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Greedy decoding and sampling
 
 def greedy(model, src, max_len, first=None):
     """
@@ -156,41 +321,44 @@ def sample(model, src, max_len, uniform=None, temperature=1.0, top_k=0, top_p=1.
     """
     if first is None:
         first = torch.full((len(src), 1 if uniform is None else uniform.shape[1]), BOS, device=src.device)
-    B, K = first.shape
+    K = first.shape[1]
     cache = KVCache(model, src, K, max_len)
     if source is not None:
         cache.select(source)
-    active = torch.arange(B, device=src.device)  # (b,), the unfinished inputs
-    token = first
-    unfinished = torch.ones_like(token, dtype=torch.bool)  # (b, K)
-    ids = torch.full((B, K, max_len), PAD, device=src.device)
-    length = torch.zeros_like(token)
-    logprob = torch.zeros(B, K, dtype=torch.double, device=src.device)
-    lowest = torch.zeros_like(logprob)
-    for position in range(max_len):
-        logprobs, previous = decode_step(model, token, cache), token  # (b, K, V), (b, K)
-        if uniform is None:
-            token = logprobs.argmax(-1)
-        else:
-            token = draw(logprobs, uniform[active, :, position], temperature, top_k, top_p)
-        gained = logprobs.gather(-1, token[..., None])[..., 0].masked_fill(~unfinished, 0).double()
-        ids[active, :, position] = token.masked_fill(~unfinished, PAD)
-        length[active] += unfinished
-        logprob[active] += gained
-        lowest[active] = torch.minimum(lowest[active], gained)
-        if more is not None:
-            last = unfinished & (token == EOS) & (previous != more)
-            unfinished = unfinished & (last.cumsum(1) - last.long() == 0)  # no last term before it
-        unfinished = unfinished & (token != EOS)
-        busy = unfinished.any(1)  # (b,)
-        count = int(busy.sum())
-        if count == 0:
-            break
-        if count <= COMPACT_AT * len(active):
-            cache.select(busy.nonzero()[:, 0])
-            active, token, unfinished = active[busy], token[busy], unfinished[busy]
-    lists = zip(ids.tolist(), length.tolist(), logprob.tolist(), lowest.tolist())
+    T = len(cache.shared["encodings"])
+    zeros = torch.zeros_like(first, dtype=torch.double)
+    cache.rows |= dict(token=first.clone(), unfinished=torch.ones_like(first, dtype=torch.bool),
+                       ids=first.new_full((*first.shape, T), PAD), length=torch.zeros_like(first), logprob=zeros,
+                       lowest=zeros.clone())
+    if uniform is not None:
+        cache.rows["uniform"] = F.pad(uniform, (0, T - max_len))  # (B, K, T)
+    found = search(model, cache, sample_step, (temperature, top_k, top_p, more),
+                   lambda rows: rows["unfinished"].any(1), ("ids", "length", "logprob", "lowest"), max_len)
+    lists = zip(*(x.tolist() for x in found.values()))
     return [[Hypothesis(i[:n], p, low) for i, n, p, low in zip(*row)] for row in lists]
+
+
+def sample_step(model, cache, temperature, top_k, top_p, more):
+    """One more token of each hypothesis: drawn, or the most probable one where there are no random numbers."""
+    cache.advance()
+    rows, position = cache.rows, cache.shared["position"]
+    logprobs, unfinished = decode_step(model, rows["token"], cache), rows["unfinished"]  # (B, K, V), (B, K)
+    if "uniform" in rows:
+        token = draw(logprobs, rows["uniform"].index_select(2, position)[..., 0], temperature, top_k, top_p)
+        gained = logprobs.gather(-1, token[..., None])[..., 0]
+    else:
+        gained, token = logprobs.max(-1)
+    gained = gained.masked_fill(~unfinished, 0).double()
+    rows["ids"].index_copy_(2, position, token.masked_fill(~unfinished, PAD)[..., None])
+    rows["length"] += unfinished
+    rows["logprob"] += gained
+    rows["lowest"].copy_(torch.minimum(rows["lowest"], gained))
+    goes_on = unfinished & (token != EOS)
+    if more is not None:
+        last = unfinished & (token == EOS) & (rows["token"] != more)
+        goes_on &= last.cumsum(1) - last.long() == 0  # no last term before it
+    unfinished.copy_(goes_on)
+    rows["token"].copy_(token)
 
 
 def draw(logprobs, uniform, temperature=1.0, top_k=0, top_p=1.0):
@@ -221,6 +389,9 @@ def truncate(logprobs, temperature=1.0, top_k=0, top_p=1.0):
     return p, order
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Beam search
+
 @torch.inference_mode()
 def beam_search(model, src, max_len, beams, length_penalty=0.0, first=None, source=None):
     """
@@ -242,57 +413,62 @@ def beam_search(model, src, max_len, beams, length_penalty=0.0, first=None, sour
     cache = KVCache(model, src, K, max_len)
     if source is not None:
         cache.select(source)
-    active = torch.arange(B, device=src.device)  # (b,), the inputs that are not done
-    token = first[:, None].expand(B, K)
+    T = len(cache.shared["encodings"])
     logprob = torch.full((B, K), -torch.inf, dtype=torch.double, device=src.device)
     logprob[:, 0] = 0  # the beam starts with one hypothesis, the empty one
-    lowest = torch.zeros_like(logprob)
-    # the open hypotheses at each position: their newest tokens, and which hypotheses of the last position they continue
-    tokens, parents = (torch.zeros(max_len, B, K, dtype=torch.int64, device=src.device) for _ in range(2))
-    # the ended hypotheses, best first: score, logprob, lowest, position of EOS, index in the beam there
-    ended = torch.full((5, B, K), -torch.inf, dtype=torch.double, device=src.device)
-    beam = torch.arange(K, dtype=torch.double, device=src.device)
-    for position in range(max_len):
-        logprobs = decode_step(model, token, cache).double()  # (b, K, V)
-        total = logprob[..., None] + logprobs
+    # tokens, parents: the open hypotheses at each position: their newest tokens, and which hypotheses of the last
+    # position they continue. ended: the ended hypotheses, best first: score, logprob, lowest, position of EOS, index in
+    # the beam there.
+    cache.rows |= dict(token=first[:, None].repeat(1, K), logprob=logprob, lowest=torch.zeros_like(logprob),
+                       tokens=first.new_zeros(B, K, T), parents=first.new_zeros(B, K, T),
+                       ended=logprob.new_full((B, 5, K), -torch.inf))
 
-        ending, low = total[..., EOS], torch.minimum(lowest, logprobs[..., EOS])
-        score = ending / (position + 1) ** length_penalty
-        new = torch.stack((score, ending, low, torch.full_like(score, position), beam.expand_as(score)))
-        both = torch.cat((ended[:, active], new), dim=2)  # (5, b, 2K)
-        best = both[0].topk(K).indices
-        ended[:, active] = both.gather(2, best.expand(5, -1, -1))
+    def attainable(rows):
+        """The best score that an open hypothesis can still get, (B,)."""
+        return rows["logprob"][:, 0] / max_len ** length_penalty
 
-        total[..., EOS] = -torch.inf
-        logprob, best = total.flatten(1).topk(K)  # (b, K)
-        parent, token = best // total.shape[2], best % total.shape[2]
-        lowest = torch.minimum(lowest.gather(1, parent), logprobs.flatten(1).gather(1, best))
-        tokens[position, active], parents[position, active] = token, parent
-        cache.reorder(parent)
-
-        attainable = logprob[:, 0] / max_len ** length_penalty  # the best score that an open one can still get
-        busy = ended[0, active, -1] < attainable
-        count = int(busy.sum())
-        if count == 0:
-            break
-        if count <= COMPACT_AT * len(active):
-            cache.select(busy.nonzero()[:, 0])
-            active, token, logprob, lowest = active[busy], token[busy], logprob[busy], lowest[busy]
+    found = search(model, cache, beam_step, (length_penalty,),
+                   lambda rows: rows["ended"][:, 0, -1] < attainable(rows),
+                   ("tokens", "parents", "logprob", "lowest", "ended"), max_len)
 
     # the best open hypothesis, where it is better than all that have ended
-    open_one = torch.full_like(ended[:, :, :1], -torch.inf)
-    if count:
-        score = logprob[:, 0] / max_len ** length_penalty
-        better = (score > ended[0, active, 0]).nonzero()[:, 0]
-        zero = torch.zeros(len(better), dtype=torch.double, device=src.device)
-        figures = score[better], logprob[better, 0], lowest[better, 0], zero + max_len, zero
-        open_one[:, active[better], 0] = torch.stack(figures)
-    answers = torch.cat((open_one, ended), dim=2)  # (5, B, 1 + K)
-    position, index = answers[3:].clamp(min=0).long()
-    ids = trace_back(tokens, parents, position, index)
-    lists = zip(ids.tolist(), position.tolist(), answers[1].tolist(), answers[2].tolist())
+    score, ended = attainable(found), found["ended"]
+    open_one = torch.stack((score, found["logprob"][:, 0], found["lowest"][:, 0], torch.full_like(score, max_len),
+                            torch.zeros_like(score)), dim=1)[..., None]  # (B, 5, 1)
+    open_one = open_one.masked_fill((score <= ended[:, 0, 0])[:, None, None], -torch.inf)
+    answers = torch.cat((open_one, ended), dim=2)  # (B, 5, 1 + K)
+    position, index = answers[:, 3:].clamp(min=0).long().unbind(1)
+    ids = trace_back(found["tokens"], found["parents"], position, index)
+    lists = zip(ids.tolist(), position.tolist(), answers[:, 1].tolist(), answers[:, 2].tolist())
     return [[Hypothesis(with_end(i[:n], max_len), p, low) for i, n, p, low in zip(*row) if p > -torch.inf]
             for row in lists]
+
+
+def beam_step(model, cache, length_penalty):
+    """The hypotheses of each beam that end here, and the best continuations of all of them."""
+    cache.advance()
+    rows, position = cache.rows, cache.shared["position"]
+    logprobs = decode_step(model, rows["token"], cache).double()  # (B, K, V)
+    total = rows["logprob"][..., None] + logprobs
+    K, V = total.shape[1:]
+
+    ending, low = total[..., EOS], torch.minimum(rows["lowest"], logprobs[..., EOS])
+    score = ending / (position + 1.0).double() ** length_penalty
+    beam = torch.arange(K, dtype=torch.double, device=total.device).expand_as(score)
+    new = torch.stack((score, ending, low, position.double().expand_as(score), beam), dim=1)  # (B, 5, K)
+    both = torch.cat((rows["ended"], new), dim=2)  # (B, 5, 2 K)
+    best = both[:, 0].topk(K).indices
+    rows["ended"].copy_(both.gather(2, best[:, None].expand(-1, 5, -1)))
+
+    total[..., EOS] = -torch.inf
+    logprob, best = total.flatten(1).topk(K)  # (B, K)
+    parent, token = best // V, best % V
+    lowest = torch.minimum(rows["lowest"].gather(1, parent), logprobs.flatten(1).gather(1, best))
+    rows["tokens"].index_copy_(2, position, token[..., None])
+    rows["parents"].index_copy_(2, position, parent[..., None])
+    for name, x in (("token", token), ("logprob", logprob), ("lowest", lowest)):
+        rows[name].copy_(x)
+    cache.reorder(parent)
 
 
 def with_end(ids, max_len):
@@ -304,14 +480,14 @@ def trace_back(tokens, parents, position, index):
     """
     The ids of hypothesis `index` of the beam at `position`, followed back from parent to parent.
 
-    tokens, parents: (max_len, B, K); position, index: (B, K). Returns (B, K, longest) ids, padded with PAD.
+    tokens, parents: (B, K, T); position, index: (B, n). Returns (B, n, longest) ids, padded with PAD.
     """
     longest = int(position.max())
     ids = torch.full((*position.shape, longest), PAD, device=position.device)
     for p in reversed(range(longest)):
         written = p < position
-        ids[:, :, p] = torch.where(written, tokens[p].gather(1, index), PAD)
-        index = torch.where(written, parents[p].gather(1, index), index)
+        ids[:, :, p] = torch.where(written, tokens[:, :, p].gather(1, index), PAD)
+        index = torch.where(written, parents[:, :, p].gather(1, index), index)
     return ids
 
 

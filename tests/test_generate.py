@@ -71,6 +71,13 @@ def every_answer(model, src, max_len, first=BOS):
 # ---------------------------------------------------------------------------------------------------------------------
 # The cache
 
+def feed(model, token, cache):
+    """decode_step at the next position."""
+    cache.reserve()
+    cache.advance()
+    return decode_step(model, token, cache)
+
+
 @torch.no_grad()
 def test_step_by_step_is_the_whole_target_at_once(model):
     src, tgt = ragged([9, 3, 6]), random_ids(3, 40, SIZES["tgt_vocab"])  # more tokens than the cache's first room
@@ -79,7 +86,7 @@ def test_step_by_step_is_the_whole_target_at_once(model):
     cache = KVCache(model, src, 1, 40)
     for position in range(40):
         assert torch.allclose(
-            decode_step(model, tgt[:, position, None], cache)[:, 0], whole[:, position], rtol=0, atol=1e-10
+            feed(model, tgt[:, position, None], cache)[:, 0], whole[:, position], rtol=0, atol=1e-10
         )
 
 
@@ -93,7 +100,7 @@ def test_hypotheses_that_fork_and_die_see_their_own_past_only(model, K, seed, le
     cache, texts = KVCache(model, src, K, length), [[[BOS] for _ in range(K)] for _ in src]
     for position in range(length):
         token = torch.tensor([[text[-1] for text in beam] for beam in texts])
-        scores = decode_step(model, token, cache)
+        scores = feed(model, token, cache)
         if position in (length // 2, length - 1):
             for row, beam in enumerate(texts):
                 whole = padded(model, src[row][None].expand(K, -1), torch.tensor(beam))[:, -1].log_softmax(-1)
@@ -117,9 +124,9 @@ def test_what_no_beam_sees_is_forgotten(model):
     """Five beams of one family need the entries of one text, not of five."""
     cache = KVCache(model, ragged([4]), 5, 400)
     for position in range(400):
-        decode_step(model, torch.full((1, 5), 3 + position % 7), cache)
+        feed(model, torch.full((1, 5), 3 + position % 7), cache)
         cache.reorder(torch.zeros(1, 5, dtype=torch.int64))
-    assert cache.kv.shape[4] < 2 * 400 + 2 * 16 * 5 < 5 * 400
+    assert cache.capacity < 2 * 400 + 2 * 16 * 5 < 5 * 400
 
 
 @torch.no_grad()
@@ -128,10 +135,10 @@ def test_the_kv_cache_has_the_dtype_of_keys_and_values(model):
     narrow = random_model().float()
     with torch.autocast("cpu", torch.bfloat16):
         cache = KVCache(narrow, ragged([4, 2]), 3, 8)
-        decode_step(narrow, torch.full((2, 3), BOS), cache)
-    assert {x.dtype for x in (cache.kv, *cache.source_kv[0])} == {torch.bfloat16}
-    assert KVCache(model, ragged([4]), 1, 8).kv.dtype == torch.double
-    assert KVCache(for_decoding(narrow, "bf16"), ragged([4]), 1, 8).kv.dtype == torch.bfloat16
+        feed(narrow, torch.full((2, 3), BOS), cache)
+    assert {x.dtype for name, x in cache.rows.items() if name[0].endswith(("keys", "values"))} == {torch.bfloat16}
+    assert KVCache(model, ragged([4]), 1, 8).dtype == torch.double
+    assert KVCache(for_decoding(narrow, "bf16"), ragged([4]), 1, 8).dtype == torch.bfloat16
 
 
 # ---------------------------------------------------------------------------------------------------------------------

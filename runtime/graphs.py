@@ -1,0 +1,40 @@
+"""
+CUDA graphs: the kernels of a function, recorded once and launched together each time after.
+
+A graph reads and writes the same addresses each time. So the function takes its input from tensors that stay where they
+are, leaves its results in such tensors, and asks the device for no value.
+"""
+import torch
+
+WARM_UP = 2  # calls before the capture, in which libraries allocate their workspaces
+
+
+def capture(function):
+    """A function that replays what `function` does on the current GPU. `function` itself is called a few times."""
+    caches_casts = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)  # a graph must not read casts of weights that are freed later
+    try:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                function()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # other threads, such as one that copies the next batch, may use the device meanwhile
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            function()
+    finally:
+        torch.set_autocast_cache_enabled(caches_casts)
+    return graph.replay
+
+
+def memory():
+    """Bytes of the current GPU."""
+    return torch.cuda.get_device_properties().total_memory
+
+
+def place_of(model):
+    """What a captured graph of a model depends on beside its tensors' shapes: where its weights are, and autocast."""
+    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
+    return dtype, tuple(weight.data_ptr() for weight in model.parameters())
