@@ -11,7 +11,8 @@ longest_amp = 0  # leave out rows whose amplitude has more tokens, and count the
 longest_sqamp = 0  # the same for the squared amplitude
 squares = "diagram"  # "diagram": a row for each diagram, no interference; "process": a row for each process, with it
 basis = "all"  # "all": the s_ij as the trace gives them; "independent": eliminated by momentum conservation
-split = "random"  # "template": rows equal up to particle names stay in one split; "kinematics": up to charges too
+split = "random"  # "template": rows equal up to particle names stay in one split; "kinematics": up to charges too;
+# "orbit": up to the order of the legs and the sides that they are on, too
 valid_fraction = 0.1  # share of the rows in valid.csv
 test_fraction = 0.1  # share of the rows in test.csv
 randomise_indices = True  # random numbers for the indices of each row, as in MARTY's files
