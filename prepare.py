@@ -241,8 +241,8 @@ def _lookup_block(task):
 
 def statistics(columns, headers):
     """
-    {kind: figures} for the manifest: rows, those of impossible decays, which were verified with a leg crossed, rows
-    left out, tokens of amplitudes and squares, CPU milliseconds a row.
+    {kind: figures} for the manifest: rows, orbits, rows of impossible decays, which were verified with a leg crossed,
+    rows left out, tokens of amplitudes and squares, CPU milliseconds a row.
     """
     kinds = np.array([header["kind"] for header in headers])
     table = {}
@@ -253,6 +253,7 @@ def statistics(columns, headers):
         lengths = {f"{name}_tokens": columns[name][of_kind] for name in ("amp", "sqamp") if of_kind.any()}
         table[kind] = {
             "rows": int(of_kind.sum()),
+            "orbits": len(np.unique(columns["orbit"][of_kind])),
             "crossed": int(columns["crossed"][of_kind].sum()),
             "left_out": sum_up(parts, "left_out"),
             **{name: {"mean": round(float(n.mean()), 1), "max": int(n.max())} for name, n in lengths.items()},
@@ -289,6 +290,7 @@ def finish(folder, parts, count, facts, settings, started):
         "rows": {name: len(numbers) for name, numbers in splits.items()}, "verified": rows,
         "templates": len(np.unique(columns["template"])), "kinematics": len(np.unique(columns["kinematics"])),
         "orbits": len(np.unique(columns["orbit"])),
+        "orbits_by_split": {name: len(np.unique(columns["orbit"][numbers])) for name, numbers in splits.items()},
         "duplicates_removed": made - rows, "wrong": len(wrong), "left_out": left_out, "kinds": kinds,
         "lookup_accuracy": lookup_accuracy(parts, columns, splits, settings.workers, parse_masses(settings.masses)),
         "wall_seconds": round(time.time() - started, 2), "workers": settings.workers or os.cpu_count(),

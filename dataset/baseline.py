@@ -24,6 +24,7 @@ from tokenizer import amp_tokens
 
 KINDS = ("exact", "renamed", "rescaled", "relabelled")
 MOST_KEPT = 2**16            # templates whose orbit is remembered
+UNKNOWN = InputError, ArithmeticError, ValueError, TypeError, KeyError, RecursionError         # of texts from anywhere
 MOST_RELABELLED = 1000       # test rows that "relabelled" is asked about, some 10 ms each
 MASS_OR_LEG = re.compile(r"""(?<!\w) m_([A-Za-z]\w*) | (?<!\w) ([A-Za-z]\w*?) (?= (?:_\{[ ]\})? \(p_\d+\)
     (?P<spinor>_[uv])? (?:_T|_off)? (?:\^\(\*\))? (?P<colour>[ ]%[AC]\d+)? (?P<vector>[ ]\+?%L)? )""", re.VERBOSE)
@@ -79,7 +80,10 @@ def orbit_key(row, masses=()):
     differ in names and charges are computed once.
     """
     facts = Facts(row.get("process", ""), masses)
-    key, particles = template(_split_number(row["amp"])[1])
+    try:
+        key, particles = template(_split_number(row["amp"])[1])
+    except InputError:
+        return ""
     if masses or _STARRED.search(key):                       # then names matter
         key = key, tuple(particles), facts
     if key not in _orbits:
@@ -94,12 +98,11 @@ _orbits = {}
 
 def _orbit_key(row, facts):
     try:
-        return orbit_of(row["amp"], facts).key
-    except InputError:
-        pass
-    try:
-        return orbit_of(row["amp"], facts, frozenset(names_in(parse(row["sqamp"])))).key
-    except (InputError, KeyError):
+        try:
+            return orbit_of(row["amp"], facts).key
+        except InputError:
+            return orbit_of(row["amp"], facts, frozenset(names_in(parse(row["sqamp"])))).key
+    except UNKNOWN:
         return ""
 
 
@@ -148,7 +151,7 @@ def _relabelled(rows, amp, facts):
         row = rows[target.key]
         source = _source(row["amp"], row["sqamp"], Facts(row.get("process", ""), facts.masses))
         return relabel(row["sqamp"], source, target)
-    except InputError:
+    except UNKNOWN:
         return None
 
 

@@ -37,7 +37,9 @@ from runtime.files import InputError
 
 PRIME = 33554137             # below 2^25, as physics/exact.py has them: -1, 2 and 3 have square roots modulo it
 POINTS = 4
+LARGEST = 256                # numerator and denominator of the ratio of two amplitudes that have no number in common
 MOST_ORDERS = 5040           # of the legs, that the tree of propagators leaves open
+MOST_VALUES = 2**23          # of terms at points
 MOST_CONSTANTS = 24          # that differ in their powers between the terms of an amplitude
 PAIR = re.compile(r"s_(\d)(\d)(?!\d)")
 
@@ -78,6 +80,8 @@ def orbit_of(amp, facts=NO_FACTS, square_names=frozenset()):
     masses = tuple(roles.masses.index(mass) if mass else -1 for mass in roles.masses)
     diagrams = frozenset(_propagators(term, len(fields)) for polynomial in scalars for term in polynomial)
     orders = _orders(shape, masses, diagrams)
+    if len(terms) * len(orders) * POINTS > MOST_VALUES:
+        raise InputError(f"no orbit: {len(terms)} terms at {len(orders)} orders of the legs")
     points = _points(fields, roles, orders, shape, masses)
     found = []
     for images in _images(terms, scalars):
@@ -558,7 +562,7 @@ def relabel(sqamp, source, target):
     below, number = _squared(source.powers, names)
     above, other_number = _squared(target.powers, {})
     number = other_number / number * (target.number / source.number) ** 2 * target.weight / source.weight
-    number *= _fraction(target.value * pow(source.value, -1, PRIME) % PRIME) ** 2
+    number *= _squared_ratio(target.value * pow(source.value, -1, PRIME) % PRIME)
     for name, _ in source.powers:                            # what stands in front alone is taken off
         for symbol in (name, conjugate(name)) if name != "i" else ():
             names.setdefault(symbol, "1")
@@ -598,11 +602,18 @@ def _squared(powers, names):
     return squared, number
 
 
+def _squared_ratio(residue):
+    """|ratio|^2 of two amplitudes from their ratio modulo PRIME, which is a small fraction or i times one."""
+    found = filter(None, (_fraction(residue), _fraction(residue * pow(I, -1, PRIME) % PRIME)))
+    ratio = min(found, key=lambda ratio: abs(ratio.numerator) + ratio.denominator, default=None)
+    if ratio is None:
+        raise InputError("no small number is the ratio of the two amplitudes")
+    return ratio**2
+
+
 def _fraction(residue):
-    """The fraction with a small numerator and denominator that is a residue modulo PRIME (Wang 1981)."""
+    """The fraction with numerator and denominator up to LARGEST that is a residue modulo PRIME (Wang 1981), or None."""
     above, below, rest, other = residue, 1, PRIME, 0
-    while above * above * 2 > PRIME:
+    while above > LARGEST:
         above, below, rest, other = rest % above, other - rest // above * below, above, below
-    if not below or below * below * 2 > PRIME:
-        raise InputError("no number is small enough to be the ratio of the two amplitudes")
-    return Fraction(above, below)
+    return Fraction(above, below) if 0 < abs(below) <= LARGEST else None
