@@ -17,8 +17,9 @@ predictions.csv beside it. In the report, each a share of the rows:
                         figure of the SYMBA blog of 2022; one of our tokens is worth two of theirs)
     lookup_accuracy     what a lookup table of the training rows gets right, up to the order of terms; the better of
                         "exact" (its keys are amplitudes up to index names) and "renamed" (up to particle names as
-                        well); beside it in `lookup` stands "rescaled" (up to the product of the charges as well, see
-                        dataset/baseline.py)
+                        well); beside it in `lookup` stand "rescaled" (up to the product of the charges as well) and
+                        "relabelled" (up to the order and sides of the legs as well: any training row of the same
+                        orbit, of every n-th row so that it is asked about 1,000 at most; see dataset/baseline.py)
     coverage            answers that are verified or computed (--verify), where a physicist need not look
     certainty           right physics among the 50%, 80%, 90% and 95% of the rows that are most certain by each figure
                         of decode.py
@@ -49,7 +50,7 @@ import numpy as np
 from tqdm import tqdm
 
 from configurator import check_least, load_settings
-from dataset.baseline import canonical_key, lookup_scores
+from dataset.baseline import canonical_key, every_nth, lookup_scores
 from dataset.reader import warn
 from decode import (
     CERTAINTY,
@@ -189,9 +190,12 @@ def certainty(rows):
     return dict(sorted(table.items(), key=lambda item: -sum(item[1].values())))
 
 
-def report_of(rows, train, others):
-    """All figures of judged rows; train: the rows of the training split, others: those of the splits besides."""
-    lookup = lookup_scores(train, rows)
+def report_of(rows, train, others, masses=()):
+    """
+    All figures of judged rows; train: the rows of the training split, others: those of the splits besides. masses: see
+    physics.particles.parse_masses.
+    """
+    lookup = lookup_scores(train, rows, masses, every_nth(len(rows)))
     highest, ambiguous = ceiling(rows, train + others)
     trained = {canonical_key(row["amp"]) for row in train}
     logprobs = {True: [], False: []}
@@ -329,7 +333,7 @@ def same_file(path, other):
 
 
 def split_of(data_dir):
-    """"random", "template" or "kinematics", from the manifest that prepare.py wrote; None where there is none."""
+    """"random", "template", "kinematics" or "orbit", from the manifest of prepare.py; None where there is none."""
     try:
         return json.loads((data_dir / "manifest.json").read_text(encoding="utf-8"))["settings"]["split"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -355,7 +359,8 @@ def table(report):
     add("lookup table", report["lookup_accuracy"],
         f"what a table of the training rows would score: {lookup['exact']:.2%} if it ignores",
         f"index names, {lookup['renamed']:.2%} if particle names too,",
-        f"{lookup['rescaled']:.2%} if the number in front too;",
+        f"{lookup['rescaled']:.2%} if the number in front too,",
+        f"{lookup['relabelled']:.2%} if the order and sides of the legs too;",
         f"{report['rows_in_training_set']} rows are in the training set up to index names")
     if "train" in report:
         train = report["train"]
@@ -452,7 +457,7 @@ def main(argv=None):
     judge(rows, masses)
     for row in filter(unproven, rows):
         print(f"{path}: row {row['number'] + 1}: equal in floating point, but {row['reason']}", file=sys.stderr)
-    report = report_of(rows, train, [row for split in others for row in split])
+    report = report_of(rows, train, [row for split in others for row in split], masses)
     report["rows_unreadable"] = len(unreadable) + bad_lines
     sampled = sample_rows(train, settings.train_rows, settings.seed) if loaded else []
     if sampled := [row for row in sampled if not cannot_judge(row, masses)]:

@@ -37,7 +37,7 @@ import physics.form
 import physics.rational
 import physics.square
 from configurator import load_settings
-from dataset.baseline import lookup_scores
+from dataset.baseline import every_nth, lookup_scores
 from dataset.published import published_split
 from dataset.reader import file_names, read_files
 from dataset.rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows
@@ -64,12 +64,12 @@ KEYS = [
     "shard", "merge", "max_diagrams", "data_dir", "seed", "workers",
 ]
 OF_ONE_RUN = {"data_dir", "workers", "draw", "shard", "merge", "max_diagrams", "files"}   # no row depends on these
-SPLITS = ("random", "template", "kinematics")
+SPLITS = ("random", "template", "kinematics", "orbit")
 CHUNK = 64                   # diagrams, or rows of a file, in one part: one FORM program, one file of finished rows
 BLOCK = 500                  # test rows that the lookup table answers at a time
 SHOWN = 20                   # wrong rows named at the end
 MOST_DRAWN = 1000            # diagrams that are drawn
-FORMAT = 3                   # of the data set; raise it when the same settings give other rows
+FORMAT = 4                   # of the data set; raise it when the same settings give other rows
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def collect(folder, count, duplicates=False):
     The index of all rows, without duplicates unless asked for, {column: array}, and the header of each part.
 
     Columns: `part` and `offset` (where the row is stored), `key` (equal for duplicates), `random`, `template`,
-    `kinematics` (hashes for that split), `amp` and `sqamp` (lengths in tokens), `crossed`.
+    `kinematics`, `orbit` (hashes for that split), `amp` and `sqamp` (lengths in tokens), `crossed`.
     """
     columns = {name: array.array("Q") for name in ("part", "offset", "key", *SPLITS, "amp", "sqamp", "crossed")}
     headers = []
@@ -162,12 +162,14 @@ def collect(folder, count, duplicates=False):
     return columns, headers
 
 
-def split_rows(groups, settings):
+def split_rows(groups, settings, few=False):
     """
     {"train": row numbers, "valid": ..., "test": ...}, drawn with the seed: whole groups, until a split has its share.
 
     groups: one value a row; rows of equal value come into one split. They are hashes of the amplitude up to index names
-    (split "random"), up to particle names too ("template"), or up to the number in front as well ("kinematics").
+    (split "random"), up to particle names too ("template"), up to the number in front as well ("kinematics"), or up to
+    a relabelling of the legs ("orbit"). few: of few groups one may be most of the rows, so a split gets only those
+    that fit into its share, or the smallest one.
     """
     _, first, group, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(first)                                # groups in the order of their first row
@@ -183,11 +185,27 @@ def split_rows(groups, settings):
         chosen[name].extend(rows[ends[k] - sizes[order[k]]:ends[k]].tolist())
 
     for name, share in (("test", settings.test_fraction), ("valid", settings.valid_fraction)):
-        while shuffled and len(chosen[name]) < round(share * len(groups)):
+        room = round(share * len(groups))
+        if few:
+            for k in _that_fit(shuffled[::-1], sizes[order], room):
+                shuffled.remove(k)
+                give(k, name)
+            continue
+        while shuffled and len(chosen[name]) < room:
             give(shuffled.pop(), name)
     for k in shuffled:
         give(k, "train")
     return {name: np.array(chosen[name], np.int64) for name in ("train", "valid", "test")}
+
+
+def _that_fit(groups, sizes, room):
+    """The first of these groups that have room together; where none has, the smallest one."""
+    chosen = []
+    for k in groups:
+        if sizes[k] <= room:
+            chosen.append(k)
+            room -= sizes[k]
+    return chosen or sorted(groups, key=sizes.__getitem__)[:room > 0]
 
 
 def load_rows(folder, columns, numbers):
@@ -196,7 +214,7 @@ def load_rows(folder, columns, numbers):
         yield {column: row[column] for column in COLUMNS}
 
 
-def lookup_accuracy(folder, columns, splits, workers):
+def lookup_accuracy(folder, columns, splits, workers, masses=()):
     """lookup_scores of the test split, block by block, each with the training rows that can answer one of its rows."""
     train, test = splits["train"], splits["test"]
     newest = {}                                              # of the training rows with one key the last one counts
@@ -208,7 +226,8 @@ def lookup_accuracy(folder, columns, splits, workers):
         for block in np.split(test, range(BLOCK, len(test), BLOCK)):
             needed = [last[np.isin(keys, columns[split][block])] for split, (keys, last) in newest.items()]
             answers = train[np.unique(np.concatenate(needed))]
-            yield folder, *({name: columns[name][rows] for name in ("part", "offset")} for rows in (answers, block))
+            rows = ({name: columns[name][chosen] for name in ("part", "offset")} for chosen in (answers, block))
+            yield folder, masses, every_nth(len(test)), *rows
 
     scores = collections.Counter()
     for count, of_block in parallel_map(_lookup_block, tasks(), workers):
@@ -217,17 +236,17 @@ def lookup_accuracy(folder, columns, splits, workers):
 
 
 def _lookup_block(task):
-    folder, *indices = task
+    folder, masses, step, *indices = task
     train, test = (list(load_rows(folder, columns, range(len(columns["part"])))) for columns in indices)
-    scores = lookup_scores(train, test)
+    scores = lookup_scores(train, test, masses, step)
     physics.rational.rational.cache_clear()                    # of every square compared: hundreds of MB of long ones
     return len(test), scores
 
 
 def statistics(columns, headers):
     """
-    {kind: figures} for the manifest: rows, those of impossible decays, which were verified with a leg crossed, rows
-    left out, tokens of amplitudes and squares, CPU milliseconds a row.
+    {kind: figures} for the manifest: rows, orbits, rows of impossible decays, which were verified with a leg crossed,
+    rows left out, tokens of amplitudes and squares, CPU milliseconds a row.
     """
     kinds = np.array([header["kind"] for header in headers])
     table = {}
@@ -238,6 +257,7 @@ def statistics(columns, headers):
         lengths = {f"{name}_tokens": columns[name][of_kind] for name in ("amp", "sqamp") if of_kind.any()}
         table[kind] = {
             "rows": int(of_kind.sum()),
+            "orbits": len(np.unique(columns["orbit"][of_kind])),
             "crossed": int(columns["crossed"][of_kind].sum()),
             "left_out": sum_up(parts, "left_out"),
             **{name: {"mean": round(float(n.mean()), 1), "max": int(n.max())} for name, n in lengths.items()},
@@ -268,7 +288,7 @@ def finish(folder, parts, count, facts, settings, started):
         splits, missing = published_split(columns["key"])
         check_published(splits, missing, rows)
     else:
-        splits = split_rows(columns[settings.split], settings)
+        splits = split_rows(columns[settings.split], settings, few=settings.split == "orbit")
     for name, numbers in splits.items():
         write_rows(folder / f"{name}.csv", COLUMNS, load_rows(parts, columns, numbers))
     counts = {name: len(numbers) for name, numbers in splits.items()}
@@ -279,8 +299,10 @@ def finish(folder, parts, count, facts, settings, started):
         "fingerprint": fingerprint(facts), "summary": summary, "settings": facts,
         "rows": counts, "verified": rows,
         "templates": len(np.unique(columns["template"])), "kinematics": len(np.unique(columns["kinematics"])),
+        "orbits": len(np.unique(columns["orbit"])),
+        "orbits_by_split": {name: len(np.unique(columns["orbit"][numbers])) for name, numbers in splits.items()},
         "duplicates_removed": made - rows, "wrong": len(wrong), "left_out": left_out, "kinds": kinds,
-        "lookup_accuracy": lookup_accuracy(parts, columns, splits, settings.workers),
+        "lookup_accuracy": lookup_accuracy(parts, columns, splits, settings.workers, parse_masses(settings.masses)),
         "wall_seconds": round(time.time() - started, 2), "workers": settings.workers or os.cpu_count(),
         "sha256": {name: digest(folder / f"{name}.csv") for name in splits},
         "versions": versions(),

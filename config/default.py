@@ -11,7 +11,8 @@ longest_amp = 0  # leave out rows whose amplitude has more tokens, and count the
 longest_sqamp = 0  # the same for the squared amplitude
 squares = "diagram"  # "diagram": a row for each diagram, no interference; "process": a row for each process, with it
 basis = "all"  # "all": the s_ij as the trace gives them; "independent": eliminated by momentum conservation
-split = "random"  # rows equal up to particle names ("template"), charges too ("kinematics") stay together; "published"
+split = "random"  # rows that stay together: "template", equal up to particle names; "kinematics", up to charges too;
+# "orbit", up to the order of the legs and their sides too; "published": the split of the public MARTY files
 files = ""  # prepare.py: check and split the rows of these files, as --input=FILE does, instead of making rows
 off_shell_marks = False  # mark legs off the mass shell `_off` in amp, where MARTY's column `diagram` says OffShell
 valid_fraction = 0.1  # share of the rows in valid.csv

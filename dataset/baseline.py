@@ -4,22 +4,32 @@ When two rows count as the same, and the baseline that a model has to beat: a lo
 The table answers an amplitude with the square of a training amplitude that is equal
 - "exact": up to index names;
 - "renamed": up to index and particle names; the masses in the answer are renamed back;
-- "rescaled": also up to the number in front, the product of the charges; the answer is multiplied by the squared ratio.
+- "rescaled": also up to the number in front, the product of the charges; the answer is multiplied by the squared ratio;
+- "relabelled": of the same orbit (see physics/orbits.py): also up to the order of the legs and the sides that they are
+  on. Momenta, masses and couplings in the answer are mapped along, and the ratio of the two amplitudes is computed.
 The number in front of a sum is that of its first term.
 """
+import functools
 import re
 from fractions import Fraction
 
-from physics.expression import parse
-from physics.particles import MASSES
+from physics import exact, numeric
+from physics.expression import names_in, parse
+from physics.orbits import orbit_of, relabel
+from physics.particles import MASSES, NO_FACTS, Facts
 from physics.polynomial import factored_text, scaled
 from physics.rational import rational
 from runtime.files import InputError
 from tokenizer import amp_tokens
 
-KINDS = ("exact", "renamed", "rescaled")
+KINDS = ("exact", "renamed", "rescaled", "relabelled")
+MOST_KEPT = 2**16            # templates whose orbit is remembered
+UNKNOWN = InputError, ArithmeticError, ValueError, TypeError, KeyError, RecursionError         # of texts from anywhere
+MOST_RELABELLED = 1000       # test rows that "relabelled" is asked about, some 10 ms each
 MASS_OR_LEG = re.compile(r"""(?<!\w) m_([A-Za-z]\w*) | (?<!\w) ([A-Za-z]\w*?) (?= (?:_\{[ ]\})? \(p_\d+\)
     (?P<spinor>_[uv])? (?:_T|_off)? (?:\^\(\*\))? (?P<colour>[ ]%[AC]\d+)? (?P<vector>[ ]\+?%L)? )""", re.VERBOSE)
+# of a massive boson with a star only the process says whether it comes in
+_STARRED = re.compile(r"P\d+(?:_\{ \})?\(p_\d+\)(?:_off)?\^\(\*\)")
 _MASS = re.compile(r"(?<!\w)m_(\w+)")
 # A sign before an index, a factor or an exponent does not separate terms
 _BRACKET_OR_SIGN = re.compile(r"[({)}]|(?<=[A-Za-z0-9)}])\s*[+-]\s*")
@@ -61,12 +71,48 @@ def kinematics_key(amp):
     return template_key(_split_number(amp)[1])
 
 
-def lookup_table(rows):
+def orbit_key(row, masses=()):
     """
-    {kind: {key: entry}} of rows with `amp` and `sqamp`.
+    The orbit of a row as 12 hexadecimal digits, "" if it has none: where an amplitude cannot be read, or has too many
+    constants or legs that look alike. masses: see physics.particles.parse_masses.
+
+    The row's square is read only for the mass of a particle that nothing else tells. The orbits of amplitudes that
+    differ in names and charges are computed once.
+    """
+    facts = Facts(row.get("process", ""), masses)
+    try:
+        key, particles = template(_split_number(row["amp"])[1])
+    except InputError:
+        return ""
+    if masses or _STARRED.search(key):                       # then names matter
+        key = key, tuple(particles), facts
+    if key not in _orbits:
+        if len(_orbits) >= MOST_KEPT:
+            _orbits.clear()
+        _orbits[key] = _orbit_key(row, facts)
+    return _orbits[key]
+
+
+_orbits = {}
+
+
+def _orbit_key(row, facts):
+    try:
+        try:
+            return orbit_of(row["amp"], facts).key
+        except InputError:
+            return orbit_of(row["amp"], facts, frozenset(names_in(parse(row["sqamp"])))).key
+    except UNKNOWN:
+        return ""
+
+
+def lookup_table(rows, masses=()):
+    """
+    {kind: {key: entry}} of rows with `amp` and `sqamp`, and with `process` and `orbit` if they have it.
 
     The entry is the sqamp; for "renamed" with masses m_P0, m_P1, ...; for "rescaled" a pair: the number in front of the
-    square over the squared number in front of the amplitude, and the rest with such masses.
+    square over the squared number in front of the amplitude, and the rest with such masses; for "relabelled" the row.
+    masses: see physics.particles.parse_masses.
     """
     table = {kind: {} for kind in KINDS}
     for row in rows:
@@ -77,13 +123,17 @@ def lookup_table(rows):
         charges, _ = _split_number(row["amp"])
         number, square = _split_number(square)
         table["rescaled"][kinematics_key(row["amp"])] = number / charges**2, square
+        if orbit := row["orbit"] if "orbit" in row else orbit_key(row, masses):
+            table["relabelled"][orbit] = row
     return table
 
 
-def look_up(table, amp, kind):
-    """The table's answer to an amplitude, or None."""
+def look_up(table, amp, kind, facts=NO_FACTS):
+    """The table's answer to an amplitude, or None. facts: what is known about the amplitude beside its text."""
     if kind == "exact":
         return table["exact"].get(canonical_key(amp))
+    if kind == "relabelled":
+        return _relabelled(table["relabelled"], amp, facts)
     charges, rest = _split_number(amp) if kind == "rescaled" else (1, amp)
     key, particles = template(rest)
     answer = table[kind].get(key)
@@ -93,20 +143,58 @@ def look_up(table, amp, kind):
     return answer and _rename_masses(answer, {f"P{k}": name for k, name in enumerate(particles)})
 
 
-def lookup_scores(train, test):
+def _relabelled(rows, amp, facts):
+    try:
+        target = orbit_of(amp, facts)
+        if target.key not in rows:
+            return None
+        row = rows[target.key]
+        source = _source(row["amp"], row["sqamp"], Facts(row.get("process", ""), facts.masses))
+        return relabel(row["sqamp"], source, target)
+    except UNKNOWN:
+        return None
+
+
+@functools.lru_cache(maxsize=2**12)
+def _source(amp, sqamp, facts):
+    return orbit_of(amp, facts, frozenset(names_in(parse(sqamp))))
+
+
+def every_nth(count):
+    """Of so many test rows "relabelled" is asked about every n-th, so that they are MOST_RELABELLED at most."""
+    return max(-(-count // MOST_RELABELLED), 1)
+
+
+def lookup_scores(train, test, masses=(), step=1):
     """
     {kind: share} of the test rows that a table of the training rows answers right.
 
-    An answer is right if it is the row's sqamp, or the same polynomial over the same propagators in another order.
+    An answer is right if it is the row's sqamp, or the same polynomial over the same propagators in another order; a
+    "relabelled" one if it is the same function of the momenta, by exact arithmetic where that has a proof.
+    masses: see physics.particles.parse_masses. step: "relabelled" is asked about every step-th row, see every_nth.
     """
-    table = lookup_table(train)
-    right = dict.fromkeys(KINDS, 0)
-    for row in test:
-        for kind in KINDS:
-            answer = look_up(table, row["amp"], kind)
-            if answer is not None and (answer == row["sqamp"] or _canonical(answer) == _canonical(row["sqamp"])):
-                right[kind] += 1
-    return {kind: count / max(len(test), 1) for kind, count in right.items()}
+    table = lookup_table(train, masses)
+    scores = {}
+    for kind in KINDS:
+        asked = test[::step] if kind == "relabelled" else test
+        right = 0
+        for row in asked:
+            facts = Facts(row.get("process", ""), masses)
+            answer = look_up(table, row["amp"], kind, facts)
+            right += answer is not None and (answer == row["sqamp"] or _is_same(row, answer, kind, facts))
+        scores[kind] = right / max(len(asked), 1)
+    return scores
+
+
+def _is_same(row, answer, kind, facts):
+    if kind != "relabelled":
+        return _canonical(answer) == _canonical(row["sqamp"])
+    for equal in (exact.equal, numeric.same):
+        try:
+            return equal(row["amp"], row["sqamp"], answer, facts=facts)
+        except (InputError, ArithmeticError, ValueError):    # no proof of roots, of huge powers
+            pass
+    return False
 
 
 def _split_number(text):

@@ -7,18 +7,18 @@ import re
 
 import physics.amplitude
 import physics.square
-from dataset.baseline import canonical_key, kinematics_key, template_key
+from dataset.baseline import canonical_key, kinematics_key, orbit_key, template_key
 from dataset.published import off_shell_legs, row_key
 from physics.amplitude import process_text
 from physics.expression import marked_off_shell
 from physics.numeric import verify
-from physics.particles import Facts
+from physics.particles import Facts, parse_masses
 from physics.processes import off_shell_choices
 from physics.theory import THEORIES
 from runtime.files import InputError
 from tokenizer import amp_tokens, sqamp_tokens
 
-COLUMNS = ["process", "diagram", "theory", "template", "amp", "sqamp"]
+COLUMNS = ["process", "diagram", "theory", "template", "orbit", "amp", "sqamp"]
 
 
 def make_rows(processes, theory_name, squares, basis, seed, style="factored", off_shell=0, longest=(0, 0)):
@@ -120,7 +120,9 @@ def add_keys(row, settings):
     exact = canonical_key(amp)
     row["template"] = hashlib.sha256(template.encode()).hexdigest()[:12]
     same = f"{exact} {row['sqamp']}" if settings.input else exact        # rows of files may differ in the square alone
-    row["keys"] = [hash64(same), hash64(exact), hash64(template), hash64(kinematics_key(amp))]
+    row["orbit"] = orbit_key(row, parse_masses(settings.masses))
+    keys = same, exact, template, kinematics_key(amp), row["orbit"] or exact         # a row without orbit stands alone
+    row["keys"] = list(map(hash64, keys))
     if settings.split == "published":
         row["keys"][0] = row_key(re.sub(r"_off(?!\w)", "", amp), row["sqamp"], off_shell_legs(row))
     row["tokens"] = [len(amp_tokens(amp)[0]), len(sqamp_tokens(row["sqamp"]))]

@@ -27,13 +27,13 @@ def test_index_names_do_not_hide_a_known_row():
     train = rows("e e~ -> mu mu~")
     asked = [{"amp": randomise_indices(row["amp"], 7), "sqamp": row["sqamp"]} for row in train]
     assert asked[0]["amp"] != train[0]["amp"]
-    assert lookup_scores(train, asked) == {"exact": 1, "renamed": 1, "rescaled": 1}
+    assert lookup_scores(train, asked) == {"exact": 1, "renamed": 1, "rescaled": 1, "relabelled": 1}
 
 
 def test_particles_of_equal_charge_are_looked_up_under_other_names():
     """mu, tau and e have one charge; with the names only the order of the masses in the text changes."""
     train, asked = rows("t mu -> t mu"), rows("e t -> e t", "mu e -> mu e")
-    assert lookup_scores(train, asked) == {"exact": 0, "renamed": 1, "rescaled": 1}
+    assert lookup_scores(train, asked) == {"exact": 0, "renamed": 1, "rescaled": 1, "relabelled": 1}
     assert "m_e" in look_up(lookup_table(train), asked[0]["amp"], "renamed")
 
 
@@ -43,14 +43,21 @@ def test_other_charges_need_the_number_in_front_rescaled():
         "exact": 0,
         "renamed": 0,
         "rescaled": 1,
+        "relabelled": 1,
     }
-    assert lookup_scores(rows("e A -> e A"), rows("u A -> u A")) == {"exact": 0, "renamed": 0, "rescaled": 1}
+    assert lookup_scores(rows("e A -> e A"), rows("u A -> u A")) == {
+        "exact": 0,
+        "renamed": 0,
+        "rescaled": 1,
+        "relabelled": 1,
+    }
 
 
 @pytest.mark.parametrize("style", ["factored", "marty"])
 def test_of_a_sum_every_term_is_rescaled(style):
     """Squares multiplied out are sums, so are the amplitudes of whole processes, with the signs between diagrams."""
-    nothing, found = {"exact": 0, "renamed": 0, "rescaled": 0}, {"exact": 0, "renamed": 0, "rescaled": 1}
+    nothing = {"exact": 0, "renamed": 0, "rescaled": 0, "relabelled": 0}
+    found = nothing | {"rescaled": 1, "relabelled": 1}
     assert lookup_scores(rows("e mu -> e mu", style=style), rows("u mu -> u mu", "d u -> d u", style=style)) == found
     unit, other = whole("e A -> e A", style), whole("u A -> u A", style)
     assert (
@@ -77,6 +84,7 @@ def test_other_legs_are_not_found():
         "exact": 0,
         "renamed": 0,
         "rescaled": 0,
+        "relabelled": 1 / 3,  # e mu~ is e mu with the muon's legs exchanged
     }
 
 
