@@ -64,6 +64,16 @@ def parse_masses(text):
     return tuple(sorted(masses.items()))
 
 
+def unknown_masses(theory):
+    """The masses of a theory's particles that are not in our table, as Facts has them."""
+    masses = {}
+    for particle in theory.particles.values():
+        key = particle.field, ("scalar", "spinor", "vector")[particle.twice_spin], particle.colour > 1
+        if particle.pdg > 0 and MASSES.get(key, "") != (particle.mass or None):
+            masses[particle.field] = particle.mass or None
+    return tuple(sorted(masses.items()))
+
+
 def identity(field):
     """(name, kind, coloured) of a leg's Field: what it is known by."""
     kind = "spinor" if field.kind else "vector" if len(field.indices) > 1 else "scalar"

@@ -202,6 +202,32 @@ def structures_of(particles):
     }.get(tuple(spins), ())
 
 
+def is_symmetric(names, structure):
+    """Whether exchanging identical fields of a vertex leaves its structure as it is.
+
+    SSV and VVV change their sign. VVVV, 2 g^12 g^34 - g^13 g^24 - g^14 g^23, is the same if the first and the second
+    or the third and the fourth field are exchanged.
+    """
+    places = [[k for k, other in enumerate(names) if other == name] for name in dict.fromkeys(names)]
+    if structure in ("SSV", "VVV"):
+        return all(len(where) == 1 for where in places)
+    return structure != "VVVV" or all(len(where) == 1 or where in ([0, 1], [2, 3]) for where in places)
+
+
+def conjugate_vertex(vertex, particles):
+    """The Vertex of the antiparticles, whose sum with the vertex is Hermitian. particles: {name: Particle}."""
+    names = [particles[name].antiparticle for name in vertex.particles]
+    names[:2] = names[1::-1]
+    rules = []
+    for rule in vertex.rules:
+        turns = sum(power for symbol, power in rule.couplings if symbol == "i")          # i is -i
+        structure = rule.structure
+        if structure in ("P_L", "P_R"):                      # (psibar P_L chi)^* = chibar P_R psi
+            structure = {"P_L": "P_R", "P_R": "P_L"}[structure]
+        rules.append(Rule(rule.factor * (-1) ** turns, rule.couplings, structure))
+    return Vertex(tuple(names), tuple(rules))
+
+
 def _general():
     """A theory with every renormalisable kind of vertex between fermions, scalars and vectors.
 
@@ -214,7 +240,8 @@ def _general():
         for boson, rules in (("Va1", left_right), ("Vo1", _rule(1, (("g_V", 1),), "gamma")), ("Sb1", yukawa)):
             vertices.append(Vertex((f + "~", f, boson), rules))
     for boson, rules in (("Xb1", left_right), ("Ca1", yukawa)):
-        vertices += [Vertex(("Fa1~", "Fb1", boson), rules), Vertex(("Fb1~", "Fa1", boson + "~"), rules)]
+        vertex = Vertex(("Fa1~", "Fb1", boson), rules)
+        vertices += [vertex, conjugate_vertex(vertex, CAST)]
     vertices += [
         Vertex(("Qa1~", "Qa1", "G"), _rule(1, (("g", 1),), "gamma T")),
         Vertex(("G", "G", "G"), _rule(1, (("g", 1),), "f")),
