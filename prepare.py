@@ -4,8 +4,8 @@ Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every
     python prepare.py [config/file.py] [--key=value ...]
     python prepare.py config/qed.py --processes="e e~ -> mu mu~; e A -> e A; 1->3"
     python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty      check and split rows of files
-    python prepare.py --theory=random:0-199 --sample=60 --data_dir=data/random        60 diagrams of each of 200 theories
-    python prepare.py --theory=my_theory.py --data_dir=data/mine       your own theory, see physics/theories.py
+    python prepare.py --theory=random:0-199 --sample=60 --data_dir=data/random     60 diagrams of each of 200 theories
+    python prepare.py --theory=my_theory.py --data_dir=data/mine                   your own, see physics/theories.py
     python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams
     python prepare.py config/qcd.py --shard=3/16              make shard 3 of 16, on any machine that sees data_dir
     python prepare.py config/qcd.py --merge                   join the 16; a missing or damaged one is named

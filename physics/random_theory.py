@@ -110,5 +110,6 @@ def _possible_vertices(chosen):
 def _ordered(names):
     """The fields of a boson vertex in an order that its structure allows, None if there is none; an SSV's as S~ S V."""
     structures = structures_of([CAST[name] for name in names])
-    orders = itertools.permutations(sorted(names, key=lambda name: (CAST[name].twice_spin, not name.endswith("~"), name)))
-    return next((order for order in orders if structures and is_symmetric(order, structures[0])), None)
+    names = sorted(names, key=lambda name: (CAST[name].twice_spin, not name.endswith("~"), name))
+    orders = itertools.permutations(names) if structures else ()
+    return next((order for order in orders if is_symmetric(order, structures[0])), None)

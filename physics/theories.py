@@ -182,8 +182,8 @@ def _vertex(value, particles):
         raise InputError(f"{' '.join(names)}: expected psibar and psi first, such as {names[0].rstrip('~')}~ "
                          f"{names[1].rstrip('~')}")
     if not is_symmetric(names, structures[0]):
-        raise InputError(f"{' '.join(names)}: identical particles cannot be exchanged in {structures[0]}: there are none "
-                         "in SSV and VVV, and in VVVV they stand first and second or third and fourth")
+        raise InputError(f"{' '.join(names)}: identical particles cannot be exchanged in {structures[0]}: there are "
+                         "none in SSV and VVV, and in VVVV they stand first and second or third and fourth")
     return Vertex(names, tuple(_rule(rule, structures) for rule in rules))
 
 
