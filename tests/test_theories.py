@@ -266,7 +266,7 @@ def test_squares_in_the_general_theory_are_right(process):
     "process", ["Fa1 Fa1~ -> Fb1 Fb1~", "Ca1 Sb1 -> Ca1 Va1", "Fa1 Fa1~ -> Ca1 Ca1~ Sb1"]
 )
 def test_what_carrying_out_q_q_leaves_is_the_same(process, monkeypatch):
-    """The Dirac equation and the scalar current in q q / m^2, against the rules without any shortcut."""
+    """The Dirac equation, the scalar current in q q / m^2 and transverse legs, against the rules without shortcuts."""
     process = parse_process(process, GENERAL)
     amps = amplitudes(process, GENERAL)
     monkeypatch.setattr(
@@ -274,11 +274,23 @@ def test_what_carrying_out_q_q_leaves_is_the_same(process, monkeypatch):
         "external_legs",
         lambda process, _, *rest: [leg._replace(mark="off") for leg in external_legs(process, GENERAL, *rest)],
     )
+    monkeypatch.setitem(generator.STRUCTURES, "SSV", plain_scalar_current)
     plain = [amp.replace("_off", "") for amp in amplitudes(process, GENERAL)]
     names, facts = names_in(parse(" + ".join(plain))), Facts(process_text(process))
     assert any(a != b for a, b in zip(amps, plain))
-    for left, right in zip(amps, plain):
+    for left, right in [*zip(amps, plain), (" + ".join(amps), " + ".join(plain))]:
         assert np.allclose(*(at_points(amp, names, facts) for amp in (left, right)), rtol=1e-9)
+
+
+def plain_scalar_current(ends, fresh):
+    """(k_2 - k_1)^mu, times the momentum of a longitudinal vector."""
+    (first, second), (vector,) = ([end for end in ends if end.vector == kind] for kind in (False, True))
+    terms = [(sign * c, [], [("p", leg, vector.mu)]) for end, sign in ((second, 1), (first, -1))
+             for leg, c in end.flow.items()]
+    if vector.longitudinal:
+        terms = [(c * a, [], [*tensors, ("p", leg, vector.mu)])
+                 for c, _, tensors in terms for leg, a in vector.flow.items()]
+    return terms
 
 
 def test_a_diagram_that_vanishes_by_chirality_has_no_row(tmp_path):
