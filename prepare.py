@@ -53,7 +53,7 @@ from dataset.shards import (
     write_part,
 )
 from physics.amplitude import process_text
-from physics.particles import parse_masses
+from physics.particles import masses_text, parse_masses, unknown_masses
 from physics.processes import check_cost, choose_processes, count_diagrams, list_processes
 from physics.theories import find_theory, theory_names
 from runtime.files import InputError, atomic_open, digest, main_guard, write_json, write_rows
@@ -444,6 +444,8 @@ def is_complete(folder, facts):
 def main():
     settings = load_settings(__doc__, KEYS)
     check(settings)
+    if settings.theory.endswith(".py") and not settings.input:           # what a user would say of these rows in a file
+        settings.masses = masses_text(unknown_masses(find_theory(settings.theory)))
     started, folder = time.time(), Path(settings.data_dir)
     if settings.draw:
         return draw(settings.draw, find_theory(settings.theory), folder)

@@ -64,6 +64,11 @@ def parse_masses(text):
     return tuple(sorted(masses.items()))
 
 
+def masses_text(masses):
+    """The text that parse_masses reads."""
+    return " ".join(f"{particle}={symbol or 0}" for particle, symbol in masses)
+
+
 def unknown_masses(theory):
     """The masses of a theory's particles that are not in our table, as Facts has them."""
     masses = {}

@@ -4,6 +4,7 @@ The formulas are compared with the text that square.py writes, or with verify.py
 """
 
 import csv
+import json
 import math
 import re
 import subprocess
@@ -22,7 +23,7 @@ from physics.amplitude import amplitude, amplitudes, diagrams, external_legs, pa
 from physics.expression import names_in, parse
 from physics.matrices import read_amplitude
 from physics.numeric import evaluate, verify
-from physics.particles import Facts, roles_of, unknown_masses
+from physics.particles import Facts, parse_masses, roles_of, unknown_masses
 from physics.processes import count_diagrams, list_processes
 from physics.square import square, square_many
 from physics.theories import find_theory, read_theory, theory_names
@@ -333,6 +334,9 @@ def test_the_dark_photon_is_prepared_and_decays_as_it_should(tmp_path):
     values = {"e": 0.3, "epsilon": 0.1, "m_e": 0.7, "m_Ap": 3.0, **decay(3.0, 0.7, 0.7)}
     assert evaluate(parse(sqamp), values) == pytest.approx(4 / 3 * 0.1**2 * 0.3**2 * (9 + 2 * 0.49))
     assert any(row["process"] == "chi chi~ -> e e~" for row in rows)
+    said = json.loads((tmp_path / "manifest.json").read_text())["settings"]["masses"]
+    masses = {"Ap": "m_Ap", "chi": "m_chi", "hD": "m_hD", "phi": "m_phi"}
+    assert dict(parse_masses(said)) == masses
 
 
 def test_another_file_of_the_same_name_is_another_data_set(tmp_path):
