@@ -1,8 +1,8 @@
 """Quantum electrodynamics of the electron and the muon with a dark sector.
 
-The dark photon Ap has a mass and couples to the electron's charge with the small kinetic mixing epsilon, and to the dark
-fermion chi and the dark scalar phi with g_D. The Higgs field that gives it its mass is hD, with the vacuum expectation
-value v_D: m_Ap = g_D v_D.
+The dark photon Ap has a mass. By kinetic mixing it couples to electric charges with e epsilon. It couples to the dark
+fermion chi with g_L and g_R, to the dark scalar phi with g_D. The Higgs boson that gives it its mass is hD, with the
+vacuum expectation value v_D: m_Ap = g_D v_D.
 """
 particles = (  # name, antiparticle, spin, mass ("" if massless)
     ("e", "e~", "1/2", "m_e"),

@@ -19,6 +19,7 @@ from physics.theory import (
 PARTICLES = {"F": 7, "Q": 2, "S": 4, "C": 2, "V": 4, "X": 2}                 # weights of the kinds of particles
 FEWEST_PARTICLES, MOST_PARTICLES = 5, 7
 FEWEST_VERTICES, MOST_VERTICES = 8, 14
+FEWEST_KINDS = 3             # of vertices that the particles allow; else others are drawn
 # weights of the kinds of vertices: the twice-spins of their fields
 VERTICES = {
     (0, 1, 1): 6, (1, 1, 2): 8, (0, 0, 0): 2, (0, 0, 2): 3, (0, 2, 2): 2, (2, 2, 2): 2,
@@ -51,13 +52,11 @@ GLUONS = (
 def random_theory(seed):
     """The Theory random:SEED."""
     rng = random.Random(f"random theory {seed}")
-    chosen = {}
-    for kind in rng.choices(list(PARTICLES), PARTICLES.values(), k=rng.randint(FEWEST_PARTICLES, MOST_PARTICLES)):
-        free = [name for name in CAST if name[0] == kind and name[-1] != "~" and name not in chosen]
-        name = rng.choice(free)
-        chosen[name] = CAST[name]
+    kinds = {}
+    while len(kinds) < FEWEST_KINDS:
+        chosen = _draw_particles(rng)
+        kinds = _possible_vertices(chosen)
     coloured = any(particle.colour == 3 for particle in chosen.values())
-    kinds = _possible_vertices(chosen)
     vertices = {}
     for _ in range(rng.randint(FEWEST_VERTICES, MOST_VERTICES)):
         (kind,) = rng.choices(list(kinds), [VERTICES[kind] for kind in kinds])
@@ -74,6 +73,15 @@ def random_theory(seed):
         vertices += GLUONS
     used = {name.rstrip("~") for vertex in vertices for name in vertex.particles}
     return make_theory(f"random:{seed}", [CAST[name] for name in CAST if name in used], vertices)
+
+
+def _draw_particles(rng):
+    """{name: Particle}."""
+    chosen = {}
+    for kind in rng.choices(list(PARTICLES), PARTICLES.values(), k=rng.randint(FEWEST_PARTICLES, MOST_PARTICLES)):
+        name = rng.choice([name for name in CAST if name[0] == kind and name[-1] != "~" and name not in chosen])
+        chosen[name] = CAST[name]
+    return chosen
 
 
 def _rules(kind, names, rng):

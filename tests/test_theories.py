@@ -405,11 +405,11 @@ def test_a_file_is_never_run(tmp_path):
 
 def test_a_seed_gives_one_theory_everywhere_and_others_differ():
     find_theory.cache_clear()
-    first = [find_theory(f"random:{seed}") for seed in range(20)]
+    first = [find_theory(f"random:{seed}") for seed in range(200)]
     find_theory.cache_clear()
     again = [find_theory(f"random:{seed}") for seed in range(20)]
-    assert [list(theory) for theory in first] == [list(theory) for theory in again]
-    assert len({theory.vertices for theory in first}) == 20
+    assert [list(theory) for theory in first[:20]] == [list(theory) for theory in again]
+    assert len({theory.vertices for theory in first}) == 200
     for theory in first:
         fields = [tuple(sorted(vertex.particles)) for vertex in theory.vertices]
         assert len(set(fields)) == len(fields)
