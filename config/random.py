@@ -1,4 +1,4 @@
-"""Variety instead of one theory: 20 diagrams of 2->2 and of 2->3 from each of 600 random theories (docs/my_theory.md)."""
+"""Many theories instead of one: 20 diagrams of 2->2 and 20 of 2->3 of each of 600 random ones, docs/my_theory.md."""
 theory = "random:0-599"
 processes = "2->2; 2->3"
 sample = 20

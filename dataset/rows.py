@@ -22,8 +22,8 @@ COLUMNS = ["process", "diagram", "theory", "template", "amp", "sqamp"]
 def make_rows(processes, theory_name, squares, basis, seed, style="factored", off_shell=0, longest=(0, 0)):
     """
     Rows of some processes: {"rows": the right ones, "wrong": reasons why others are not, "left_out": {"amp": number of
-    rows with too long an amplitude, "sqamp": with too long a square, "vanishing": of diagrams that are zero, if there are any},
-    "seconds": CPU time of each stage}.
+    rows with too long an amplitude, "sqamp": with too long a square, "vanishing": of diagrams that are zero, if there
+    are any}, "seconds": CPU time of each stage}.
 
     off_shell: at most this many legs are off their mass shell, in every choice of them that momenta allow.
     longest: most tokens of an amplitude and of a square, without those at start and end; 0: no limit.
