@@ -5,11 +5,14 @@ Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every
     python prepare.py config/qed.py --processes="e e~ -> mu mu~; e A -> e A; 1->3"
     python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty      check and split rows of files
     python prepare.py config/marty_qed.py                     the public MARTY rows in their published split
+    python prepare.py --theory=random:0-199 --sample=60 --data_dir=data/random     60 diagrams of each of 200 theories
+    python prepare.py --theory=my_theory.py --data_dir=data/mine                   your own, see physics/theories.py
     python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams
     python prepare.py config/qcd.py --shard=3/16              make shard 3 of 16, on any machine that sees data_dir
     python prepare.py config/qcd.py --merge                   join the 16; a missing or damaged one is named
 
-`processes` is a list of processes; "2->2" stands for all with two incoming and two outgoing legs.
+`processes` is a list of processes; "2->2" stands for all with two incoming and two outgoing legs. `processes` and
+`sample` hold for each theory.
 With `input` the rows come from files, CSV or MARTY's raw text; a name with spaces in it stands in quotes of its own.
 Each row is checked; wrong and unreadable ones are named and left out. `masses` says what a file does not:
 --masses="e=m A_em=0".
@@ -52,9 +55,9 @@ from dataset.shards import (
     write_part,
 )
 from physics.amplitude import process_text
-from physics.particles import parse_masses
+from physics.particles import masses_text, parse_masses, unknown_masses
 from physics.processes import check_cost, choose_processes, count_diagrams, list_processes
-from physics.theory import THEORIES
+from physics.theories import find_theory, theory_names
 from runtime.files import InputError, atomic_open, digest, main_guard, write_json, write_rows
 from runtime.workers import parallel_map
 
@@ -76,18 +79,44 @@ FORMAT = 4                   # of the data set; raise it when the same settings 
 # The parts of the work
 
 def plan_parts(settings):
-    """(number of rows, kind such as "2->3", processes or rows of files) of every part of the work, in order."""
+    """(number of rows, kind such as "2->3", theory, processes or rows of files) of every part of the work, in order."""
     if settings.input:
         rows = read_files(file_names(settings.input))
         for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []):
-            yield len(chunk), "files", chunk
+            yield len(chunk), "files", "", chunk
         return
-    theory = THEORIES[settings.theory]
-    chosen = choose_processes(settings.processes, theory, settings.sample, settings.seed, settings.off_shell)
-    if not chosen:
-        limit = f", or none with at most sample={settings.sample} diagrams" if settings.sample else ""
-        raise InputError(f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory} "
-                         f"and momenta that allow it{limit}")
+    names = theory_names(settings.theory)
+    if len(names) > 1:
+        print(f"{len(names):,} theories with at most {most_diagrams(settings, names):,} diagrams", flush=True)
+    for name in names:
+        theory = find_theory(name)
+        chosen = choose_processes(settings.processes, theory, settings.sample, settings.seed, settings.off_shell)
+        if len(names) == 1 and not chosen:
+            limit = f", or none with at most sample={settings.sample} diagrams" if settings.sample else ""
+            raise InputError(f"processes: none of '{settings.processes}' has a tree diagram in {settings.theory} "
+                             f"and momenta that allow it{limit}")
+        check_gluons(chosen, theory, settings)
+        if len(names) == 1:
+            print(check_cost(chosen, theory, settings.max_diagrams, settings.squares), flush=True)
+        for kind, group in itertools.groupby(chosen, key=lambda process: f"{len(process[0])}->{len(process[1])}"):
+            chunk, size = [], 0
+            for process in group:
+                chunk.append(process)
+                size += chosen[process]
+                if size >= CHUNK:
+                    yield size, kind, name, chunk
+                    chunk, size = [], 0
+            if chunk:
+                yield size, kind, name, chunk
+
+
+def most_diagrams(settings, names):
+    """An upper bound of the number of diagrams of several theories."""
+    return len(names) * settings.sample * len(list(filter(str.strip, settings.processes.split(";"))))
+
+
+def check_gluons(chosen, theory, settings):
+    """InputError where the square of a whole process with legs off their shell would not be gauge invariant."""
     if settings.squares == "process" and settings.off_shell:
         for process in chosen:
             if sum(theory.particles[name].colour == 8 for name in itertools.chain(*process)) > 1:
@@ -96,17 +125,6 @@ def plan_parts(settings):
                     "polarisations, and with a leg off its mass shell its amplitude is not gauge invariant: the square "
                     "would depend on the choice of these polarisations; use --off_shell=0, --squares=diagram or "
                     "processes of at most one gluon")
-    print(check_cost(chosen, theory, settings.max_diagrams, settings.squares), flush=True)
-    for kind, group in itertools.groupby(chosen, key=lambda process: f"{len(process[0])}->{len(process[1])}"):
-        chunk, size = [], 0
-        for process in group:
-            chunk.append(process)
-            size += chosen[process]
-            if size >= CHUNK:
-                yield size, kind, chunk
-                chunk, size = [], 0
-        if chunk:
-            yield size, kind, chunk
 
 
 def make_part(task):
@@ -115,14 +133,14 @@ def make_part(task):
 
     A part of rows that we make is stored only if all of them are right. Otherwise a new run makes it again.
     """
-    folder, number, (size, kind, items), settings = task
+    folder, number, (size, kind, theory, items), settings = task
     header, _ = read_part(folder, number)
     if header is None:
         longest = settings.longest_amp, settings.longest_sqamp
         if settings.input:
             done = check_rows(items, settings.seed, longest, parse_masses(settings.masses), settings.off_shell_marks)
         else:
-            done = make_rows(items, settings.theory, settings.squares, settings.basis, settings.seed,
+            done = make_rows(items, theory, settings.squares, settings.basis, settings.seed,
                              settings.style, settings.off_shell, longest)
         before = cpu_seconds()
         if done["wrong"] and not settings.input:
@@ -314,6 +332,8 @@ def finish(folder, parts, count, facts, settings, started):
         if left_out[column]:
             longest = getattr(settings, setting)
             print(f"{left_out[column]} rows were left out: {column} has more than {setting}={longest} tokens")
+    if left_out.get("vanishing"):
+        print(f"{left_out['vanishing']} diagrams vanish and have no row")
     for name, numbers in splits.items():
         if not len(numbers):
             print(f"note: {folder}/{name}.csv is empty, and train.py needs rows in it: "
@@ -377,8 +397,16 @@ def draw(text, theory, folder):
 
 
 def check(settings):
-    if settings.theory not in THEORIES:
-        raise InputError(f"theory: got '{settings.theory}', wanted one of {', '.join(THEORIES)}")
+    names = theory_names(settings.theory)
+    if len(names) == 1 and not settings.input:
+        find_theory(settings.theory)                         # raises for a file with errors
+    if len(names) > 1 and settings.draw:
+        raise InputError(f"draw: of one theory, such as --theory={names[0]}")
+    if len(names) > 1 and settings.sample < 1:
+        raise InputError("sample: got 0, wanted the most diagrams of each of several theories, such as --sample=60")
+    if len(names) > 1 and most_diagrams(settings, names) > settings.max_diagrams:
+        raise InputError(f"theory: {len(names):,} theories with up to {most_diagrams(settings, names):,} diagrams are "
+                         f"more than max_diagrams={settings.max_diagrams:,}: a smaller --sample, or raise the limit")
     choices = {
         "split": (*SPLITS, "published"), "squares": ("diagram", "process"), "basis": ("all", "independent"),
         "style": tuple(physics.square.STYLES),
@@ -408,6 +436,8 @@ def facts_of(settings):
     for name in ("masses", "off_shell_marks"):               # an older data set has no such setting, and is the same
         if not facts[name]:
             del facts[name]
+    if settings.theory.endswith(".py") and not settings.input:
+        facts["theory_sha256"] = digest(settings.theory)
     return facts | {"input_sha256": [digest(path) for path in file_names(settings.input)]}
 
 
@@ -462,9 +492,11 @@ def main():
     settings = load_settings(__doc__, KEYS)
     settings.input = settings.input or settings.files
     check(settings)
+    if settings.theory.endswith(".py") and not settings.input:           # what a user would say of these rows in a file
+        settings.masses = masses_text(unknown_masses(find_theory(settings.theory)))
     started, folder = time.time(), Path(settings.data_dir)
     if settings.draw:
-        return draw(settings.draw, THEORIES[settings.theory], folder)
+        return draw(settings.draw, find_theory(settings.theory), folder)
     shard, shards = parse_shard(settings.shard) if settings.shard else (1, 1)
     facts = facts_of(settings)
     if is_complete(folder, facts):

@@ -12,9 +12,9 @@ from dataset.published import off_shell_legs, row_key
 from physics.amplitude import process_text
 from physics.expression import marked_off_shell
 from physics.numeric import verify
-from physics.particles import Facts, parse_masses
+from physics.particles import Facts, parse_masses, unknown_masses
 from physics.processes import off_shell_choices
-from physics.theory import THEORIES
+from physics.theories import find_theory
 from runtime.files import InputError
 from tokenizer import amp_tokens, sqamp_tokens
 
@@ -24,12 +24,13 @@ COLUMNS = ["process", "diagram", "theory", "template", "orbit", "amp", "sqamp"]
 def make_rows(processes, theory_name, squares, basis, seed, style="factored", off_shell=0, longest=(0, 0)):
     """
     Rows of some processes: {"rows": the right ones, "wrong": reasons why others are not, "left_out": {"amp": number of
-    rows with too long an amplitude, "sqamp": with too long a square}, "seconds": CPU time of each stage}.
+    rows with too long an amplitude, "sqamp": with too long a square, "vanishing": of diagrams that are zero, if there
+    are any}, "seconds": CPU time of each stage}.
 
     off_shell: at most this many legs are off their mass shell, in every choice of them that momenta allow.
     longest: most tokens of an amplitude and of a square, without those at start and end; 0: no limit.
     """
-    theory, clock = THEORIES[theory_name], [cpu_seconds()]
+    theory, clock = find_theory(theory_name), [cpu_seconds()]
     rows, wrong, left_out = [], [], {"amp": 0, "sqamp": 0}
     for process in processes:
         diagrams = list(physics.amplitude.diagrams(process, theory))
@@ -44,12 +45,15 @@ def make_rows(processes, theory_name, squares, basis, seed, style="factored", of
                 names, amps = zip(*named)
                 named = [(" + ".join(names), " + ".join(amps))]
             for name, amp in named:
-                if too_long(amp_tokens(amp)[0], longest[0]):
+                if amp == "0":
+                    left_out["vanishing"] = left_out.get("vanishing", 0) + 1
+                elif too_long(amp_tokens(amp)[0], longest[0]):
                     left_out["amp"] += 1
                 else:
-                    rows.append({"process": process_text(process), "diagram": name, "theory": theory_name, "amp": amp})
+                    rows.append({"process": process_text(process), "diagram": name, "theory": theory.name, "amp": amp})
     clock.append(cpu_seconds())
-    facts = [Facts(process=row["process"]) for row in rows]
+    masses = unknown_masses(theory)
+    facts = [Facts(row["process"], masses) for row in rows]
     squared = physics.square.square_many([row["amp"] for row in rows], basis, style, facts=facts)
     clock.append(cpu_seconds())
     kept = []

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import feyngraph
 
 from physics.polynomial import denominator_text, factor_text, monomial, rank, scaled
-from physics.theory import ROOT_2, THEORIES, Particle, Rule
+from physics.theory import ROOT_2, Particle, Rule
 from physics.vertices import STRUCTURES, End
 from runtime.files import InputError
 
@@ -47,9 +47,9 @@ def process_text(process):
 
 
 @functools.lru_cache
-def _model(name):
+def _model(theory):
     _one_thread()
-    theory, model = THEORIES[name], feyngraph.Model.empty()
+    model = feyngraph.Model.empty()
     for p in theory.particles.values():
         if p.pdg > 0:
             model.add_particle(p.name, p.antiparticle, p.twice_spin + 1, p.colour, p.pdg, p.name, p.antiparticle,
@@ -63,7 +63,7 @@ def _model(name):
 
 def diagrams(process, theory):
     """All tree diagrams of a process, as feyngraph's container (it can draw them too)."""
-    return feyngraph.generate_diagrams(list(process[0]), list(process[1]), 0, model=_model(theory.name))
+    return feyngraph.generate_diagrams(list(process[0]), list(process[1]), 0, model=_model(theory))
 
 
 def amplitudes(process, theory, whole=False, off_shell=()):
@@ -100,7 +100,7 @@ def external_legs(process, theory, whole=False, off_shell=()):
 
 
 def amplitude(diagram, process, theory, whole=False, off_shell=()):
-    """Text of one diagram's amplitude i*M.
+    """Text of one diagram's amplitude i*M; "0" where it vanishes, as with P_L P_R on a fermion line.
 
     whole: the text is a term of the process's amplitude, the sum of all diagrams. Two or more external gluons then have
     transverse polarisations only, `G_{..}(p_1)_T`, and there is no reg_prop: it would break the gauge invariance of
@@ -140,6 +140,8 @@ def amplitude(diagram, process, theory, whole=False, off_shell=()):
                 tensors += more
             terms.append(_contract(coefficient, scalars, tensors, bosons, fields, legs))
     terms = _collected(terms)
+    if not terms:
+        return "0"
     symbols = dict.fromkeys(symbol for _, scalars, *_ in terms for symbol in scalars)
     common = {
         symbol: min(scalars.get(symbol, 0) for _, scalars, *_ in terms) for symbol in symbols if rank(symbol)[0] == 0
@@ -201,6 +203,7 @@ def _fermion_line(start, vertices, longitudinal, legs, theory, fresh):
     at = start.vertex().id()
     while True:
         vertex, (bar, psi, boson) = vertices[at]
+        coloured = theory.particles[vertex.particles[0]].colour > 1
         boson = _end(boson, at, longitudinal, legs, theory)
         outer = [legs[end.id()] for end in (bar, psi) if type(end) is feyngraph.Leg and legs[end.id()].mark != "off"]
         rules = _slashed(vertex.rules, *outer) if boson.longitudinal and len(outer) == 2 else vertex.rules
@@ -210,13 +213,15 @@ def _fermion_line(start, vertices, longitudinal, legs, theory, fresh):
                 matrices, end = [], row
                 for name in rule.structure.split():          # the last matrix ends in the index `column`
                     if name == "gamma":
-                        before, end = end, f"%a_{next(fresh)}" if "P_L" in rule.structure else column
+                        before, end = end, f"%a_{next(fresh)}" if "P_" in rule.structure else column
                         matrices.append(("gamma", boson.mu, before, end))
                     elif name in ("P_L", "P_R"):
                         matrices.append((name, end, column))
                         end = column
                     elif name == "T":
                         matrices.append(("T_C_10", boson.colour, ("c", _key(bar)), ("c", _key(psi))))
+                if coloured and "T" not in rule.structure.split():
+                    matrices.append(("1", ("c", _key(bar)), ("c", _key(psi))))
                 grown.append((scale * rule.factor, [*scalars, *rule.couplings], tensors + matrices, end))
         if boson.longitudinal and len(outer) < 2:
             grown = [(scale * sign, scalars, [*tensors, ("p", leg, boson.mu)], end)
@@ -261,18 +266,16 @@ def _slashed(rules, after, before):
 
         ubar(k') (k'slash - kslash) P_L u(k) = ubar(k') (m' P_L - m P_R) u(k).
     """
-    if after.particle.mass == before.particle.mass:          # a vector current is conserved
-        rules = [rule for rule in rules if rule.structure == "gamma P_L"]
-    return [
-        Rule(
-            sign * rule.factor,
-            (*rule.couplings, (mass, 1)),
-            rule.structure.replace("gamma P_L", matrix).replace("gamma", "unit"),
-        )
-        for rule in rules
-        for mass, sign, matrix in ((after.particle.mass, 1, "P_L"), (before.particle.mass, -1, "P_R"))
-        if mass
-    ]
+    slashed = []
+    for rule in rules:
+        first, second = {"P_L": ("P_L", "P_R"), "P_R": ("P_R", "P_L")}.get(rule.structure[6:9], ("unit", "unit"))
+        if first == "unit" and after.particle.mass == before.particle.mass:              # a vector current is conserved
+            continue
+        for mass, sign, matrix in ((after.particle.mass, 1, first), (before.particle.mass, -1, second)):
+            if mass:
+                structure = " ".join([matrix, *(["T"] if "T" in rule.structure.split() else [])])
+                slashed.append(Rule(sign * rule.factor, (*rule.couplings, (mass, 1)), structure))
+    return slashed
 
 
 def _contract(coefficient, scalars, tensors, bosons, fields, legs):

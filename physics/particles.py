@@ -3,6 +3,7 @@
 A particle is known by its name and its kind: `A` is the photon only as a vector without colour, not as a pseudoscalar.
 Any other particle X has the mass m_X where that symbol stands in the row, or the mass that the user says
 (`--masses="X=m Y=0"`). Where neither says it, an InputError tells what to say: nothing is guessed.
+A boson named X_c is the antiparticle of X and has its mass.
 """
 
 import collections
@@ -12,7 +13,7 @@ import re
 from typing import NamedTuple
 
 from physics.expression import INVARIANT, conjugate, epsilon_legs
-from physics.theory import THEORIES
+from physics.theory import CAST, CONJUGATE, THEORIES
 from runtime.files import InputError
 
 
@@ -36,13 +37,16 @@ CONSTANTS = {"i", "theta_W", "reg_prop"}  # symbols of a square that need not st
 MASSES = {}  # (name, kind, coloured) -> mass symbol or None, of the particles of our theories, which bear MARTY's names
 CHARGES = collections.defaultdict(set)  # (name, kind) -> its possible charges: `t` is the tau in QED, the top elsewhere
 REAL = set()  # (name, kind, coloured) of the bosons that are their own antiparticles
-for _particle in itertools.chain(*(theory.particles.values() for theory in THEORIES.values())):
+for _particle in itertools.chain(CAST.values(), *(theory.particles.values() for theory in THEORIES.values())):
     _key = _particle.field, ("scalar", "spinor", "vector")[_particle.twice_spin], _particle.colour > 1
     MASSES[_key] = _particle.mass or None
     if _particle.pdg > 0:
         CHARGES[_key[:2]].add(_particle.charge)
     if _particle.antiparticle == _particle.name:
         REAL.add(_key)
+
+# Bosons that no other program knows: where one stands, the text is ours
+OURS = {"Wm"} | {particle.field for particle in CAST.values() if particle.twice_spin != 1 and particle.colour == 1}
 
 MASS = re.compile(r"([A-Za-z]\w*)=(0|[A-Za-z]\w*)", re.ASCII)
 PARTICLE = re.compile(r"((?:(?:AntiPart|OffShell)\s+)*)([^\s(]+)(?:\([^()]*\))?(?:\^\(\*\))?")
@@ -60,6 +64,21 @@ def parse_masses(text):
     return tuple(sorted(masses.items()))
 
 
+def masses_text(masses):
+    """The text that parse_masses reads."""
+    return " ".join(f"{particle}={symbol or 0}" for particle, symbol in masses)
+
+
+def unknown_masses(theory):
+    """The masses of a theory's particles that are not in our table, as Facts has them."""
+    masses = {}
+    for particle in theory.particles.values():
+        key = particle.field, ("scalar", "spinor", "vector")[particle.twice_spin], particle.colour > 1
+        if particle.pdg > 0 and MASSES.get(key, "") != (particle.mass or None):
+            masses[particle.field] = particle.mass or None
+    return tuple(sorted(masses.items()))
+
+
 def identity(field):
     """(name, kind, coloured) of a leg's Field: what it is known by."""
     kind = "spinor" if field.kind else "vector" if len(field.indices) > 1 else "scalar"
@@ -69,19 +88,21 @@ def identity(field):
 def mass_of(field, names, facts=NO_FACTS):
     """Symbol of the mass of a leg's Field, None if massless. names: all symbols of the row. InputError if not known."""
     said = dict(facts.masses)
-    if field.name in said:
-        return said[field.name]
-    key = identity(field)
-    if key in MASSES and not MASSES[key] and f"m_{field.name}" in names:
-        raise InputError(f"{field.name}(p_{field.leg}) is massless as far as is known, but m_{field.name} stands in "
-                         f'the row; say which with --masses="{field.name}=m_{field.name}" or "{field.name}=0"')
+    _, *kind = identity(field)
+    name = field.name.removesuffix(CONJUGATE) if kind[0] != "spinor" else field.name
+    if name in said:
+        return said[name]
+    key = name, *kind
+    if key in MASSES and not MASSES[key] and f"m_{name}" in names:
+        raise InputError(f"{name}(p_{field.leg}) is massless as far as is known, but m_{name} stands in "
+                         f'the row; say which with --masses="{name}=m_{name}" or "{name}=0"')
     if key in MASSES:
         return MASSES[key]
-    if f"m_{field.name}" in names:
-        return f"m_{field.name}"
+    if f"m_{name}" in names:
+        return f"m_{name}"
     kind = f"coloured {key[1]}" if key[2] else key[1]
-    raise InputError(f"the mass of {field.name}(p_{field.leg}), a {kind}, is not known: there is no m_{field.name}; "
-                     f'say it with --masses="{field.name}=m", or "{field.name}=0" if it is massless')
+    raise InputError(f"the mass of {name}(p_{field.leg}), a {kind}, is not known: there is no m_{name}; "
+                     f'say it with --masses="{name}=m", or "{name}=0" if it is massless')
 
 
 def unexplained(fields, masses, amp_names, square_names):
@@ -131,10 +152,10 @@ def roles_of(fields, names, facts=NO_FACTS):
     no star. A star on another boson is an outgoing particle or antiparticle (MARTY writes W+ and W- alike), or an
     incoming antiparticle. There the process decides. Without it the order of the legs does, since incoming legs come
     first and are one or two, and so do the charges where they are known.
-    In our own texts W is the W+ and Wm the W-: there a star is an outgoing leg.
+    In our own texts W is the W+ and Wm the W-, X_c the antiparticle of X: there a star is an outgoing leg.
     """
     masses = tuple(mass_of(field, names, facts) for field in fields)
-    ours = any(field.name == "Wm" for field in fields)
+    ours = any(field.name in OURS or not field.kind and field.name.endswith(CONJUGATE) for field in fields)
     legs = [_leg(field, mass, ours) for field, mass in zip(fields, masses)]
     if not any(leg.unsure for leg in legs):
         outgoing = collections.Counter((leg.name, leg.kind, leg.sign) for leg in legs if not leg.comes_in)
@@ -166,8 +187,10 @@ def _leg(field, mass, ours):
     # a vector that the user says is massless is a photon or a gluon
     if (name, kind, coloured) in REAL or kind == "vector" and not mass:
         return _Leg(name, kind, not field.starred, False, 0)
-    if ours and name in ("W", "Wm"):
-        return _Leg("W", kind, not field.starred, False, -1 if name == "Wm" else 1)
+    if ours:
+        anti = name == "Wm" or name.endswith(CONJUGATE)
+        name = "W" if name == "Wm" else name.removesuffix(CONJUGATE)
+        return _Leg(name, kind, not field.starred, False, -1 if anti else 1)
     return _Leg(name, kind, not field.starred, field.starred, -1 if field.starred else 1)
 
 

@@ -11,12 +11,13 @@ import re
 
 from physics.amplitude import parse_process, process_text
 from physics.particles import cannot_decay
-from physics.theory import THEORIES, conserved_charges
+from physics.theory import conserved_charges
 from runtime.files import InputError
 
 MOST_TUPLES = 1_000_000      # combinations of particles, on one side of a process, that are tried to list all processes
 MOST_PROCESSES = 2_000_000   # processes of one kind such as "2->3" that are listed
-MILLISECONDS = {"qed": 1.7, "qcd": 2.6, "ew": 12}         # CPU time of a 2->2 diagram: amplitude, square, verification
+MILLISECONDS = {"qed": 1.7, "qcd": 2.6}  # CPU time of a 2->2 diagram: amplitude, square, verification
+OTHER_MILLISECONDS = 12      # of another theory, with massive vectors and several structures at a vertex
 INTERFERENCE = 3             # a whole process of n diagrams takes n/3 times as long as they alone (measured: n/5 to n)
 MORE_A_LEG = 4               # times as long for each leg more: QED 2->3 takes 2 times, 2->4 11 times, QCD 2->3 4 times
 KILOBYTES = 60               # of memory for a diagram: feyngraph has all those of a process there together
@@ -78,7 +79,7 @@ def check_cost(chosen, theory, max_diagrams, squares="diagram"):
     for process, n in chosen.items():
         times = max(count_diagrams(process, theory) / INTERFERENCE, 1) if squares == "process" else 1
         legs = len(process[0]) + len(process[1])
-        seconds += n * times * MILLISECONDS[theory.name] / 1000 * MORE_A_LEG ** max(legs - 4, 0)
+        seconds += n * times * MILLISECONDS.get(theory.name, OTHER_MILLISECONDS) / 1000 * MORE_A_LEG ** max(legs - 4, 0)
     processes = f"{len(chosen):,} processes" if len(chosen) > 1 else "1 process"
     memory = _amount(chosen[largest] * KILOBYTES, SIZES)
     cost = (f"{processes} with {total:,} diagrams, roughly {_amount(seconds, TIMES)} of CPU time; "
@@ -176,13 +177,12 @@ def off_shell_choices(process, most, theory):
 def count_diagrams(process, theory):
     """Number of tree diagrams of a process. An outgoing particle counts as its antiparticle that flows in."""
     flowing_in = [*process[0], *(theory.particles[name].antiparticle for name in process[1])]
-    return _count(tuple(sorted(flowing_in)), theory.name)
+    return _count(tuple(sorted(flowing_in)), theory)
 
 
 @functools.lru_cache(maxsize=2**16)
-def _count(legs, theory_name):
-    theory = THEORIES[theory_name]
-    fused = _fusions(theory_name)
+def _count(legs, theory):
+    fused = _fusions(theory)
     *others, last = legs
     # set of legs -> {the field they join to: number of ways}
     trees = {1 << k: {name: 1} for k, name in enumerate(others)}
@@ -202,9 +202,9 @@ def _count(legs, theory_name):
 
 
 @functools.lru_cache
-def _fusions(theory_name):
+def _fusions(theory):
     """{2: {(field, field): fields that they join to}, 3: {...}}: all legs of a vertex but one flow in, one out."""
-    theory, fused = THEORIES[theory_name], collections.defaultdict(lambda: collections.defaultdict(set))
+    fused = collections.defaultdict(lambda: collections.defaultdict(set))
     for vertex in theory.vertices:
         for k, name in enumerate(vertex.particles):
             rest = vertex.particles[:k] + vertex.particles[k + 1:]

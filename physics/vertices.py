@@ -1,6 +1,6 @@
 """Feynman rules of vertices without fermions: the structures that theory.py names, as terms for amplitude.py.
 
-A function gets the bosons at the vertex in the order of the theory's particle list and a counter of dummy indices.
+A function gets the bosons at the vertex in the order of the vertex's particle list and a counter of dummy indices.
 Its terms are (coefficient, scalars, tensors) as amplitude.py describes them.
 """
 import itertools
@@ -43,6 +43,28 @@ def _three_vectors(ends, fresh):
             difference = {leg: k.flow.get(leg, 0) - p.flow.get(leg, 0) for leg in {**k.flow, **p.flow}}
         terms += [(Fraction(c), [], [("g", k.mu, p.mu), ("p", leg, q.mu)]) for leg, c in difference.items() if c]
     return terms
+
+
+def _scalar_current(ends, fresh):
+    """(k_2 - k_1)^mu, the momenta of the two scalars that flow in, the first one of the vertex's list subtracted.
+
+    With ("S~", "S", "V") that is (p + p')^mu of S with the momentum p in and p' out: Peskin & Schroeder, problem 9.1,
+    and Denner, arXiv 0709.1075, appendix A: VSS. Contracted with q = -k_1 - k_2 it is k_1^2 - k_2^2.
+    """
+    (first, second), (vector,) = ([end for end in ends if end.vector == kind] for kind in (False, True))
+    if vector.longitudinal:
+        terms = []
+        for end, sign in ((first, 1), (second, -1)):
+            for (i, a), (j, b) in itertools.product(end.flow.items(), repeat=2):
+                dummy = rf"%\mu_{next(fresh)}"
+                terms.append((Fraction(sign * a * b), [], [("p", i, dummy), ("p", j, dummy)]))
+        return terms
+    if vector.transverse:                                    # k_2 - k_1 = 2 k_2 + q = -(2 k_1 + q)
+        shorter, twice = (second, 2) if len(second.flow) <= len(first.flow) else (first, -2)
+        difference = {leg: twice * sign for leg, sign in shorter.flow.items()}
+    else:
+        difference = {leg: second.flow.get(leg, 0) - first.flow.get(leg, 0) for leg in {**second.flow, **first.flow}}
+    return [(Fraction(c), [], [("p", leg, vector.mu)]) for leg, c in difference.items() if c]
 
 
 def _with_momenta(terms, ends):
@@ -99,12 +121,13 @@ def _four_gluons(ends, fresh):
     return terms
 
 
-# those of fermions are products of 'gamma', 'P_L' and 'T', 'unit' is none of them
+# those of fermions are products of 'gamma', 'P_L' or 'P_R' and 'T', 'unit' is none of them
 STRUCTURES = {
     "f": _three_gluons,
     "ff": _four_gluons,
     "VVV": _three_vectors,
     "VVVV": _four_vectors,
+    "SSV": _scalar_current,
     "metric": _metric,
     "number": _number,
 }

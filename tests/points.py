@@ -7,7 +7,7 @@ import numpy as np
 from physics import matrices
 from physics.matrices import read_amplitude
 from physics.numeric import averaged_square
-from physics.particles import roles_of
+from physics.particles import NO_FACTS, roles_of
 
 
 def two_to_two(shell, energy, angle):
@@ -29,10 +29,10 @@ def two_to_two(shell, energy, angle):
     }
 
 
-def averaged(text, constants, energy, angle=1.0):
+def averaged(text, constants, energy, angle=1.0, facts=NO_FACTS):
     """Averaged |M|^2 of a 2->2 process; constants: values of masses and couplings, 0 for what is not among them."""
     terms, fields, names = read_amplitude(text)
-    roles = roles_of(fields, names)
+    roles = roles_of(fields, names, facts)
     shell = [constants.get(mass, 0.0) for mass in roles.masses]
     momenta, invariants = two_to_two(shell, energy, angle)
     values = dict.fromkeys([*names, *roles.masses], 0.0) | constants | invariants

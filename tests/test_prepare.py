@@ -414,7 +414,7 @@ def test_a_damaged_part_is_made_again(tmp_path, small):
 def test_a_row_that_is_not_squared_is_named_and_tried_again(tmp_path, monkeypatch):
     """FORM fails for one of two rows, then no more: the part is not stored before both are right."""
     settings = prepare.load_settings("", [], [f"--data_dir={tmp_path}"])
-    task = tmp_path, 0, (2, "2->2", [(("e", "A"), ("e", "A"))]), settings
+    task = tmp_path, 0, (2, "2->2", "qed", [(("e", "A"), ("e", "A"))]), settings
     right = rows.physics.square.square_many
     monkeypatch.setattr(
         rows.physics.square,
