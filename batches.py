@@ -22,7 +22,7 @@ from runtime.files import InputError, atomic_open
 from tokenizer import EOS, PAD
 
 HERE = pathlib.Path(__file__).resolve().parent
-CODE = ("batches.py", "tokenizer.py", "termwise.py", "dataset/reader.py", "physics/spelling.py",
+CODE = ("batches.py", "tokenizer.py", "notation.py", "termwise.py", "dataset/reader.py", "physics/spelling.py",
         "physics/processes.py")  # makes what is cached
 FEW = 8  # validation rows of a kind, where it has so many
 

@@ -53,6 +53,8 @@ from batches import (
     to_device,
 )
 from configurator import check_least, load_settings
+from dataset.vocabulary import SETTINGS as VOCABULARY
+from dataset.vocabulary import build_vocabulary, join_vocabulary
 from generate import greedy
 from model import ARCHITECTURE, ModelConfig, Transformer, config_of
 from runtime import checkpoint, runs
@@ -60,11 +62,11 @@ from runtime.distributed import catch_signals, first_alone, gather, join, leave,
 from runtime.files import InputError, digest, main_guard
 from runtime.hardware import find_dtype, peak_flops, peak_memory, training_flops
 from runtime.report import report, starved
-from tokenizer import Tokenizer, build_vocabulary, join_vocabulary
+from tokenizer import SCHEME, Tokenizer, scheme_of
 
 SETTINGS = [
     "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len",
-    "rename_particles", "termwise", *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens",
+    *VOCABULARY, *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens",
     "accumulate", "optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2",
     "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks", "max_steps", "max_minutes",
     "eval_every", "eval_rows", "eval_train_rows", "log_every", "save_every", "save_limit", "resume", "resume_best",
@@ -149,9 +151,9 @@ def train(settings, world):
 
     # ---- data
     if state:
-        theirs = vars(config_of(state)) | {"termwise": state["vocabulary"].get("termwise", False)}
+        theirs = vars(config_of(state)) | scheme_of(state["vocabulary"])
         tables = ["src_max_len", "tgt_max_len"] if settings.positions == "learned" else []
-        for name in ["termwise", *ARCHITECTURE, *tables]:
+        for name in [*SCHEME, *ARCHITECTURE, *tables]:
             if getattr(settings, name) != theirs[name]:
                 raise InputError(f"{name}: {getattr(settings, name)} in the settings, {theirs[name]} in the checkpoint "
                                  "to go on from; these must agree")
@@ -159,7 +161,7 @@ def train(settings, world):
         if state:
             vocabulary = state["vocabulary"]
         else:
-            vocabulary = build_vocabulary(train_csv, settings.rename_particles, settings.termwise)
+            vocabulary = build_vocabulary(train_csv, **{name: getattr(settings, name) for name in VOCABULARY})
             if settings.embeddings == "shared":
                 vocabulary = join_vocabulary(vocabulary)
         tokenizer = Tokenizer(vocabulary)
