@@ -29,7 +29,11 @@ GLUES = "tensor", "all", "none"
 NARY = {"+": "plus(", "*": "times("}                        # operators with any number of operands
 NAMES = {name: operator for operator, name in NARY.items()}
 UNARY = "-", " - ", "/", "()"                               # `()` also with a power
-OPERATORS = {"infix": ["(", ")", "*", "/", "/(", " + ", " - ", "-"], "prefix": [*NARY, *UNARY], "hybrid": [*NAMES, *UNARY, ")"]}
+OPERATORS = {
+    "infix": ["(", ")", "*", "/", "/(", " + ", " - ", "-"],
+    "prefix": [*NARY, *UNARY],
+    "hybrid": [*NAMES, *UNARY, ")"],
+}
 # (outer, inner): an inner operator that infix writes in parentheses inside the outer one
 PARENTHESES = {(outer, "+") for outer in ("*", "/", "-", " - ")} | {("/", "*"), ("-", "*")}
 JOINERS = {"*", " + ", " - "}
@@ -257,7 +261,7 @@ def _pop(stack):
 
 def _infix(tree):
     """Infix tokens of a tree."""
-    tokens, joiner, todo = [], "", [(tree, "")]  # todo: (node, the operator around it), or a token; the next one is last
+    tokens, joiner, todo = [], "", [(tree, "")]  # todo: as above
     while todo:
         item = todo.pop()
         if item.__class__ is str:

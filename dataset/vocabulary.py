@@ -189,7 +189,7 @@ def fillings(token, slot, room):
 
 
 def allowed(room, side):
-    """Lists of infix tokens that rows of the theory may have: for each kind of token one, with anything in its slots."""
+    """Lists of infix tokens that rows of the theory may have: one of each sort, with anything in its slots."""
     yield ["i", "reg_prop", "s_12", *room.couplings, *room.masses[:1]]
     if side == "tgt":
         return

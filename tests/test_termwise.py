@@ -465,7 +465,7 @@ def test_a_sampled_square_is_made_of_the_terms_sampled_with_its_numbers():
 def learned(tmp_path_factory):
     """(folder with data/ and run/best.pt, the rows that the termwise model knows by heart)."""
     folder = tmp_path_factory.mktemp("tiny")
-    return folder, make_run(folder, by_terms=True)
+    return folder, make_run(folder, termwise=True)
 
 
 @pytest.mark.parametrize("options", [{}, {"beam_size": 4}, {"samples": 3, "temperature": 0.5}])
