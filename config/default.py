@@ -128,4 +128,5 @@ agree = False  # measure how much of the candidates' probability is on texts equ
 n_best = False  # write the candidates too
 batch_rows = 64  # rows decoded together
 max_rows = 0  # stop after so many rows; 0: all of them
+notations = False  # evaluate.py: lengths of the data sets in `input` in each notation, instead of a model's score
 train_rows = 200  # evaluate.py: training rows decoded too, the same ones each time; 0: none

@@ -423,3 +423,31 @@ def test_training_stores_the_notation_and_refuses_another_one(data, tmp_path):
     assert vocabulary["tgt_notation"] == "hybrid" and vocabulary["shorten_masses"] and "plus(" in vocabulary["tgt"]
     with pytest.raises(InputError, match="tgt_notation: prefix in the settings, hybrid in the checkpoint"):
         train_small(data, tmp_path, "--max_steps=3", "--tgt_notation=prefix", "--shorten_masses", "--resume")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Lengths of data sets
+
+def test_lengths_of_a_data_set(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    write_csv(tmp_path / "set" / "train.csv", [(MOLLER, OURS)] * 3)
+    write_csv(tmp_path / "set" / "test.csv", [(MOLLER, "m_e^2*s_12*s_13")])
+    evaluate.main(["--notations", f"--input=set {write_csv(tmp_path / 'other.csv', [(COMPTON, 'm_e + 2')])}"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 2 * 12 + 2 and lines[-1] == "notations.svg"
+    of_squares = [line for line in lines if line.startswith("| set, 4 | sqamp")]
+    counts = [len(write(sqamp_tokens(OURS), notation)) for notation in (Notation(), PREFIX, HYBRID)]
+    assert [f" {count} |" in line for count, line in zip(counts, of_squares)] == [True] * 3
+    assert of_squares[0].startswith(f"| set, 4 | sqamp | infix | {(3 * counts[0] + 3) / 4:.1f} |")
+    assert f"| infix, masses shortened | {(3 * (counts[0] - 2) + 2) / 4:.1f} |" in of_squares[3]
+    assert (tmp_path / "notations.svg").read_text().startswith("<?xml")
+
+
+def test_lengths_name_what_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match="no train.csv, valid.csv or test.csv in this folder"):
+        evaluate.main(["--notations", f"--input={tmp_path}"])
+    path = write_csv(tmp_path / "train.csv", [(MOLLER, "2"), (MOLLER, "2*")])
+    with pytest.raises(InputError, match="train.csv:3: column 3"):
+        evaluate.main(["--notations", f"--input={path}", f"--output={tmp_path}/x.svg"])
