@@ -47,6 +47,10 @@ def measure(path, max_rows=0):
     return {key: (np.array(lengths[key]), len(known[key])) for key in lengths}
 
 
+def title(path):
+    return Path(path).name.split(".")[0]
+
+
 def name_of(notation):
     return f"{notation.order}, masses shortened" if notation.shorten_masses else notation.order
 
@@ -56,8 +60,9 @@ def table(measured):
     lines = ["| data set, rows | side | notation | mean | 95% | maximum | vocabulary |", "| --- |" + " --- |" * 6]
     for path, figures in measured.items():
         for (side, notation), (lengths, vocabulary) in figures.items():
-            lines.append(f"| {Path(path).name}, {len(lengths):,} | {side} | {name_of(notation)} | {lengths.mean():.1f} | "
-                         f"{np.quantile(lengths, 0.95):.0f} | {lengths.max():,} | {vocabulary:,} |")
+            cells = (f"{title(path)}, {len(lengths):,}", side, name_of(notation), f"{lengths.mean():.1f}",
+                     f"{np.quantile(lengths, 0.95):.0f}", f"{lengths.max():,}", f"{vocabulary:,}")
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -75,20 +80,22 @@ def draw(measured, output):
                                    layout="constrained")
     for panels, (path, figures) in zip(axes, measured.items()):
         for axis, side in zip(panels, SIDES):
-            longest = max(figures[side, notation][0].max() for notation in NOTATIONS)
-            bins = np.geomspace(8, max(16, longest + 1), 40)
-            for notation in NOTATIONS:
-                lengths = np.maximum(figures[side, notation][0], 8)
+            every = [figures[side, notation][0] for notation in NOTATIONS]
+            shortest, longest = np.min(every), np.max(every)
+            bins, highest = np.geomspace(shortest, longest + 1, 48), 0
+            for notation, lengths in zip(NOTATIONS, every):
                 share = 100 * np.histogram(lengths, bins)[0] / len(lengths)
+                highest = max(highest, share.max())
                 colour = f"C{ORDERS.index(notation.order)}"
                 axis.stairs(share, bins, label=f"{name_of(notation)}: mean {lengths.mean():.0f}", color=colour,
                             fill=not notation.shorten_masses, alpha=1.0 if notation.shorten_masses else 0.3)
-            ticks = [tick for tick in (10, 30, 100, 300, 1000, 3000) if tick < longest]
-            axis.set(xscale="log", xlabel=f"tokens of the {SIDES[side]}", xticks=ticks, xticklabels=ticks)
+            ticks = [tick for tick in (1, 3, 10, 20, 50, 100, 200, 500, 1000, 2000) if shortest <= tick <= longest]
+            axis.set(xscale="log", xlabel=f"tokens of the {SIDES[side]}", ylim=(0, 1.7 * highest))
+            axis.set_xticks(ticks, ticks)
             axis.minorticks_off()
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=7, ncols=2, loc="upper center")  # in the free part of the panel
             axis.spines[["top", "right"]].set_visible(False)
-        panels[0].set_ylabel(f"{Path(path).name}\n% of the rows")
+        panels[0].set_ylabel(f"{title(path)}\n% of the rows")
     with atomic_open(output, "w") as file:
         figure.savefig(file, format="svg", metadata={"Date": None})
     pyplot.close(figure)
