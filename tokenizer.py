@@ -16,9 +16,12 @@ becomes the tokens
 - What the vocabulary lacks is spelled, if it is a number, a sign or a power: `-32/81` is `#-  #3  #2  #/  #8  #1`, and
   `-m_W^6` is `-  m_W  #^  #6`. Only a symbol, tensor or field that no training row has is an error.
 
+These are infix tokens. notation.py makes prefix notations, larger and smaller tokens out of them.
+
 `lex` defines the tokens: slow, plain. `amp_tokens` and `sqamp_tokens` give the same four times faster: without index
 names, rows are made of few distinct factors and terms, so each of these is lexed once and remembered.
 """
+import contextlib
 import functools
 import itertools
 import re
@@ -32,7 +35,7 @@ FORMAT = 2              # of the tokens; vocabularies and packed data made with 
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ["<pad>", "<bos>", "<eos>"]
 MORE = "<more>"         # before the end of a term that is not the last
-# how rows become tokens: the settings of these names, as a vocabulary has them; one that lacks some has these values
+# the settings that say how rows become tokens. A vocabulary has them; one that lacks some was made with these values
 SCHEME = dict(rename_particles=False, termwise=False, src_notation="infix", tgt_notation="infix", shorten_masses=False,
               glue="tensor")
 SPELLING = ["-", "#", "#-", "#(-", "#^", "#^(", "#^(-", "#/", "#)", *(f"#{digit}" for digit in range(10))]
@@ -389,17 +392,13 @@ class Tokenizer:
     def encode_amp(self, text):
         """(ids with EOS at the end, names for decode_amp). InputError for what is no amplitude or an unknown token."""
         text = rename(text, *numbered(self.fermions(text)))
-        ids = None
         if self.src_notation == PLAIN:
-            try:
+            with contextlib.suppress(InputError):           # below it is raised with the column in the whole text
                 ids, names = number_indices(*amp_parts(text, self.factors))
-            except InputError:                              # the slow way raises it too, with the column in the text
-                pass
-        if ids is None:
-            tokens, names = amp_tokens(text)
-            ids = _to_ids(write(tokens, self.src_notation, self.src_ids), self.src_ids)
-        ids.append(EOS)
-        return ids, names
+                ids.append(EOS)
+                return ids, names
+        tokens, names = amp_tokens(text)
+        return _to_ids(write(tokens, self.src_notation, self.src_ids), self.src_ids), names
 
     def decode_amp(self, ids, names, fermions=()):
         """The text of ids up to EOS or the end. Raises ValueError where they are no formula or the names do not fit."""
@@ -421,16 +420,12 @@ class Tokenizer:
         return ids
 
     def _encode_square(self, text):
-        ids = None
         if self.tgt_notation == PLAIN:
-            try:
+            with contextlib.suppress(InputError):
                 ids = sqamp_parts(text, self.terms)
-            except InputError:
-                pass
-        if ids is None:
-            ids = _to_ids(write(sqamp_tokens(text), self.tgt_notation, self.tgt_ids), self.tgt_ids)
-        ids.append(EOS)
-        return ids
+                ids.append(EOS)
+                return ids
+        return _to_ids(write(sqamp_tokens(text), self.tgt_notation, self.tgt_ids), self.tgt_ids)
 
     def decode_sqamp(self, ids, fermions=()):
         """Text of the ids up to EOS or the end; termwise of all terms, each up to `<more>` or EOS.
@@ -459,7 +454,8 @@ PLAIN = Notation()                      # whose tokens have a fast way, see FACT
 
 
 def _to_ids(tokens, ids_of):
-    return [id for token in tokens for id in _ids_of(token, ids_of)]
+    """Ids of the tokens, EOS at the end."""
+    return [*(id for token in tokens for id in _ids_of(token, ids_of)), EOS]
 
 
 def _parts_to_ids(known, ids_of, piece):

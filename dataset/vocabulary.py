@@ -71,7 +71,7 @@ def build_vocabulary(path, closed_vocabulary=False, legs=0, **scheme):
     for side, count in counts.items():
         frequent = {token for token, rows in count.items() if rows >= RARE}.union(SPELLING)
         tokens[side] = {piece for token in count for piece in spell(token, frequent)}
-    room = room_of(tokens, closed_vocabulary, legs, theory_of(path), scheme["rename_particles"])
+    room = room_of(tokens, closed_vocabulary, legs, theories_of(path), scheme["rename_particles"])
     vocabulary = {"format": FORMAT, **scheme}
     for side, notation in notations.items():
         if closed_vocabulary:
@@ -118,8 +118,8 @@ class Room(NamedTuple):
     couplings: list
 
 
-def room_of(tokens, closed, legs, theory, rename_particles):
-    """The Room of the tokens of both sides, and of the theory."""
+def room_of(tokens, closed, legs, theories, rename_particles):
+    """The Room of the tokens of both sides, and of the theories."""
     numbers, fields, masses, most = {}, collections.defaultdict(set), set(), legs
     for token in itertools.chain(*tokens.values()):
         for slot in SLOT.finditer(token):
@@ -133,21 +133,22 @@ def room_of(tokens, closed, legs, theory, rename_particles):
                 fields[class_of(token, slot)].add(slot[0])
     if not closed:
         return Room(numbers, 0, {}, [], [])
-    # a tree diagram has at most n - 3 propagators, each with two ends, so an index of n + 2 (n - 3) kinds of place
-    numbers = {kind: max(count, 3 * (most - 2)) for kind, count in numbers.items()}
-    couplings = []
-    if theory:
+    # a tree diagram of n legs has at most n - 3 propagators with two ends each: n + 2 (n - 3) places for an index. The
+    # terms of a numerator may have indices of their own, so there is room for twice as many as any training row has
+    numbers = {kind: max(2 * count, 3 * (most - 2)) for kind, count in numbers.items()}
+    couplings = set()
+    for theory in theories:
         for particle in theory.particles.values():
             fields[("scalar", "fermion", "vector")[particle.twice_spin]].add(particle.field)
             masses.add(particle.mass)
-        couplings = [symbol for vertex in theory.vertices for rule in vertex.rules for symbol, _ in rule.couplings]
+        couplings |= {symbol for vertex in theory.vertices for rule in vertex.rules for symbol, _ in rule.couplings}
     if rename_particles:
         numbered_fermions = {f"F{k}" for k in range(1, most + 1)}
         fields["fermion"] |= numbered_fermions
         masses |= {f"m_{name}" for name in numbered_fermions}
     fields["head"] |= fields["fermion"] | fields["vector"]
     return Room(numbers, most, {name: sorted(some) for name, some in fields.items()}, sorted(masses - {""}),
-                sorted({symbol for symbol in couplings if symbol[0].isalpha()}))
+                sorted(symbol for symbol in couplings if symbol[0].isalpha()))
 
 
 def class_of(token, slot):
@@ -206,10 +207,11 @@ def allowed(room, side):
             yield [f"{name}(p_1){star}"] if kind == "scalar" else [f"{name}_{{", f"}}(p_1){suffix}{star}"]
 
 
-def theory_of(path):
-    """The theory of the data set that a training file belongs to, as its manifest says; None if it does not."""
+def theories_of(path):
+    """The theories of the data set that a training file belongs to, as its manifest says; [] if it does not."""
     settings = (read_json(Path(path).with_name("manifest.json")) or {}).get("settings", {})
-    return None if settings.get("input") else THEORIES.get(settings.get("theory"))
+    name = settings.get("theory")
+    return [THEORIES[name]] if name in THEORIES and not settings.get("input") else []
 
 
 # ---------------------------------------------------------------------------------------------------------------------
