@@ -21,7 +21,6 @@ These are infix tokens. notation.py makes prefix notations, larger and smaller t
 `lex` defines the tokens: slow, plain. `amp_tokens` and `sqamp_tokens` give the same four times faster: without index
 names, rows are made of few distinct factors and terms, so each of these is lexed once and remembered.
 """
-import contextlib
 import functools
 import itertools
 import re
@@ -393,10 +392,12 @@ class Tokenizer:
         """(ids with EOS at the end, names for decode_amp). InputError for what is no amplitude or an unknown token."""
         text = rename(text, *numbered(self.fermions(text)))
         if self.src_notation == PLAIN:
-            with contextlib.suppress(InputError):           # below it is raised with the column in the whole text
+            try:
                 ids, names = number_indices(*amp_parts(text, self.factors))
                 ids.append(EOS)
                 return ids, names
+            except InputError:                              # below it is raised with the column in the whole text
+                pass
         tokens, names = amp_tokens(text)
         return _to_ids(write(tokens, self.src_notation, self.src_ids), self.src_ids), names
 
@@ -421,10 +422,12 @@ class Tokenizer:
 
     def _encode_square(self, text):
         if self.tgt_notation == PLAIN:
-            with contextlib.suppress(InputError):
+            try:
                 ids = sqamp_parts(text, self.terms)
                 ids.append(EOS)
                 return ids
+            except InputError:
+                pass
         return _to_ids(write(sqamp_tokens(text), self.tgt_notation, self.tgt_ids), self.tgt_ids)
 
     def decode_sqamp(self, ids, fermions=()):
