@@ -24,7 +24,7 @@ from runtime.files import InputError, atomic_open
 from tokenizer import EOS, PAD
 
 HERE = pathlib.Path(__file__).resolve().parent
-CODE = ("batches.py", "tokenizer.py", "termwise.py", "dataset/reader.py", "physics/spelling.py",
+CODE = ("batches.py", "tokenizer.py", "notation.py", "termwise.py", "dataset/reader.py", "physics/spelling.py",
         "physics/processes.py")  # makes what is cached
 TILE = 16  # the room of a batch is a multiple of it: products of matrices of such sizes are fast
 LOOK = 8  # samples that did not fit into a batch until it counts as full

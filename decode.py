@@ -89,8 +89,8 @@ LONGEST = 30  # seconds that a row may take, estimated
 SPEED = {"cpu": 1e10, "cuda": 1e13}  # floating-point operations a second assumed for it, of a CPU thread or a GPU
 FEW = 10  # so many candidates are never refused
 MOST_PENALTY = 10  # length_penalty: length**penalty stays within the range of floating-point numbers
-CODE = ("decode.py", "batches.py", "tokenizer.py", "termwise.py", "generate*.py", "model.py", "attention.py",
-        "sinekan.py", "physics/*.py")  # the files that make answers
+CODE = ("decode.py", "batches.py", "tokenizer.py", "notation.py", "termwise.py", "generate*.py", "model.py",
+        "attention.py", "sinekan.py", "physics/*.py")  # the files that make answers
 
 
 class Answer(NamedTuple):

@@ -6,6 +6,8 @@
     python evaluate.py config/qed.py --input=FILE               any file with amp and sqamp, see dataset/reader.py
     python evaluate.py config/qed.py --input=predictions.csv    a file with amp, sqamp and prediction: no model needed,
                                                                 but the data set, for the lookup table and the ceiling
+    python evaluate.py --notations --input="data/qed data/ew"   no model: lengths of the rows of data sets, folders or
+                                                                files, in each notation, as a table and a figure
 
 Prints a table and some answers beside the truth; writes report.json (or --output=FILE.json) and, where it decoded,
 predictions.csv beside it. In the report, each a share of the rows:
@@ -50,8 +52,9 @@ import numpy as np
 from tqdm import tqdm
 
 from configurator import check_least, load_settings
+from dataset import lengths
 from dataset.baseline import canonical_key, every_nth, lookup_scores
-from dataset.reader import warn
+from dataset.reader import file_names, warn
 from decode import (
     CERTAINTY,
     COLUMNS,
@@ -77,7 +80,7 @@ from runtime.files import InputError, atomic_open, check_output, digest, main_gu
 from tokenizer import sqamp_tokens
 
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *SEARCH, "batch_rows", "max_rows", "train_rows", "device",
-        "dtype"]
+        "dtype", "notations"]
 SHARES = (0.5, 0.8, 0.9, 0.95)
 LEAST = 5  # rows of each kind in the sample of training rows
 NAMED = 5  # unreadable rows that stderr names
@@ -417,8 +420,21 @@ def shorten(text, width, middle):
     return piece
 
 
+def compare_notations(settings):
+    """--notations: print the table of lengths of the data sets in `input`, draw the figure."""
+    names = file_names(settings.input) if settings.input else [settings.data_dir]
+    output = Path(settings.output or "notations.svg")
+    check_output(output, "<?xml")
+    measured = {name: lengths.measure(name, settings.max_rows) for name in names}
+    print(lengths.table(measured))
+    lengths.draw(measured, output)
+    print(f"\n{output}")
+
+
 def main(argv=None):
     settings = load_settings(__doc__, KEYS, argv)
+    if settings.notations:
+        return compare_notations(settings)
     options = search_options(settings)
     check_least(settings, {"train_rows": 0})
     if settings.fallback:

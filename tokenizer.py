@@ -16,23 +16,27 @@ becomes the tokens
 - What the vocabulary lacks is spelled, if it is a number, a sign or a power: `-32/81` is `#-  #3  #2  #/  #8  #1`, and
   `-m_W^6` is `-  m_W  #^  #6`. Only a symbol, tensor or field that no training row has is an error.
 
+These are infix tokens. notation.py makes prefix notations, larger and smaller tokens out of them.
+
 `lex` defines the tokens: slow, plain. `amp_tokens` and `sqamp_tokens` give the same four times faster: without index
 names, rows are made of few distinct factors and terms, so each of these is lexed once and remembered.
 """
-import collections
 import functools
 import itertools
 import re
 from typing import NamedTuple
 
 import termwise
-from dataset.reader import read_rows
+from notation import INDEX_TOKEN, JOINERS, SHORT, Notation, implied_joiner, read, write
 from runtime.files import InputError
 
 FORMAT = 2              # of the tokens; vocabularies and packed data made with another one are refused
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ["<pad>", "<bos>", "<eos>"]
 MORE = "<more>"         # before the end of a term that is not the last
+# the settings that say how rows become tokens. A vocabulary has them; one that lacks some was made with these values
+SCHEME = dict(rename_particles=False, termwise=False, src_notation="infix", tgt_notation="infix", shorten_masses=False,
+              glue="tensor")
 SPELLING = ["-", "#", "#-", "#(-", "#^", "#^(", "#^(-", "#/", "#)", *(f"#{digit}" for digit in range(10))]
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -164,11 +168,6 @@ def _error(text, position, expected):
     return InputError(f"column {position + 1}: found {found}, expected {expected}")
 
 
-def implied_joiner(token):
-    """What joins `token` to a factor before it unless another joiner stands there."""
-    return " + " if token[0] in "-#0123456789" or token.startswith("(-") else "*"
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The fast way to the same tokens
 
@@ -272,9 +271,7 @@ def _kind_elsewhere(name, parts, names):
 # ---------------------------------------------------------------------------------------------------------------------
 # Tokens -> text
 
-JOINERS = {"*", " + ", " - "}
 OPENING = {"(", "-", "/", "/(", *JOINERS}                   # nothing joins these to what follows
-INDEXED = re.compile(r"(.*)%([LDCA])(\d+)")
 
 
 def join_tokens(tokens):
@@ -296,7 +293,7 @@ def amp_text(tokens, names):
     factors, tail = [], ""                                  # tail closes the tensor or field that is being read
     try:
         for token in tokens:
-            indexed = INDEXED.fullmatch(token)
+            indexed = INDEX_TOKEN.fullmatch(token)
             if indexed:
                 before, index = indexed[1], indexed[2] + indexed[3]
                 if index not in known:
@@ -349,9 +346,20 @@ def _particles(names):
     return re.compile(rf"(?<!\w)(?:m_({either})(?!\w)|({either})(?=_\{{))")
 
 
+def scheme_of(vocabulary):
+    """The settings with which a vocabulary was made, those of SCHEME."""
+    return {name: vocabulary.get(name, value) for name, value in SCHEME.items()}
+
+
+def notations_of(scheme):
+    """The Notations of amplitudes and of squares."""
+    return tuple(Notation(scheme[name], scheme["shorten_masses"], scheme["glue"])
+                 for name in ("src_notation", "tgt_notation"))
+
+
 class Tokenizer:
-    """vocabulary: {"format": int, "rename_particles": bool, "src": [token, ...], "tgt": [token, ...]}, SPECIALS first;
-    a checkpoint holds it as it is. A termwise one has "termwise": True and its tgt ends with `<more>`, `<term 0>`, ...
+    """vocabulary: {"format": int, "src": [token, ...], "tgt": [token, ...]}, SPECIALS first, and the settings of
+    SCHEME; a checkpoint holds it as it is. The tgt of a termwise one ends with `<more>`, `<term 0>`, ...
 
     With rename_particles the fermions of a row are F1, F2, ... in the tokens: physics does not depend on their
     names, and a model need not learn it for each flavour. `fermions` says which are which.
@@ -365,10 +373,11 @@ class Tokenizer:
             if vocabulary[side][:3] != SPECIALS or len(vocabulary[side]) > 2**16:
                 raise InputError(f"not a vocabulary of this program: its {side} tokens begin with "
                                  f"{vocabulary[side][:3]}, expected {SPECIALS} and at most {2**16} tokens")
-        self.vocabulary = vocabulary
+        self.vocabulary, scheme = vocabulary, scheme_of(vocabulary)
+        self.src_notation, self.tgt_notation = notations_of(scheme)
         self.src_ids = {token: id for id, token in enumerate(vocabulary["src"])}
         self.tgt_ids = {token: id for id, token in enumerate(vocabulary["tgt"])}
-        self.more = self.tgt_ids[MORE] if vocabulary.get("termwise") else None
+        self.more = self.tgt_ids[MORE] if scheme["termwise"] else None
         # the token that each term of a square begins after; a square that is not split into terms begins after BOS
         self.first = list(range(self.more + 1, len(vocabulary["tgt"]))) if self.more else [BOS]
         self.factors, self.terms = (                        # with ids for tokens
@@ -382,16 +391,20 @@ class Tokenizer:
     def encode_amp(self, text):
         """(ids with EOS at the end, names for decode_amp). InputError for what is no amplitude or an unknown token."""
         text = rename(text, *numbered(self.fermions(text)))
-        try:
-            ids, names = number_indices(*amp_parts(text, self.factors))
-        except InputError:
-            tokens, names = amp_tokens(text)                # raises with the column in the whole text
-            ids = [id for token in tokens for id in _ids_of(token, self.src_ids)]
-        ids.append(EOS)
-        return ids, names
+        if self.src_notation == PLAIN:
+            try:
+                ids, names = number_indices(*amp_parts(text, self.factors))
+                ids.append(EOS)
+                return ids, names
+            except InputError:                              # below it is raised with the column in the whole text
+                pass
+        tokens, names = amp_tokens(text)
+        return _to_ids(write(tokens, self.src_notation, self.src_ids), self.src_ids), names
 
     def decode_amp(self, ids, names, fermions=()):
-        return rename(amp_text(_to_tokens(ids, self.vocabulary["src"]), names), *numbered(fermions)[::-1])
+        """The text of ids up to EOS or the end. Raises ValueError where they are no formula or the names do not fit."""
+        tokens = read(_to_tokens(ids, self.vocabulary["src"]), self.src_notation)
+        return rename(amp_text(tokens, names), *numbered(fermions)[::-1])
 
     def encode_sqamp(self, text, fermions=()):
         """Ids without BOS, EOS at the end, termwise of each term. InputError for no square or an unknown token."""
@@ -408,20 +421,29 @@ class Tokenizer:
         return ids
 
     def _encode_square(self, text):
-        try:
-            ids = sqamp_parts(text, self.terms)
-        except InputError:
-            ids = [id for token in sqamp_tokens(text) for id in _ids_of(token, self.tgt_ids)]
-        ids.append(EOS)
-        return ids
+        if self.tgt_notation == PLAIN:
+            try:
+                ids = sqamp_parts(text, self.terms)
+                ids.append(EOS)
+                return ids
+            except InputError:
+                pass
+        return _to_ids(write(sqamp_tokens(text), self.tgt_notation, self.tgt_ids), self.tgt_ids)
 
     def decode_sqamp(self, ids, fermions=()):
-        """Text of the ids up to EOS or the end; termwise of all terms, each up to `<more>` or EOS."""
+        """Text of the ids up to EOS or the end; termwise of all terms, each up to `<more>` or EOS.
+
+        Prefix tokens that are no formula become a text that is none: a `?` and the tokens.
+        """
         terms, rest = [], list(ids)
         while rest:
             end = rest.index(EOS) + 1 if self.more and EOS in rest else len(rest)
             tokens = _to_tokens(rest[:end], self.vocabulary["tgt"])
-            terms.append(join_tokens(tokens[:tokens.index(MORE)] if MORE in tokens else tokens))
+            tokens = tokens[:tokens.index(MORE)] if MORE in tokens else tokens
+            try:
+                terms.append(join_tokens(read(tokens, self.tgt_notation)))
+            except ValueError:
+                terms.append(" ".join(["?", *tokens]))
             rest = rest[end:]
         text = termwise.join(terms) if self.more else "".join(terms)
         return rename(text, *numbered(fermions)[::-1])
@@ -429,6 +451,14 @@ class Tokenizer:
 
 def numbered(fermions):
     return fermions, tuple(f"F{k}" for k in range(1, len(fermions) + 1))
+
+
+PLAIN = Notation()                      # whose tokens have a fast way, see FACTORS and TERMS
+
+
+def _to_ids(tokens, ids_of):
+    """Ids of the tokens, EOS at the end."""
+    return [*(id for token in tokens for id in _ids_of(token, ids_of)), EOS]
 
 
 def _parts_to_ids(known, ids_of, piece):
@@ -472,50 +502,8 @@ def spell(token, known):
         return [f"#{number[1]}", *(f"#{character}" for character in number[2])]
     if token[0] == "-" and len(token) > 1:
         return ["-", *spell(token[1:], known)]
+    if short := SHORT.fullmatch(token):
+        return [*spell(short[1], known), short[3]]
     if powered := POWERED.fullmatch(token):
         return [*spell(powered[1], known), f"#{powered[2]}", *(f"#{character}" for character in powered[3])]
     return [token]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The tokens that a model knows: those of its training rows, the rare ones in pieces
-
-RARE = 5  # what stands in fewer training rows is spelled: a token of its own would hardly be learned
-
-
-def build_vocabulary(path, rename_particles=False, by_terms=False):
-    """Vocabulary of a training file, a CSV with amp and sqamp: its tokens, the rare ones spelled, and SPELLING.
-
-    Indices are filled up: where %D7 is the highest, every token with a Dirac index is there with %D0 to %D7.
-    by_terms: a termwise vocabulary, with a token for each term of the row that has most.
-    """
-    counts = {"src": collections.Counter(), "tgt": collections.Counter()}
-    for line, row in read_rows(path):
-        names = numbered(fermions_of(row["amp"]) if rename_particles else ())
-        for side, column in (("src", "amp"), ("tgt", "sqamp")):
-            try:
-                text = rename(row[column], *names)
-                counts[side].update(set(amp_tokens(text)[0] if side == "src" else sqamp_tokens(text)))
-            except InputError as error:
-                raise InputError(f"{path}:{line}: {column}: {error}") from None
-    vocabulary = {"format": FORMAT, "rename_particles": rename_particles}
-    for side, count in counts.items():
-        frequent = {token for token, rows in count.items() if rows >= RARE}.union(SPELLING)
-        tokens = {piece for token in count for piece in spell(token, frequent)}
-        indexed = {match.groups() for token in tokens if (match := INDEXED.fullmatch(token))}
-        highest = {kind: max(int(number) for _, other, number in indexed if other == kind) for _, kind, _ in indexed}
-        tokens.update(f"{before}%{kind}{number}" for before, kind, _ in indexed for number in range(highest[kind] + 1))
-        vocabulary[side] = SPECIALS + SPELLING + sorted(tokens.difference(SPELLING))
-    if by_terms:
-        most = max((len(termwise.split(row["sqamp"])) for _, row in read_rows(path)), default=0)
-        vocabulary["termwise"] = True
-        vocabulary["tgt"] += [MORE, *(f"<term {k}>" for k in range(most))]
-    return vocabulary
-
-
-def join_vocabulary(vocabulary):
-    """The vocabulary whose two sides are one, for a model that embeds both with one table."""
-    tgt = vocabulary["tgt"]
-    end = tgt[tgt.index(MORE):] if vocabulary.get("termwise") else []  # which stays the end
-    both = SPECIALS + SPELLING + sorted({*vocabulary["src"], *tgt}.difference(SPECIALS, SPELLING, end)) + end
-    return vocabulary | {"src": both, "tgt": both}

@@ -55,6 +55,8 @@ from batches import (
     to_device,
 )
 from configurator import check_least, load_settings
+from dataset.vocabulary import SETTINGS as VOCABULARY
+from dataset.vocabulary import build_vocabulary, join_vocabulary
 from generate import greedy
 from model import ARCHITECTURE, ModelConfig, Transformer, config_of
 from runtime import checkpoint, runs
@@ -62,15 +64,15 @@ from runtime.distributed import catch_signals, first_alone, gather, join, leave,
 from runtime.files import InputError, digest, main_guard
 from runtime.hardware import find_dtype, peak_flops, peak_memory, read_later, training_flops
 from runtime.report import report, starved
-from tokenizer import PAD, Tokenizer, build_vocabulary, join_vocabulary
+from tokenizer import PAD, SCHEME, Tokenizer, scheme_of
 
 SETTINGS = [
     "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len",
-    "rename_particles", "termwise", *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens",
+    *VOCABULARY, *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens",
     "accumulate", "optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2",
     "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks", "max_steps", "max_minutes",
-    "eval_every", "eval_rows", "eval_train_rows", "eval_batch_tokens", "log_every", "save_every", "save_limit", "resume", "resume_best",
-    "new_data", "init_from", "wandb_mode", "wandb_project", "list", "plot", "output",
+    "eval_every", "eval_rows", "eval_train_rows", "eval_batch_tokens", "log_every", "save_every", "save_limit",
+    "resume", "resume_best", "new_data", "init_from", "wandb_mode", "wandb_project", "list", "plot", "output",
 ]
 LEAST = {
     "seed": 0, "batch_tokens": 1, "accumulate": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0,
@@ -152,9 +154,9 @@ def train(settings, world):
 
     # ---- data
     if state:
-        theirs = vars(config_of(state)) | {"termwise": state["vocabulary"].get("termwise", False)}
+        theirs = vars(config_of(state)) | scheme_of(state["vocabulary"])
         tables = ["src_max_len", "tgt_max_len"] if settings.positions == "learned" else []
-        for name in ["termwise", *ARCHITECTURE, *tables]:
+        for name in [*SCHEME, *ARCHITECTURE, *tables]:
             if getattr(settings, name) != theirs[name]:
                 raise InputError(f"{name}: {getattr(settings, name)} in the settings, {theirs[name]} in the checkpoint "
                                  "to go on from; these must agree")
@@ -162,7 +164,7 @@ def train(settings, world):
         if state:
             vocabulary = state["vocabulary"]
         else:
-            vocabulary = build_vocabulary(train_csv, settings.rename_particles, settings.termwise)
+            vocabulary = build_vocabulary(train_csv, **{name: getattr(settings, name) for name in VOCABULARY})
             if settings.embeddings == "shared":
                 vocabulary = join_vocabulary(vocabulary)
         tokenizer = Tokenizer(vocabulary)

@@ -27,10 +27,11 @@ from bench import gpu as bench_gpu
 from bench import sinekan as bench_sinekan
 from bench import train as bench_train
 from dataset.rows import make_rows, randomise_indices
+from dataset.vocabulary import build_vocabulary
 from physics.processes import list_processes
 from physics.theory import THEORIES
 from runtime.files import InputError, main_guard, write_rows
-from tokenizer import Tokenizer, build_vocabulary, lex
+from tokenizer import Tokenizer, lex
 
 DATA_HELP = """Data: CPU milliseconds per row, and rows per second of the tokenizer.
 

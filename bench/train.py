@@ -33,9 +33,10 @@ import torch.nn.functional as F
 
 from batches import Packed, collate, lengths, load_split, pad, padded_batches, to_device
 from configurator import load_settings
+from dataset.vocabulary import build_vocabulary
 from model import ARCHITECTURE, ModelConfig, Transformer
 from runtime.hardware import find_device, find_dtype, peak_flops, training_flops
-from tokenizer import BOS, EOS, PAD, Tokenizer, build_vocabulary
+from tokenizer import BOS, EOS, PAD, Tokenizer
 
 SIZES = [*ARCHITECTURE, "dropout"]
 SETTINGS = ["data_dir", "seed", "device", "rename_particles", "attention", *SIZES, "batch_tokens"]
@@ -303,7 +304,7 @@ def main(argv):
         compare(f"{longest:,}", random_rows(longest, settings.seed), (VOCABULARY, VOCABULARY), settings, device, peak)
     path = Path(settings.data_dir) / "train.csv"
     if path.exists():
-        tokenizer = Tokenizer(build_vocabulary(path, settings.rename_particles))
+        tokenizer = Tokenizer(build_vocabulary(path, rename_particles=settings.rename_particles))
         packed = load_split(settings.data_dir, "train", tokenizer, 10 ** 6, 10 ** 6)
         vocabulary = len(tokenizer.vocabulary["src"]), len(tokenizer.vocabulary["tgt"])
         compare(settings.data_dir, packed, vocabulary, settings, device, peak)

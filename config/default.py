@@ -36,6 +36,12 @@ src_max_len = 512  # tokens of an amplitude, end token included
 tgt_max_len = 512  # tokens of a squared amplitude, or of one term (termwise), start and end token included
 rename_particles = False  # tokens name the fermions of a row F1, F2, ... in alphabetical order
 termwise = False  # write a square term by term: each term is an answer and a training sample of its own
+src_notation = "infix"  # notation of amplitudes: "infix", "prefix", "hybrid" (prefix, sums and products have an end)
+tgt_notation = "infix"  # notation of squared amplitudes
+shorten_masses = False  # m_e^2*s_12 is one token
+glue = "tensor"  # "tensor": it is one token with its first index; "all": a field with its leg too; "none": neither
+closed_vocabulary = True  # tokens for all that the theory and the number of legs allow, in training rows or not
+legs = 0  # legs that such a vocabulary has room for; 0: as many as a training row has
 
 # model
 d_model = 256  # width of the embeddings and of every layer
@@ -126,4 +132,5 @@ agree = False  # measure how much of the candidates' probability is on texts equ
 n_best = False  # write the candidates too
 batch_rows = 64  # rows decoded together
 max_rows = 0  # stop after so many rows; 0: all of them
+notations = False  # evaluate.py: lengths of the data sets in `input` in each notation, instead of a model's score
 train_rows = 200  # evaluate.py: training rows decoded too, the same ones each time; 0: none

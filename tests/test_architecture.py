@@ -13,12 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import train as optim
 from configurator import load_settings
+from dataset.vocabulary import join_vocabulary
 from generate import beam_search, for_decoding, sample
 from model import ARCHITECTURE, ModelConfig, Transformer, config_of, load_model, sinusoidal_table
 from runtime import checkpoint
 from runtime.files import InputError
 from runtime.hardware import training_flops
-from tokenizer import BOS, FORMAT, PAD, SPECIALS, join_vocabulary
+from tokenizer import BOS, FORMAT, PAD, SPECIALS
 
 SIZES = dict(
     src_vocab=12,

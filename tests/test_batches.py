@@ -12,7 +12,8 @@ from tiny import padded_batch
 
 import batches
 from batches import choose_rows, collate, deal_anew, lengths, load_split, mixed_batches, padded_batches
-from tokenizer import BOS, PAD, Tokenizer, build_vocabulary
+from dataset.vocabulary import build_vocabulary
+from tokenizer import BOS, PAD, Tokenizer
 
 BHABHA = (
     r"i*e^2*gamma_{+%\sigma_1,%x_1,%x_2}*gamma_{%\sigma_1,%x_3,%x_4}*e_{i_3,%x_2}(p_1)_u*e_{k_3,%x_1}(p_2)_v^(*)"

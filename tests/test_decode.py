@@ -19,6 +19,7 @@ from tiny import make_run, padded, write_csv
 
 import decode as script
 from batches import pad
+from dataset.vocabulary import build_vocabulary
 from decode import COLUMNS, choose, decode, load, main
 from generate import Hypothesis, greedy
 from model import ModelConfig, Transformer, load_model
@@ -26,7 +27,7 @@ from physics.numeric import verify
 from physics.particles import Facts, parse_masses
 from runtime import checkpoint
 from runtime.files import InputError
-from tokenizer import BOS, EOS, Tokenizer, build_vocabulary
+from tokenizer import BOS, EOS, Tokenizer
 
 
 @pytest.fixture(scope="module")

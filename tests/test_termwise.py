@@ -21,6 +21,7 @@ import evaluate
 import generate
 import generate_terms as assemble
 from batches import choose_rows, lengths, load_split, mixed_batches, samples_of
+from dataset.vocabulary import build_vocabulary
 from decode import load
 from generate import Hypothesis, greedy, sample
 from generate_terms import beam_terms, best_squares, greedy_terms, sample_terms
@@ -33,7 +34,7 @@ from runtime import checkpoint
 from runtime.distributed import World
 from runtime.files import InputError
 from termwise import join, split
-from tokenizer import BOS, EOS, MORE, PAD, Tokenizer, build_vocabulary
+from tokenizer import BOS, EOS, MORE, PAD, Tokenizer
 from train import validate
 
 OURS = "2*e^4*(2*m_e^2*m_t^2 + -m_t^2*s_12 + (-8)*s_14*s_23)*(m_e^2 + s_12 + 1/2*reg_prop)^(-2)"
@@ -196,7 +197,7 @@ def rows():
 @pytest.fixture
 def tokens(tmp_path, rows):
     write_csv(tmp_path / "train.csv", [{"amp": amp, "sqamp": sqamp} for amp, sqamp in rows])
-    return Tokenizer(build_vocabulary(tmp_path / "train.csv", by_terms=True))
+    return Tokenizer(build_vocabulary(tmp_path / "train.csv", termwise=True))
 
 
 def test_a_term_says_whether_another_follows(tokens):
@@ -242,7 +243,7 @@ def test_what_is_no_square_is_read_without_an_error(tokens):
 @pytest.mark.parametrize("file", ["qed-2to2", "qcd-2to2"])
 def test_tokens_of_every_marty_row_are_the_row(marty, file):
     path = marty / f"{file}.csv.gz"
-    tokens = Tokenizer(build_vocabulary(path, by_terms=True))
+    tokens = Tokenizer(build_vocabulary(path, termwise=True))
     with gzip.open(path, "rt") as lines:
         for row in csv.DictReader(lines):
             assert tokens.decode_sqamp(tokens.encode_sqamp(row["sqamp"])) == row["sqamp"]
@@ -464,7 +465,7 @@ def test_a_sampled_square_is_made_of_the_terms_sampled_with_its_numbers():
 def learned(tmp_path_factory):
     """(folder with data/ and run/best.pt, the rows that the termwise model knows by heart)."""
     folder = tmp_path_factory.mktemp("tiny")
-    return folder, make_run(folder, by_terms=True)
+    return folder, make_run(folder, termwise=True)
 
 
 @pytest.mark.parametrize("options", [{}, {"beam_size": 4}, {"samples": 3, "temperature": 0.5}])

@@ -16,20 +16,19 @@ import batches
 import tokenizer
 from batches import load_split
 from dataset.baseline import canonical_key, template, template_key
+from dataset.vocabulary import RARE, build_vocabulary
 from physics.expression import marked_off_shell
 from runtime.files import InputError
 from tokenizer import (
     BOS,
     EOS,
     NAME,
-    RARE,
     SPECIALS,
     SPELLING,
     Memo,
     Tokenizer,
     amp_text,
     amp_tokens,
-    build_vocabulary,
     join_tokens,
     lex,
     number_indices,

@@ -12,12 +12,13 @@ import torch
 import train
 from attention import pack_rows, pad_rows
 from batches import collate, load_split, pad, to_device
+from dataset.vocabulary import build_vocabulary
 from model import ModelConfig, Transformer
 from physics.amplitude import amplitudes, parse_process
 from physics.square import square_many
 from physics.theory import THEORIES
 from runtime import checkpoint
-from tokenizer import EOS, PAD, Tokenizer, build_vocabulary
+from tokenizer import EOS, PAD, Tokenizer
 
 PROCESSES = [
     "e mu -> e mu",
@@ -89,16 +90,16 @@ def write_csv(path, rows):
     return path
 
 
-def make_run(folder, steps=150, by_terms=False):
+def make_run(folder, steps=150, **scheme):
     """
     Data in folder/data (the three splits are the same rows), folder/run/best.pt, trained for so many steps; returns
-    the rows. by_terms: a termwise model.
+    the rows. scheme: settings of the vocabulary, see build_vocabulary.
     """
     rows = qed_rows()
     (folder / "data").mkdir()
     for split in ("train", "valid", "test"):
         write_csv(folder / "data" / f"{split}.csv", rows)
-    tokens = Tokenizer(build_vocabulary(folder / "data" / "train.csv", by_terms=by_terms))
+    tokens = Tokenizer(build_vocabulary(folder / "data" / "train.csv", **scheme))
     packed = load_split(folder / "data", "train", tokens, 64, 64)
     torch.manual_seed(0)
     config = ModelConfig(
