@@ -142,12 +142,17 @@ def write(tree, layout):
     return "".join(pieces)
 
 
-def _sum_layout(terms):
+def _sum_layout(terms, brackets):
     pieces = []
     for k, term in enumerate(terms):
         sign, term = _signed(term)
-        pieces += [f" {sign or '+'} " if k else sign, term]
+        pieces += [f" {sign or '+'} " if k else sign, *_factor(term, brackets)]
     return pieces
+
+
+def _factor(node, brackets):
+    """A factor, or what stands behind a sign: a sum is put in brackets."""
+    return [brackets[0], node, brackets[1]] if type(node) is Sum else [node]
 
 
 def _joined(pieces, separator):
@@ -183,14 +188,14 @@ def _infix(node, format, names):
     if kind is Symbol:
         return [names[node.name]]
     if kind is Sum:
-        return _sum_layout(node.terms)
+        return _sum_layout(node.terms, "()")
     if kind is Function:
         name = node.name.capitalize() if format == "mathematica" else node.name
         return [language.call.format(name), node.argument, language.close]
     if kind is Ratio:
         sign, ratio = _signed(node)
         if sign:
-            return [sign, ratio]
+            return [sign, *_factor(ratio, "()")]
         return _form_ratio(node) if format == "form" else _ratio(node, format)
     if format == "form":
         return _form_power(node)
@@ -214,15 +219,11 @@ def _atom(node):
     return [node] if simple else ["(", node, ")"]
 
 
-def _factor(node):
-    return ["(", node, ")"] if type(node) is Sum else [node]
-
-
 def _ratio(node, format):
-    above = [_factor(factor) for factor in node.above]
+    above = [_factor(factor, "()") for factor in node.above]
     if abs(node.coefficient.numerator) != 1 or not above:
         above.insert(0, [_integer(node.coefficient.numerator, format)])
-    below = [_factor(factor) for factor in node.below]
+    below = [_factor(factor, "()") for factor in node.below]
     if node.coefficient.denominator != 1:
         below.insert(0, [_integer(node.coefficient.denominator, format)])
     above, below, several = _joined(above, "*"), _joined(below, "*"), len(below) > 1
@@ -236,7 +237,7 @@ def _form_ratio(node):
     pieces = []
     if node.coefficient != 1 or not node.above and not node.below:
         pieces.append([str(node.coefficient)])
-    pieces += [_factor(factor) for factor in node.above]
+    pieces += [_factor(factor, "()") for factor in node.above]
     for factor in node.below:
         base, exponent = factor if type(factor) is Power else (factor, Fraction(1))
         whole = type(exponent) is Fraction and exponent.denominator == 1
@@ -288,8 +289,8 @@ def identifiers(names, format):
         called = re.sub(r"\W+", "", name.replace("eps(p_", "eps_").replace(",p_", "").replace("^(*)", "conj"))
         if format in ("mathematica", "form"):
             called = called.replace("_", "") or "x"
-        while called in RESERVED[format] or keyword.iskeyword(called) or called in chosen.values() or \
-                re.fullmatch(r"f_?\d+|p\d+", called):
+        while (called in RESERVED[format] or keyword.iskeyword(called) or re.fullmatch(r"f_?\d+|p\d+", called)
+               or called in chosen.values() or called != name and called in plain):
             called += "x" if format in ("mathematica", "form") else "_"
         chosen[name] = called
     return chosen
@@ -321,6 +322,7 @@ def _form_momenta(name):
 # ---------------------------------------------------------------------------------------------------------------------
 # LaTeX
 
+BRACKETS = r"\left(", r"\right)"
 GREEK = set("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
             "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split())
 PARTICLES = {"A": r"\gamma", "G": "g", "Wm": "W^{-}"}
@@ -355,7 +357,7 @@ def _latex(node):
     if kind is Symbol:
         return [latex_name(node.name)]
     if kind is Sum:
-        return _sum_layout(node.terms)
+        return _sum_layout(node.terms, BRACKETS)
     if kind is Function:
         if type(node.argument) is Symbol:
             return [rf"\{node.name} ", node.argument]
@@ -364,7 +366,7 @@ def _latex(node):
         return _latex_power(*node)
     sign, ratio = _signed(node)
     if sign:
-        return [sign, ratio]
+        return [sign, *_factor(ratio, BRACKETS)]
     above = _latex_factors(node.coefficient.numerator, node.above)
     if not node.below and node.coefficient.denominator == 1:
         return above
@@ -377,7 +379,7 @@ def _latex_factors(number, factors):
         return [str(number)]
     if number == 1 and len(factors) == 1:
         return list(factors)
-    pieces = [[r"\left(", factor, r"\right)"] if type(factor) is Sum else [factor] for factor in factors]
+    pieces = [_factor(factor, BRACKETS) for factor in factors]
     return _joined(pieces if number == 1 else [[str(number)], *pieces], " ")
 
 
@@ -409,18 +411,15 @@ DIRAC = {"P_L": "P_{L}", "P_R": "P_{R}", "gamma_5": r"\gamma_{5}"}
 def _latex_amplitude(terms):
     keys = [collections.Counter((to_text(node), divides) for node, divides in term.scalars) for term in terms]
     common = functools.reduce(lambda left, right: left & right, keys)
-    front = _latex_scalars(terms[0].scalars, common)
     pieces = []
     for k, (term, key) in enumerate(zip(terms, keys)):
         sign, scalars = _latex_scalars(term.scalars, key - common)
         body = " ".join(filter(None, [scalars, _latex_tensors(term.tensors)]))
-        pieces.append(f"{f' {sign or chr(43)} ' if k else sign}{body}")
-    sign, scalars = front
+        pieces += [f" {sign or '+'} " if k else sign, body]
     body = "".join(pieces)
-    if len(terms) > 1 and (sign or scalars):
+    sign, scalars = _latex_scalars(terms[0].scalars, common)
+    if len(terms) > 1 and (sign or scalars):                 # a term alone has all its scalars in front
         body = rf"\left({body}\right)"
-    if body[0] == "-" and sign:
-        raise AssertionError("a term alone has all its scalars in front")
     return sign + " ".join(filter(None, [scalars, body]))
 
 
@@ -659,6 +658,20 @@ def to_function(tree):
 # ---------------------------------------------------------------------------------------------------------------------
 # One formula, and whole documents
 
+COMMENTS = {"text": "{}", "latex": "% {}", "sympy": "# {}", "mathematica": "(* {} *)", "form": "* {}", "python": "# {}"}
+
+
+def check_format(format):
+    """InputError for a notation that is not there."""
+    if format not in FORMATS:
+        raise InputError(f"format: got '{format}', wanted one of {', '.join(FORMATS)}")
+
+
+def comment(line, format):
+    """A line of text as a comment of a document."""
+    return COMMENTS[format].format(line)
+
+
 def formula(tree, format):
     """A tree as one expression: text, latex, sympy, mathematica, form or python. InputError for what it cannot hold."""
     if format == "text":
@@ -704,11 +717,11 @@ def document(trees, format):
     told = definitions(symbols, {name: spelled[name] for name in names if format != "form" or name == "reg_prop"})
     texts = {name: _formula(tree, format, spelled) for name, tree in trees.items()}
     if format == "mathematica":
-        lines = [f"(* {told} *)"] if told else []
+        lines = [comment(line, format) for line in textwrap.wrap(told, WIDTH)]
         return "\n".join([*lines, *(f"{name.replace('_', '')} = {text};" for name, text in texts.items())]) + "\n"
     if format == "form":
         return _form_document(texts, names, told)
-    lines = [f"# {line}" for line in textwrap.wrap(told, WIDTH)]
+    lines = [comment(line, format) for line in textwrap.wrap(told, WIDTH)]
     if format == "sympy":
         lines.append("import sympy\n")
         if names:
