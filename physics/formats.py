@@ -395,9 +395,70 @@ def _latex_power(base, exponent):
 
 def to_latex(tree):
     """LaTeX of a square or an amplitude, in math mode. InputError for an amplitude whose indices do not close."""
-    has_tensors = []
-    fold(tree, lambda node, _: has_tensors.append(0) if type(node) in (Tensor, Field) else None)
-    return _latex_amplitude(expand(tree)) if has_tensors else write(normal(tree), _latex)
+    if not _is_amplitude(tree):
+        return write(normal(tree), _latex)
+    front, terms = _latex_amplitude(expand(tree))
+    if not front or len(terms) == 1:
+        return front + "".join(terms)
+    return rf"{front}\left({''.join(terms)}\right)"
+
+
+def latex_lines(tree, longest=100):
+    """The LaTeX of a tree in lines of about so many characters as they are printed, broken between terms."""
+    lines = []
+    for piece in _amplitude_pieces(tree) if _is_amplitude(tree) else _square_pieces(normal(tree), longest):
+        if lines and _printed(lines[-1] + piece) <= longest:
+            lines[-1] += piece
+        else:
+            lines.append(piece.strip())
+    return lines
+
+
+def _is_amplitude(tree):
+    found = []
+    fold(tree, lambda node, _: found.append(node) if type(node) in (Tensor, Field) else None)
+    return bool(found)
+
+
+def _amplitude_pieces(tree):
+    front, terms = _latex_amplitude(expand(tree))
+    if not front or len(terms) == 1:
+        return [front + terms[0], *terms[1:]]
+    return [f"{front}(", *terms[:-1], f"{terms[-1]})"]
+
+
+def _square_pieces(tree, longest):
+    """What a line may hold: the terms of a square. A long term that has one sum as a factor is broken within it."""
+    pieces = []
+    for sign, term in _latex_terms(tree.terms if type(tree) is Sum else (tree,)):
+        text = _latex_factor(term)
+        sums = [factor for factor in term.above if type(factor) is Sum] if type(term) is Ratio else []
+        if len(sums) == 1 and _printed(text) > longest:
+            others = [factor for factor in term.above if factor is not sums[0]]
+            front = _product([(term.coefficient, False), *((factor, False) for factor in others),
+                              *((factor, True) for factor in term.below)])
+            first, *rest = [inner_sign + _latex_factor(inner) for inner_sign, inner in _latex_terms(sums[0].terms)]
+            pieces += [f"{sign}{'' if front == 1 else write(front, _latex) + ' '}({first}", *rest]
+            pieces[-1] += ")"
+        else:
+            pieces.append(sign + text)
+    return pieces
+
+
+def _latex_terms(terms):
+    """(sign to write before it, term without its sign) of each term of a sum."""
+    for k, (sign, term) in enumerate(map(_signed, terms)):
+        yield f" {sign or '+'} " if k else sign, term
+
+
+def _latex_factor(node):
+    return "".join(piece if type(piece) is str else write(piece, _latex) for piece in _factor(node, BRACKETS))
+
+
+def _printed(latex):
+    """About how many characters of a formula are printed."""
+    commands = re.sub(r"\\(left|right|mathrm|frac|bar|not|sqrt)\b", "", latex)
+    return len(re.sub(r"[{}^_\s]", "", re.sub(r"\\[A-Za-z]+", "x", commands)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -409,18 +470,16 @@ DIRAC = {"P_L": "P_{L}", "P_R": "P_{R}", "gamma_5": r"\gamma_{5}"}
 
 
 def _latex_amplitude(terms):
+    """(what stands in front of all terms, "" for 1; each term with its sign)."""
     keys = [collections.Counter((to_text(node), divides) for node, divides in term.scalars) for term in terms]
     common = functools.reduce(lambda left, right: left & right, keys)
-    pieces = []
+    sign, scalars = _latex_scalars(terms[0].scalars, common)
+    front = f"{sign}{scalars} " if scalars else sign
+    texts = []
     for k, (term, key) in enumerate(zip(terms, keys)):
         sign, scalars = _latex_scalars(term.scalars, key - common)
-        body = " ".join(filter(None, [scalars, _latex_tensors(term.tensors)]))
-        pieces += [f" {sign or '+'} " if k else sign, body]
-    body = "".join(pieces)
-    sign, scalars = _latex_scalars(terms[0].scalars, common)
-    if len(terms) > 1 and (sign or scalars):                 # a term alone has all its scalars in front
-        body = rf"\left({body}\right)"
-    return sign + " ".join(filter(None, [scalars, body]))
+        texts.append((f" {sign or '+'} " if k else sign) + f"{scalars} {_latex_tensors(term.tensors)}".strip())
+    return front, texts
 
 
 def _latex_scalars(scalars, wanted):
@@ -753,12 +812,14 @@ def _form_document(texts, names, told):
 
 def _latex_document(trees):
     symbols = set().union(*map(names_in, trees.values()))
-    lines = [r"\documentclass{article}", r"\usepackage{amsmath}", r"\begin{document}"]
+    lines = [r"\documentclass{article}", r"\usepackage{amsmath}", r"\allowdisplaybreaks", r"\begin{document}"]
     if told := latex_definitions(symbols):
         lines.append(f"Here {told}.")
     for name, tree in trees.items():
         letter, _, number = name.partition("_")
-        lines.append(rf"\[ {letter}{f'_{{{number}}}' if number else ''} = {to_latex(tree)} \]")
+        lines.append(r"\begin{align*}")
+        lines.append(rf"{letter}{f'_{{{number}}}' if number else ''} ={{}}& " + " \\\\\n& ".join(latex_lines(tree)))
+        lines.append(r"\end{align*}")
     return "\n".join([*lines, r"\end{document}"]) + "\n"
 
 

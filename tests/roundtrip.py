@@ -23,7 +23,6 @@ from physics.expression import (
     Function,
     Negative,
     Number,
-    Power,
     Product,
     Sum,
     Symbol,
@@ -38,6 +37,7 @@ from physics.formats import (
     document,
     formula,
     identifiers,
+    latex_lines,
     latex_name,
     to_function,
     to_latex,
@@ -204,10 +204,10 @@ class Latex:
         return f"{base}^({self.group()})" if self.match(r"\^") else base
 
     def parenthesis(self):
-        if not self.match(r"\\left\("):
+        if not self.match(r"\\left\(|\("):
             return None
         inside = self.sum()
-        assert self.match(r"\\right\)"), self.text[self.at:self.at + 60]
+        assert self.match(r"\\right\)|\)"), self.text[self.at:self.at + 60]
         return inside
 
     def symbol(self):
@@ -314,8 +314,9 @@ def differences_of_square(text, seed=0):
     expected, wrong = evaluate(text), []
     if parse(formula(tree, "text")) != tree:
         wrong.append("text")
-    if not close(evaluate(read_latex(to_latex(tree), names)), expected):
-        wrong.append("latex")
+    for latex in (to_latex(tree), " ".join(latex_lines(tree, 30))):
+        if not close(evaluate(read_latex(latex, names)), expected):
+            wrong.append("latex")
     if not close(evaluate(read_mathematica(formula(tree, "mathematica"), names)), expected):
         wrong.append("mathematica")
     called = identifiers(names, "sympy")
@@ -446,7 +447,10 @@ class Gauss:
 def differs_as_latex(amp, seed=0):
     """Why an amplitude's LaTeX, read back, is another amplitude; "" if it is the same."""
     amplitude = read_amplitude(amp)
-    back = read_latex(to_latex(parse(amp)), set(amplitude.names), amplitude.fields)
+    tree, names = parse(amp), set(amplitude.names)
+    back = read_latex(to_latex(tree), names, amplitude.fields)
+    if read_latex(" ".join(latex_lines(tree)), names, amplitude.fields) != back:
+        return "other lines"
     again = read_amplitude(back)
     if [(f.name, f.leg, f.kind, f.starred, f.mark) for f in again.fields] != \
             [(f.name, f.leg, f.kind, f.starred, f.mark) for f in amplitude.fields]:
