@@ -4,7 +4,8 @@ Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every
     python prepare.py [config/file.py] [--key=value ...]
     python prepare.py config/qed.py --processes="e e~ -> mu mu~; e A -> e A; 1->3"
     python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty      check and split rows of files
-    python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams
+    python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams,
+                                                              with amplitude and square under each
     python prepare.py config/qcd.py --shard=3/16              make shard 3 of 16, on any machine that sees data_dir
     python prepare.py config/qcd.py --merge                   join the 16; a missing or damaged one is named
 
@@ -31,7 +32,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import physics.amplitude
 import physics.form
 import physics.rational
 import physics.square
@@ -50,6 +50,7 @@ from dataset.shards import (
     write_part,
 )
 from physics.amplitude import process_text
+from physics.drawing import sheet
 from physics.particles import parse_masses
 from physics.processes import check_cost, choose_processes, count_diagrams, list_processes
 from physics.theory import THEORIES
@@ -314,7 +315,10 @@ def clean_up(folder):
 # ---------------------------------------------------------------------------------------------------------------------
 
 def draw(text, theory, folder):
-    """Draw all tree diagrams of a list of processes, one SVG sheet each. InputError for too many, and for none."""
+    """
+    Draw all tree diagrams of a list of processes, with amplitude and square under each, one SVG sheet a process.
+    InputError for too many diagrams, and for none.
+    """
     counts = {process: count_diagrams(process, theory) for process in list_processes(text, theory)}
     total = sum(counts.values())
     if total > MOST_DRAWN:
@@ -325,11 +329,10 @@ def draw(text, theory, folder):
         if not count:
             print(f"{process_text(process)}: no tree diagram in {theory.name}")
             continue
-        drawn = physics.amplitude.diagrams(process, theory)
         path = folder / "diagrams" / f"{process_text(process).replace(' -> ', '_to_').replace(' ', '_')}.svg"
         with atomic_open(path) as file:
-            file.write(drawn.draw(list(range(len(drawn)))))
-        print(f"{path}: {len(drawn)} diagram{'s' * (len(drawn) > 1)}")
+            file.write(sheet(process, theory))
+        print(f"{path}: {count} diagram{'s' if count > 1 else ''}")
 
 
 def check(settings):

@@ -410,7 +410,7 @@ def latex_lines(tree, longest=100):
         if lines and _printed(lines[-1] + piece) <= longest:
             lines[-1] += piece
         else:
-            lines.append(piece.strip())
+            lines.append(piece.strip() if not lines else f"{{}}{piece}")
     return lines
 
 
@@ -458,7 +458,7 @@ def _latex_factor(node):
 def _printed(latex):
     """About how many characters of a formula are printed."""
     commands = re.sub(r"\\(left|right|mathrm|frac|bar|not|sqrt)\b", "", latex)
-    return len(re.sub(r"[{}^_\s]", "", re.sub(r"\\[A-Za-z]+", "x", commands)))
+    return len(re.sub(r"[{}^_!\s]", "", re.sub(r"\\[A-Za-z]+", "x", commands)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -548,7 +548,7 @@ def _latex_tensors(tensors):
                 pieces.append(DIRAC[tensor.name])
             elif tensor.name == "gamma":
                 index = _bare(tensor.indices[0])
-                pieces.append(f"{{\\not p}}_{{{momenta[index][0].name[2:]}}}" if index in slashed
+                pieces.append(rf"{{p\!\!\!/}}_{{{momenta[index][0].name[2:]}}}" if index in slashed
                               else rf"\gamma{letters.lorentz(tensor.indices[0])}")
     pieces += [_latex_field(tensor, letters) for tensor in tensors if type(tensor) is Field and not tensor.kind]
     return " ".join(pieces)

@@ -154,8 +154,8 @@ class Latex:
         return found
 
     def skip(self):
-        while self.text.startswith((" ", "\n"), self.at):
-            self.at += 1
+        while self.text.startswith((" ", "{} "), self.at):
+            self.at += 1 if self.text[self.at] == " " else 3
 
     def whole(self):
         result = self.sum()
@@ -230,7 +230,7 @@ class Latex:
             if found[1] == "5":
                 return f"gamma_5_{{{self.step()}}}"
             return f"gamma_{{{lorentz(found[1])},{self.step()}}}"
-        if found := self.match(r"\{\\not p\}_\{(\d+)\}"):
+        if found := self.match(r"\{p\\!\\!\\!/\}_\{(\d+)\}"):
             index = rf"%\slash_{next(self.count)}"
             return f"p_{found[1]}_{index}*gamma_{{+{index},{self.step()}}}"
         if found := self.match(r"P_\{([LR])\}"):

@@ -75,9 +75,9 @@ def test_an_amplitude_as_in_papers():
     compton = amplitudes_of("qed", "e A -> e A")[0]
     assert to_latex(parse(compton)) == (
         r"-\frac{i e^{2}}{2 \left(s_{12} + \frac{\epsilon}{2}\right)} \left("
-        r"\bar{u}_{e}(p_{3}) \gamma^{\mu} {\not p}_{1} \gamma^{\nu} u_{e}(p_{1}) "
+        r"\bar{u}_{e}(p_{3}) \gamma^{\mu} {p\!\!\!/}_{1} \gamma^{\nu} u_{e}(p_{1}) "
         r"\varepsilon_{\gamma}{}_{\nu}(p_{2}) \varepsilon^{*}_{\gamma}{}_{\mu}(p_{4}) + "
-        r"\bar{u}_{e}(p_{3}) \gamma^{\mu} {\not p}_{2} \gamma^{\nu} u_{e}(p_{1}) "
+        r"\bar{u}_{e}(p_{3}) \gamma^{\mu} {p\!\!\!/}_{2} \gamma^{\nu} u_{e}(p_{1}) "
         r"\varepsilon_{\gamma}{}_{\nu}(p_{2}) \varepsilon^{*}_{\gamma}{}_{\mu}(p_{4}) + "
         r"m_{e} \bar{u}_{e}(p_{3}) \gamma^{\mu} \gamma^{\nu} u_{e}(p_{1}) "
         r"\varepsilon_{\gamma}{}_{\nu}(p_{2}) \varepsilon^{*}_{\gamma}{}_{\mu}(p_{4})\right)")
@@ -180,7 +180,7 @@ def test_the_readers_see_a_difference(broken):
 
 
 @pytest.mark.parametrize("old, new", [
-    (r"\gamma^{\mu} {\not p}_{1}", r"{\not p}_{1} \gamma^{\mu}"), (r"{\not p}_{2}", r"{\not p}_{4}"), (" + m", " - m"),
+    (r"\gamma^{\mu} {p\!\!\!/}_{1}", r"{p\!\!\!/}_{1} \gamma^{\mu}"), (r"{p\!\!\!/}_{2}", r"{p\!\!\!/}_{4}"), (" + m", " - m"),
     (r"u_{e}(p_{1})", r"v_{e}(p_{1})"), (r"\gamma^{\nu} u_{e}", r"\gamma^{\nu} P_{L} u_{e}"),
 ])
 def test_the_reader_of_amplitudes_sees_a_difference(monkeypatch, old, new):
