@@ -125,3 +125,7 @@ column = "sqamp"  # column that `python -m dataset.convert` writes in that notat
 batch_rows = 64  # rows decoded together
 max_rows = 0  # stop after so many rows; 0: all of them
 train_rows = 200  # evaluate.py: training rows decoded too, the same ones each time; 0: none
+
+# cross_section.py
+energies = ""  # "10:200": lowest and highest centre-of-mass energy, in GeV; empty: 1.05 to 20 times the threshold
+max_cos = 1.0  # leave out scattering angles with a larger |cos(theta)|

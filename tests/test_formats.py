@@ -147,7 +147,8 @@ def test_legs_off_shell_and_transverse_gluons():
 
 @pytest.mark.parametrize("name", ["qed-2to2-offshell", "qed-2to2", "qcd-2to2"])
 def test_files_of_marty(marty, name):
-    rows = [row for _, row in itertools.islice(read_rows(marty / f"{name}.csv.gz"), 0, None, 700 if "off" in name else 9)]
+    every = 700 if "offshell" in name else 9
+    rows = [row for _, row in itertools.islice(read_rows(marty / f"{name}.csv.gz"), 0, None, every)]
     assert len(rows) > 10
     assert differences(list(dict.fromkeys(row["sqamp"] for row in rows))) == {}
     assert {row["amp"]: why for row in rows if (why := differs_as_latex(row["amp"]))} == {}
@@ -180,7 +181,8 @@ def test_the_readers_see_a_difference(broken):
 
 
 @pytest.mark.parametrize("old, new", [
-    (r"\gamma^{\mu} {p\!\!\!/}_{1}", r"{p\!\!\!/}_{1} \gamma^{\mu}"), (r"{p\!\!\!/}_{2}", r"{p\!\!\!/}_{4}"), (" + m", " - m"),
+    (r"\gamma^{\mu} {p\!\!\!/}_{1}", r"{p\!\!\!/}_{1} \gamma^{\mu}"),
+    (r"{p\!\!\!/}_{2}", r"{p\!\!\!/}_{4}"), (" + m", " - m"),
     (r"u_{e}(p_{1})", r"v_{e}(p_{1})"), (r"\gamma^{\nu} u_{e}", r"\gamma^{\nu} P_{L} u_{e}"),
 ])
 def test_the_reader_of_amplitudes_sees_a_difference(monkeypatch, old, new):
