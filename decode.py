@@ -69,8 +69,9 @@ from generate import beam_search, for_decoding, greedy, sample
 from generate_terms import search_terms
 from model import load_model
 from physics.exact import equal, prove
-from physics.expression import names_in, parse
-from physics.formats import check_format, comment, document, formula, latex_definitions, to_function, to_sympy
+from physics.expression import parse
+from physics.formats import annotated, check_format, formula_or_empty, to_function, to_sympy
+from physics.latex import latex_text
 from physics.matrices import names_beside, read_roles
 from physics.numeric import same, verify
 from physics.particles import NO_FACTS, Facts, parse_masses
@@ -121,9 +122,7 @@ class Answer(NamedTuple):
     def _repr_latex_(self):
         """What a notebook shows: the typeset prediction and its status; None, its text, if it is no formula."""
         try:
-            tree = parse(self.prediction)
-            notes = filter(None, [self.status, latex_definitions(names_in(tree))])
-            return rf"$\displaystyle {formula(tree, 'latex')}$ {', '.join(notes)}"
+            return latex_text(parse(self.prediction), self.status)
         except InputError:
             return None
 
@@ -530,14 +529,6 @@ def cut_part(file, fingerprint, window):
     return rows
 
 
-def formula_or_empty(text, format):
-    """A prediction in another notation; "" if it is no formula."""
-    try:
-        return formula(parse(text), format)
-    except InputError:
-        return ""
-
-
 def join_parts(parts, output, columns, format="text"):
     """Write the rows of all parts as one CSV file, in order, and delete the parts. Returns {status: rows}.
 
@@ -626,13 +617,7 @@ def answer_one(loaded, amp, options, facts, format):
                   "unverified": f"unverified: {answer.reason}",
                   "unfinished": "unfinished: the answer was not complete at the model's tgt_max_len tokens",
                   }[answer.status])
-    if format == "text":
-        return print(answer.prediction, *lines, sep="\n")
-    print(*(comment(line, format) for line in lines), sep="\n")
-    try:
-        print(document({"f": parse(answer.prediction)}, format), end="")
-    except InputError as error:
-        print(comment(f"no formula: {answer.prediction}: {error}", format))
+    print(annotated(answer.prediction, format, lines), end="")
 
 
 def main(argv=None):

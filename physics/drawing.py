@@ -3,7 +3,7 @@ import re
 
 from physics.amplitude import amplitude, diagrams, process_text
 from physics.expression import parse
-from physics.formats import latex_lines
+from physics.latex import latex_lines
 from physics.square import square_many
 from runtime.files import InputError
 

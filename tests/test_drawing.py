@@ -7,7 +7,7 @@ import physics.drawing
 from physics.amplitude import parse_process
 from physics.drawing import sheet
 from physics.expression import parse, to_text
-from physics.formats import latex_lines
+from physics.latex import latex_lines
 from physics.square import square
 from physics.theory import THEORIES
 from runtime.files import InputError

@@ -8,6 +8,8 @@ import mpmath
 import numpy as np
 import pytest
 import sympy
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from repository import ROOT
 from roundtrip import differences_in_form, differences_of_square, differs_as_latex, read_latex, run
 
@@ -17,14 +19,15 @@ from physics.amplitude import amplitudes, parse_process
 from physics.expression import names_in, parse
 from physics.formats import (
     FORMATS,
+    annotated,
     document,
     formula,
+    formula_or_empty,
     identifiers,
-    latex_name,
     to_function,
-    to_latex,
     to_sympy,
 )
+from physics.latex import latex_name, latex_text, to_latex
 from physics.numeric import evaluate
 from physics.processes import list_processes
 from physics.square import square_many
@@ -166,6 +169,39 @@ ODD = [
 @pytest.mark.parametrize("text", ODD)
 def test_formulas_of_every_form(text):
     assert differences([text]) == {}
+
+
+NAMES = ["x", "m_e", "s_12", "i", "V_ub", "V_ub^(*)", "reg_prop", "lambda"]
+SMALL = st.integers(0, 12).map(str) | st.sampled_from(NAMES)
+
+
+def larger(inside):
+    return (st.tuples(inside, st.sampled_from(["+", "-", "*", "/"]), inside).map("({0[0]}) {0[1]} ({0[2]})".format)
+            | st.tuples(inside, st.integers(-3, 3)).map("({0[0]})^({0[1]})".format)
+            | inside.map("-({})".format) | inside.map("sin({})".format))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.recursive(SMALL, larger, max_leaves=8))
+def test_random_formulas(text):
+    try:
+        assert differences_of_square(text) == []
+    except (InputError, ZeroDivisionError, OverflowError):   # a division by zero, a sine of something enormous
+        assume(False)
+
+
+def test_a_text_that_is_no_formula():
+    assert formula_or_empty("2*s_12*", "latex") == formula_or_empty("1/0", "mathematica") == ""
+    assert formula_or_empty("2*s_12", "latex") == "2 s_{12}"
+    assert annotated("2*", "python", ["unverified"]).startswith("# unverified\n# no formula: 2*: column 3")
+    assert annotated("2*", "text", ["unverified"]) == "2*\nunverified\n"
+
+
+def test_long_formulas_have_several_lines_in_a_notebook():
+    assert latex_text(parse("x"), "verified") == r"$\displaystyle x$ verified"
+    long = latex_text(parse(" + ".join(f"m_{k}*s_12" for k in range(60))), "computed")
+    assert long.startswith(r"$\displaystyle \begin{aligned} & m_{0}") and long.count(r"\\ &") > 2
+    assert long.endswith(r"\end{aligned}$ computed, $s_{ij} = p_i \cdot p_j$")
 
 
 @pytest.mark.parametrize("broken", [PAIR.replace("2*e", "3*e"), PAIR.replace("s_14*s_23", "s_13*s_23"),
