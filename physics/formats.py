@@ -275,8 +275,8 @@ def check_format(format):
 
 
 def comment(line, format):
-    """A line of text as a comment of a document."""
-    return COMMENTS[format].format(line)
+    """A text as a comment of a document, on one line that the text cannot end."""
+    return COMMENTS[format].format(" ".join(line.split()).replace("*)", "* )") if format != "text" else line)
 
 
 def formula(tree, format):
@@ -385,7 +385,7 @@ def _latex_document(trees):
     for name, tree in trees.items():
         letter, _, number = name.partition("_")
         lines.append(r"\begin{align*}")
-        formula_lines = " \\\\\n& ".join(latex.latex_lines(tree))
-        lines.append(rf"{letter}{f'_{{{number}}}' if number else ''} ={{}}& {formula_lines}")
+        left = rf"{letter}_{{{number}}}" if number else letter
+        lines.append(f"{left} ={{}}& " + " \\\\\n& ".join(latex.latex_lines(tree)))
         lines.append(r"\end{align*}")
     return "\n".join([*lines, r"\end{document}"]) + "\n"

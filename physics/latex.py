@@ -30,6 +30,7 @@ from physics.expression import (
     to_text,
 )
 from physics.normal import Ratio, bracketed, joined, normal, product, signed, sum_layout, write
+from physics.structure import check_indices, without_metrics
 from runtime.files import InputError
 
 HALF = Fraction(1, 2)
@@ -168,15 +169,15 @@ def _latex_factor(node):
 
 def _printed(latex):
     """About how many characters of a formula are printed."""
-    commands = re.sub(r"\\(left|right|mathrm|frac|bar|not|sqrt)\b", "", latex)
+    commands = re.sub(r"\\(left|right|mathrm|frac|bar|sqrt)\b", "", latex)
     return len(re.sub(r"[{}^_!\s]", "", re.sub(r"\\[A-Za-z]+", "x", commands)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # LaTeX of amplitudes: scalars in front, then each term with its Dirac lines as in a paper
 
-LETTERS = {"Lorentz": r"\mu \nu \rho \sigma \lambda \kappa \tau \alpha \beta".split(),
-           "gluon": "a b c d".split(), "quark": "i j k l m n".split()}
+LETTERS = {"L": r"\mu \nu \rho \sigma \lambda \kappa \tau \alpha \beta".split(),
+           "A": "a b c d".split(), "C": "i j k l m n".split()}   # by kind of index, see structure.KIND_NAMES
 DIRAC = {"P_L": "P_{L}", "P_R": "P_{R}", "gamma_5": r"\gamma_{5}"}
 
 
@@ -188,14 +189,20 @@ def _latex_amplitude(terms):
     front = f"{sign}{scalars} " if scalars else sign
     texts = []
     for k, (term, key) in enumerate(zip(terms, keys)):
-        sign, scalars = _latex_scalars(term.scalars, key - common)
-        texts.append((f" {sign or '+'} " if k else sign) + f"{scalars} {_latex_tensors(term.tensors)}".strip())
+        check_indices(term.tensors)
+        number, tensors = without_metrics(term.tensors)
+        sign, scalars = _latex_scalars(term.scalars, key - common, number)
+        texts.append((f" {sign or '+'} " if k else sign) + f"{scalars} {_latex_tensors(tensors)}".strip())
     return front, texts
 
 
-def _latex_scalars(scalars, wanted):
-    """(sign, LaTeX of the wanted ones among a term's scalars), "" for 1. wanted: a Counter of (text, divides)."""
-    left, factors = collections.Counter(wanted), []
+def _latex_scalars(scalars, wanted, number=1):
+    """
+    (sign, LaTeX of a number times the wanted ones among a term's scalars), "" for 1.
+
+    wanted: a Counter of (text, divides).
+    """
+    left, factors = collections.Counter(wanted), [(Fraction(number), False)]
     for node, divides in scalars:
         if left[key := (to_text(node), divides)]:
             left[key] -= 1
@@ -213,20 +220,20 @@ class _Letters:
     def __init__(self, tensors):
         self.known = {}
         taken = {"\\" + part for tensor in tensors if type(tensor) is Field for part in tensor.name.split("_")}
-        self.letters = LETTERS | {"Lorentz": [letter for letter in LETTERS["Lorentz"] if letter not in taken]}
+        self.letters = LETTERS | {"L": [letter for letter in LETTERS["L"] if letter not in taken]}
 
     def __call__(self, index, kind):
         index = index.lstrip("+")
         if index not in self.known:
             number, letters = sum(name[1] == kind for name in self.known.values()), self.letters[kind]
-            round_, place = divmod(number, len(letters))
-            self.known[index] = letters[place] + (f"_{{{round_}}}" if round_ else ""), kind
+            times, place = divmod(number, len(letters))
+            self.known[index] = letters[place] + (f"_{{{times}}}" if times else ""), kind
         return self.known[index][0]
 
     def lorentz(self, index):
         """^{\\mu} where the index stands first, then _{\\mu}."""
         place = "_" if index.lstrip("+") in self.known else "^"
-        return f"{place}{{{self(index, 'Lorentz')}}}"
+        return f"{place}{{{self(index, 'L')}}}"
 
 
 def _latex_tensors(tensors):
@@ -246,11 +253,9 @@ def _latex_tensors(tensors):
     for tensor in tensors:
         if type(tensor) is Tensor and tensor.name.startswith("p_") and _bare(tensor.indices[0]) not in slashed:
             pieces.append(_latex_momentum(tensor, letters))
-    kinds = _colour_kinds(tensors)
     for tensor in tensors:
-        if type(tensor) is Field or tensor.name.startswith("p_") or _is_dirac(tensor, kinds):
-            continue
-        pieces.append(_latex_tensor(tensor, kinds, letters))
+        if type(tensor) is Tensor and not tensor.name.startswith("p_") and tensor.name not in ("gamma", *DIRAC):
+            pieces.append(_latex_colour(tensor, letters))
     for line in lines:
         for tensor in line:
             if type(tensor) is Field:
@@ -274,44 +279,9 @@ def _bare(index):
     return index.lstrip("+")
 
 
-def _colour_kinds(tensors):
-    """{index: "Dirac", "quark", "gluon" or "Lorentz"} by the places where the indices of a term stand."""
-    kinds = {}
-    for tensor in tensors:
-        indices = [_bare(index) for index in tensor.indices]
-        if type(tensor) is Field:
-            if len(indices) > 2:
-                kinds[indices[1]] = "quark" if tensor.kind else "gluon"
-            if len(indices) > 1:
-                kinds[indices[-1]] = "Dirac" if tensor.kind else "Lorentz"
-        elif tensor.name == "gamma" and len(indices) == 3:
-            kinds |= dict(zip(indices, ("Lorentz", "Dirac", "Dirac")))
-        elif tensor.name in DIRAC:
-            kinds |= dict.fromkeys(indices, "Dirac")
-        elif re.fullmatch(r"T_C_\d+", tensor.name) and len(indices) == 3:
-            kinds |= dict(zip(indices, ("gluon", "quark", "quark")))
-        elif tensor.name == "f_SU3":
-            kinds |= dict.fromkeys(indices, "gluon")
-        elif tensor.name.startswith("p_"):
-            kinds[indices[0]] = "Lorentz"
-        elif tensor.name == "g":
-            kinds |= dict.fromkeys(indices, "Lorentz")
-    deltas = [tuple(map(_bare, tensor.indices)) for tensor in tensors if tensor.name == "delta"]
-    for _ in deltas:                                         # the two indices of a delta are of one kind
-        for left, right in deltas:
-            if left in kinds or right in kinds:
-                kinds[left] = kinds[right] = kinds.get(left) or kinds[right]
-    return kinds
-
-
-def _is_dirac(tensor, kinds):
-    return tensor.name in ("gamma", *DIRAC) or tensor.name == "delta" and kinds.get(_bare(tensor.indices[0])) == "Dirac"
-
-
 def _dirac_lines(tensors):
     """The Dirac lines of a term, each from its ubar or vbar through the matrices to its u or v. Raises InputError."""
-    kinds = _colour_kinds(tensors)
-    matrices = [tensor for tensor in tensors if type(tensor) is Tensor and _is_dirac(tensor, kinds)]
+    matrices = [tensor for tensor in tensors if type(tensor) is Tensor and tensor.name in ("gamma", *DIRAC)]
     rows = {_bare(tensor.indices[-2]): tensor for tensor in matrices}
     spinors = [tensor for tensor in tensors if type(tensor) is Field and tensor.kind]
     ends = {_bare(field.indices[-1]): field for field in spinors if not field.starred}
@@ -330,19 +300,12 @@ def _dirac_lines(tensors):
     return lines
 
 
-def _latex_tensor(tensor, kinds, letters):
-    indices = tensor.indices
-    if re.fullmatch(r"T_C_\d+", tensor.name) and len(indices) == 3:
-        quarks = " ".join(letters(index, "quark") for index in indices[1:])
-        return f"T^{{{letters(indices[0], 'gluon')}}}_{{{quarks}}}"
-    if tensor.name == "f_SU3" and len(indices) == 3:
-        return f"f^{{{' '.join(letters(index, 'gluon') for index in indices)}}}"
-    kind = kinds.get(_bare(indices[0]))
-    if tensor.name in ("g", "delta") and len(indices) == 2 and kind == "Lorentz":
-        return f"g{letters.lorentz(indices[0])}{{}}{letters.lorentz(indices[1])}".replace("}{}^{", " ")
-    if tensor.name == "delta" and len(indices) == 2 and kind in ("quark", "gluon"):
-        return rf"\delta_{{{' '.join(letters(index, kind) for index in indices)}}}"
-    raise InputError(f"unknown tensor {tensor.name} with {len(indices)} indices")
+def _latex_colour(tensor, letters):
+    """T^{a}_{i j} or f^{a b c}."""
+    if tensor.name == "f_SU3":
+        return f"f^{{{' '.join(letters(index, 'A') for index in tensor.indices)}}}"
+    gluon, *quarks = tensor.indices
+    return f"T^{{{letters(gluon, 'A')}}}_{{{' '.join(letters(index, 'C') for index in quarks)}}}"
 
 
 MARKS = {"T": r",\perp", "off": r",\mathrm{off}", "": ""}
@@ -355,12 +318,12 @@ def _latex_field(field, letters):
     colour = field.indices[1:-1]
     if field.kind:
         letter = rf"\bar{{{field.kind}}}" if field.starred else field.kind
-        above = f"^{{{letters(colour[0], 'quark')}}}" if colour else ""
+        above = f"^{{{letters(colour[0], 'C')}}}" if colour else ""
         return f"{letter}{above}{below}{momentum}"
     star = "*" if field.starred else ""
     if len(field.indices) < 2:
         return rf"\phi{f'^{{{star}}}' if star else ''}{below}{momentum}"
-    above = " ".join(filter(None, [star, letters(colour[0], "gluon") if colour else ""]))
+    above = " ".join(filter(None, [star, letters(colour[0], "A") if colour else ""]))
     above = f"^{{{above}}}" if above else ""
     return rf"\varepsilon{above}{below}{{}}{letters.lorentz(field.indices[-1])}{momentum}"
 

@@ -232,11 +232,6 @@ class Latex:
             return f"f_SU3_{{{gluons(found[1])}}}"
         if found := self.match(rf"p_\{{(\d+)\}}\^{INDICES}|p_\{{(\d+) ([^{{}}]+(?:\{{\w+\}})?)\}}"):
             return f"p_{found[1] or found[3]}_{lorentz(found[2] or found[4])}"
-        if found := self.match(rf"g\^(?=\{{\\){INDICES}(?:\{{\}}_{INDICES})?"):
-            first, second = (found[1], found[2]) if found[2] else found[1].split(" ")
-            return f"g_{{{lorentz(first)},{lorentz(second)}}}"
-        if found := self.match(rf"\\delta_{INDICES}"):
-            return f"delta_{{{quarks(found[1]) if found[1][0] in 'ijklmn' else gluons(found[1])}}}"
         if found := self.match(rf"\\varepsilon(?:\^{INDICES})?_{INDICES}\{{\}}[_^]{INDICES}\(p_\{{(\d+)\}}\)"):
             above, below, index, leg = found.groups()
             star, colour = re.fullmatch(r"(\*?) ?(.*)", above or "").groups()

@@ -20,6 +20,7 @@ from physics.expression import names_in, parse
 from physics.formats import (
     FORMATS,
     annotated,
+    comment,
     document,
     formula,
     formula_or_empty,
@@ -138,6 +139,27 @@ def test_weak_and_strong_amplitudes_and_squares():
     amps = amplitudes_of("ew", *ELECTROWEAK) + amplitudes_of("qcd", *STRONG)
     assert {amp: why for amp in amps if (why := differs_as_latex(amp))} == {}
     assert differences([text for text in square_many(amps) if isinstance(text, str)]) == {}
+
+
+@pytest.mark.parametrize("index, joined, inserted", [
+    (r"%C_1", r"%C_99", r"delta_{%C_1,%C_99}"), (r"%g_1", r"%g_99", r"delta_{%g_99,%g_1}"),
+    (r"%a_1", r"%a_99", r"delta_{%a_1,%a_99}"), (r"%\mu_1", r"%\mu_99", r"g_{%\mu_1,%\mu_99}"),
+    (r"%\mu_1", r"%\mu_99", r"delta_{+%\mu_99,%\mu_1}"),
+])
+def test_metrics_and_deltas_are_carried_out(index, joined, inserted):
+    amp = amplitudes_of("qcd", "u d -> u d")[0]
+    first, second, rest = re.split(rf"{re.escape(index)}(?=[,}}])", amp)
+    amp = f"{first}{index}{second}{joined}{rest}".replace("*gamma", f"*{inserted}*gamma", 1)
+    assert differs_as_latex(amp) == ""
+
+
+def test_a_text_from_anywhere_cannot_end_a_comment():
+    for format, end in (("python", "\n"), ("sympy", "\n"), ("latex", "\n"), ("form", "\n"), ("mathematica", "*)")):
+        source = annotated(f"2*{end} import os", format, [f"unverified: {end} import os"])
+        first, second = source.splitlines()
+        assert all(line.startswith(comment("", format)[0]) for line in (first, second))
+        if format == "mathematica":
+            assert source.count("*)") == 2 and second.endswith("*)")
 
 
 def test_legs_off_shell_and_transverse_gluons():
