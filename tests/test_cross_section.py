@@ -8,6 +8,8 @@ import pytest
 from tiny import make_run
 
 import cross_section as script
+from decode import choose
+from generate import Hypothesis
 from physics.amplitude import amplitudes, parse_process
 from physics.cross_section import ALPHA, NANOBARN, VALUES, differential, masses_of, textbook, threshold, total
 from physics.expression import parse
@@ -15,6 +17,7 @@ from physics.formats import to_function
 from physics.square import square
 from physics.theory import THEORIES
 from runtime.files import InputError
+from tokenizer import EOS
 
 QED = VALUES["qed"]
 
@@ -145,6 +148,27 @@ def test_an_answer_that_is_not_verified_is_not_drawn(run, tmp_path, capsys):
     script.main(["e A -> e A", f"--ckpt={run / 'run' / 'best.pt'}", f"--output={tmp_path / 'c.csv'}", "--device=cpu"])
     assert "verified\n" not in capsys.readouterr().out
     assert list(columns(tmp_path / "c.csv")) == ["energy_GeV", "form_nb", "textbook_nb"]
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_interference_of_a_whole_process_is_judged(monkeypatch, tmp_path, wrong):
+    """Bhabha scattering in other invariants than FORM's is used; with a wrong sign of the interference it is not."""
+    process = parse_process("e e~ -> e e~", THEORIES["qed"])
+    text = square(" + ".join(amplitudes(process, THEORIES["qed"], whole=True)), basis="independent")
+    if wrong:
+        assert text.count(")^(-1)*(") == 1                   # two different propagators: the interference
+        text = text.replace(")^(-1)*(", ")^(-1)*(-1)*(")
+
+    def answer(loaded, amp, beam_size, check, facts):
+        yield choose(amp, {text: Hypothesis([5, EOS], -0.1, -0.1)}, check, False, facts)
+
+    monkeypatch.setattr(script, "load", lambda *_: None)
+    monkeypatch.setattr(script, "decode", answer)
+    script.main(["e e~ -> e e~", "--ckpt=stub.pt", f"--output={tmp_path / 'b.csv'}", "--max_cos=0.9", "--energies=1:9"])
+    found = columns(tmp_path / "b.csv")
+    assert ("model_nb" in found) == (not wrong)
+    if not wrong:
+        assert found["model_nb"] == pytest.approx(found["form_nb"], rel=1e-9)
 
 
 def test_without_a_run_the_curves_are_forms(tmp_path, monkeypatch, capsys):
