@@ -1,9 +1,11 @@
 """Feynman diagrams of a process as SVG, under each its amplitude and its square, typeset by matplotlib."""
 import re
+from xml.sax.saxutils import escape
 
 from physics.amplitude import amplitude, diagrams, process_text
 from physics.expression import parse
 from physics.latex import latex_lines
+from physics.particles import Facts
 from physics.square import square_many
 from runtime.files import InputError
 
@@ -24,14 +26,16 @@ def sheet(process, theory):
     amps = [amplitude(diagram, process, theory) for diagram in drawn]
     glyphs, cells = {}, CELL.findall(LEG.sub(_label, drawn.draw(list(range(len(drawn))))))
     boxes = []
-    for cell, amp, sqamp in zip(cells, amps, square_many(amps), strict=True):
+    squares = square_many(amps, facts=[Facts(process_text(process))] * len(amps))
+    for cell, amp, sqamp in zip(cells, amps, squares, strict=True):
         formulas = [_typeset(r"i\mathcal{M} = ", latex_lines(parse(amp), LINE), glyphs)]
-        if not isinstance(sqamp, InputError):
+        if isinstance(sqamp, InputError):
+            formulas.append((f'<text y="{FONT_SIZE}" font-size="12">not squared: {escape(str(sqamp))}</text>\n', 0, 20))
+        else:
             formulas.append(_typeset(r"\overline{|\mathcal{M}|^2} = ", latex_lines(parse(sqamp), LINE), glyphs))
         boxes.append((cell, formulas))
     side = max([SIDE, *(MARGIN + width for _, formulas in boxes for _, width, _ in formulas)])
-    columns = max(1, int(WIDTH // side))
-    columns = min(columns, len(boxes))
+    columns = min(max(1, int(WIDTH // side)), len(boxes))
     pieces, top = [], 0.0
     for first in range(0, len(boxes), columns):
         row, below = boxes[first:first + columns], 0.0
@@ -46,7 +50,7 @@ def sheet(process, theory):
     shapes = "".join(f'<path id="{name}" d="{d}"/>\n' for name, d in glyphs.values())
     size = f'width="{columns * side:.0f}" height="{top:.0f}" viewBox="0 0 {columns * side:.0f} {top:.0f}"'
     return (f'<?xml version="1.0" encoding="UTF-8"?>\n<svg xmlns="http://www.w3.org/2000/svg" {size}>\n'
-            f"<title>{process_text(process).replace('>', '&gt;')}</title>\n<defs>\n{shapes}</defs>\n"
+            f"<title>{escape(process_text(process))}</title>\n<defs>\n{shapes}</defs>\n"
             + "\n".join(pieces) + "\n</svg>\n")
 
 

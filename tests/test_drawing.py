@@ -42,5 +42,6 @@ def test_the_formulas_are_those_of_the_amplitudes(monkeypatch):
 
 
 def test_a_diagram_that_is_not_squared_has_its_amplitude(monkeypatch):
-    monkeypatch.setattr(physics.drawing, "square_many", lambda amps: [InputError("too long")] * len(amps))
-    assert len(draw("qed", "e A -> e A").findall(f"./{SVG}g")) == 4
+    monkeypatch.setattr(physics.drawing, "square_many", lambda amps, facts: [InputError("1 < 2")] * len(amps))
+    labels = ["".join(text.itertext()) for text in draw("qed", "e A -> e A").iter(f"{SVG}text")]
+    assert labels.count("not squared: 1 < 2") == 2
