@@ -16,7 +16,8 @@ file), amp, prediction, logprob (natural, of the whole answer), status,
     margin       logprob minus that of the best other candidate (--beam, --samples)
     agreement    with --agree: share of the candidates' probability that is on texts equal to the answer as physics
     rank         which candidate the answer is, the most probable is 1
-then sqamp and process where the input has them, and with --n_best candidates, a JSON list of [text, logprob, status].
+then sqamp and process where the input has them, with --n_best candidates, a JSON list of [text, logprob, status], and
+with --format=latex (or sympy, mathematica, form, python) a column of that name, the predictions in that notation.
 The status is
     verified     the answer is the square: both sides are equal at random momenta in floating point, and then proven
                  equal in exact arithmetic
@@ -34,6 +35,9 @@ is named and stops no other row. From Python:
     from decode import decode, load
     model = load("out/quickstart/best.pt")
     for answer in decode(model, amplitudes, beam_size=5, check=True): print(answer.prediction, answer.status)
+
+An answer shows itself as a typeset formula in a notebook; answer.sympy() is a SymPy expression, answer.function() a
+function of NumPy arrays, f(s_12=..., m_e=...).
 """
 import collections
 import contextlib
@@ -66,6 +70,8 @@ from generate_terms import search_terms
 from model import load_model
 from physics.exact import equal, prove
 from physics.expression import parse
+from physics.formats import annotated, check_format, formula_or_empty, to_function, to_sympy
+from physics.latex import latex_text
 from physics.matrices import names_beside, read_roles
 from physics.numeric import same, verify
 from physics.particles import NO_FACTS, Facts, parse_masses
@@ -79,8 +85,8 @@ from tokenizer import Tokenizer
 
 SEARCH = ["beam", "beam_size", "length_penalty", "samples", "temperature", "top_k", "top_p", "seed", "verify",
           "fallback", "agree", "masses"]
-KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "amp", *SEARCH, "n_best", "batch_rows", "max_rows", "device",
-        "dtype"]
+KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "amp", *SEARCH, "n_best", "format", "batch_rows", "max_rows",
+        "device", "dtype"]
 CERTAINTY = ["logprob", "token_mean", "token_min", "margin", "agreement"]
 COLUMNS = ["row", "amp", "prediction", "logprob", "status", *CERTAINTY[1:], "rank"]
 WINDOW = 8  # batches read together, so that amplitudes of like length meet in one
@@ -104,6 +110,21 @@ class Answer(NamedTuple):
     status: str  # verified, computed, unverified, unchecked, unfinished, unreadable
     reason: str  # why it is unreadable or unverified, else ""
     candidates: list  # [text, logprob, status] of each, the most probable first
+
+    def sympy(self):
+        """The prediction as a SymPy expression. InputError if it is no formula."""
+        return to_sympy(parse(self.prediction))
+
+    def function(self):
+        """The prediction as a function of NumPy arrays, f(s_12=..., m_e=...). InputError if it is no formula."""
+        return to_function(parse(self.prediction))
+
+    def _repr_latex_(self):
+        """What a notebook shows: the typeset prediction and its status; None, its text, if it is no formula."""
+        try:
+            return latex_text(parse(self.prediction), self.status)
+        except InputError:
+            return None
 
 
 class Loaded(NamedTuple):
@@ -338,6 +359,7 @@ def search_options(settings):
     if settings.fallback and not settings.verify:
         raise InputError("fallback: needs --verify, which finds out where it is needed")
     parse_masses(settings.masses)
+    check_format(settings.format)
     names = ("batch_rows", "length_penalty", "samples", "temperature", "top_k", "top_p", "seed", "fallback", "agree")
     options = {name: getattr(settings, name) for name in names}
     return options | {"beam_size": settings.beam_size if settings.beam else 1, "check": settings.verify}
@@ -507,8 +529,13 @@ def cut_part(file, fingerprint, window):
     return rows
 
 
-def join_parts(parts, output, columns):
-    """Write the rows of all parts as one CSV file, in order, and delete the parts. Returns {status: rows}."""
+def join_parts(parts, output, columns, format="text"):
+    """Write the rows of all parts as one CSV file, in order, and delete the parts. Returns {status: rows}.
+
+    format: of one more column, see physics/formats.py; "text": there is none.
+    """
+    if format != "text":
+        columns = [*columns, format]
     counts = collections.Counter()
     with atomic_open(output) as file, contextlib.ExitStack() as stack:
         writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
@@ -516,6 +543,8 @@ def join_parts(parts, output, columns):
         files = [stack.enter_context(open(part, encoding="utf-8")) for part in parts]
         shares = [map(json.loads, itertools.islice(lines, 1, None)) for lines in files]  # without the fingerprints
         for row in heapq.merge(*shares, key=lambda row: row["row"]):
+            if format != "text":
+                row[format] = formula_or_empty(row["prediction"], format)
             writer.writerow(row)
             counts[row["status"]] += 1
     for part in output.parent.glob(f"{glob.escape(output.name)}.part-*-of-*"):  # of any number of processes
@@ -566,15 +595,15 @@ def decode_file(loaded, ckpt, path, output, settings, options, world):
         fingerprint = fingerprint_of(loaded, ckpt, path, settings)
         decode_share(loaded, path, count, settings, options, file, fingerprint, world)
         wait(world)
-        return join_parts(parts, output, columns) if world.rank == 0 else None, bad_lines
+        return join_parts(parts, output, columns, settings.format) if world.rank == 0 else None, bad_lines
 
 
-def answer_one(loaded, amp, options, facts):
-    """Print the answer to one amplitude: formula, certainty, verdict."""
+def answer_one(loaded, amp, options, facts, format):
+    """Print the answer to one amplitude: formula, certainty, verdict; the latter two as comments of the format."""
     answer, = decode(loaded, amp, facts=facts, **options)
     if answer.status == "unreadable":
         raise InputError(f"--amp: {answer.reason.removeprefix('amp: ')}")
-    print(answer.prediction)
+    lines = []
     if answer.rank:
         probability = f"log-probability {answer.logprob:.4g} (probability {math.exp(answer.logprob):.2%})"
         figures = [probability, f"least certain token {answer.token_min:.2%}"]
@@ -582,11 +611,13 @@ def answer_one(loaded, amp, options, facts):
             figures.append(f"{answer.margin:.3g} nats ahead of the next")
         if answer.rank > 1:
             figures.append(f"candidate {answer.rank}")
-        print(", ".join(figures))
-    print({"verified": "verified: equal to the square of the amplitude at random momenta, in exact arithmetic",
-           "computed": "computed: the model's candidates are all wrong, this is the square by FORM",
-           "unverified": f"unverified: {answer.reason}",
-           "unfinished": "unfinished: the answer was not complete at the model's tgt_max_len tokens"}[answer.status])
+        lines.append(", ".join(figures))
+    lines.append({"verified": "verified: equal to the square of the amplitude at random momenta, in exact arithmetic",
+                  "computed": "computed: the model's candidates are all wrong, this is the square by FORM",
+                  "unverified": f"unverified: {answer.reason}",
+                  "unfinished": "unfinished: the answer was not complete at the model's tgt_max_len tokens",
+                  }[answer.status])
+    print(annotated(answer.prediction, format, lines), end="")
 
 
 def main(argv=None):
@@ -599,7 +630,8 @@ def main(argv=None):
         loaded = load(ckpt, settings.device, settings.dtype)
         check_cost(loaded, settings, 1)
         amp = sys.stdin.buffer.read().decode("utf-8", "replace").strip() if settings.amp == "-" else settings.amp
-        return answer_one(loaded, amp, options | {"check": True}, Facts(masses=parse_masses(settings.masses)))
+        return answer_one(loaded, amp, options | {"check": True}, Facts(masses=parse_masses(settings.masses)),
+                          settings.format)
     with join(settings.device) as world:
         loaded = load(ckpt, world.device, settings.dtype)
         path = named or data_folder(settings, loaded) / "test.csv"

@@ -7,7 +7,8 @@ Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every
     python prepare.py config/marty_qed.py                     the public MARTY rows in their published split
     python prepare.py --theory=random:0-199 --sample=60 --data_dir=data/random     60 diagrams of each of 200 theories
     python prepare.py --theory=my_theory.py --data_dir=data/mine                   your own, see physics/theories.py
-    python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams
+    python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams,
+                                                              with amplitude and square under each
     python prepare.py config/qcd.py --shard=3/16              make shard 3 of 16, on any machine that sees data_dir
     python prepare.py config/qcd.py --merge                   join the 16; a missing or damaged one is named
 
@@ -35,7 +36,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import physics.amplitude
 import physics.form
 import physics.rational
 import physics.square
@@ -55,6 +55,7 @@ from dataset.shards import (
     write_part,
 )
 from physics.amplitude import process_text
+from physics.drawing import sheet
 from physics.particles import masses_text, parse_masses, unknown_masses
 from physics.processes import check_cost, choose_processes, count_diagrams, list_processes
 from physics.theories import find_theory, theory_names
@@ -378,7 +379,10 @@ def clean_up(folder):
 # ---------------------------------------------------------------------------------------------------------------------
 
 def draw(text, theory, folder):
-    """Draw all tree diagrams of a list of processes, one SVG sheet each. InputError for too many, and for none."""
+    """
+    Draw all tree diagrams of a list of processes, with amplitude and square under each, one SVG sheet a process.
+    InputError for too many diagrams, and for none.
+    """
     counts = {process: count_diagrams(process, theory) for process in list_processes(text, theory)}
     total = sum(counts.values())
     if total > MOST_DRAWN:
@@ -389,11 +393,10 @@ def draw(text, theory, folder):
         if not count:
             print(f"{process_text(process)}: no tree diagram in {theory.name}")
             continue
-        drawn = physics.amplitude.diagrams(process, theory)
         path = folder / "diagrams" / f"{process_text(process).replace(' -> ', '_to_').replace(' ', '_')}.svg"
         with atomic_open(path) as file:
-            file.write(drawn.draw(list(range(len(drawn)))))
-        print(f"{path}: {len(drawn)} diagram{'s' * (len(drawn) > 1)}")
+            file.write(sheet(process, theory))
+        print(f"{path}: {count} diagram{'s' if count > 1 else ''}")
 
 
 def check(settings):

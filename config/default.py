@@ -130,7 +130,13 @@ verify = False  # check the candidates against the amplitude; the first right on
 fallback = False  # compute the square where no candidate is right
 agree = False  # measure how much of the candidates' probability is on texts equal to the answer as physics
 n_best = False  # write the candidates too
+format = "text"  # notation of formulas: "text", "latex", "sympy", "mathematica", "form", "python"
+column = "sqamp"  # column that `python -m dataset.convert` writes in that notation
 batch_rows = 64  # rows decoded together
 max_rows = 0  # stop after so many rows; 0: all of them
 notations = False  # evaluate.py: lengths of the data sets in `input` in each notation, instead of a model's score
 train_rows = 200  # evaluate.py: training rows decoded too, the same ones each time; 0: none
+
+# cross_section.py
+energies = ""  # "10:200": lowest and highest centre-of-mass energy, in GeV; empty: 1.05 to 20 times the threshold
+max_cos = 1.0  # leave out scattering angles with a larger |cos(theta)|

@@ -23,7 +23,10 @@ from dataset.vocabulary import build_vocabulary
 from decode import COLUMNS, choose, decode, load, main
 from generate import Hypothesis, greedy
 from model import ModelConfig, Transformer, load_model
-from physics.numeric import verify
+from physics.expression import parse
+from physics.formats import document, formula, to_sympy
+from physics.latex import latex_lines
+from physics.numeric import evaluate, verify
 from physics.particles import Facts, parse_masses
 from runtime import checkpoint
 from runtime.files import InputError
@@ -812,3 +815,41 @@ def test_one_amplitude_that_the_model_does_not_know_is_computed(run, capsys):
 def test_one_amplitude_that_cannot_be_read(run, amp, message):
     with pytest.raises(InputError, match=re.escape(message)):
         call(run, f"--amp={amp}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# other notations
+
+def test_one_amplitude_as_a_source_text(run, capsys):
+    call(run, f"--amp={run[1][2]['amp']}", "--format=python")
+    source = capsys.readouterr().out
+    tree = parse(run[1][2]["sqamp"])
+    assert re.match(r"# log-probability .*\n# verified: .*\n", source) and document({"f": tree}, "python") in source
+    call(run, f"--amp={run[1][2]['amp']}", "--format=latex")
+    assert " \\\\\n& ".join(latex_lines(tree)) in capsys.readouterr().out
+
+
+def test_a_column_in_another_notation(run, tmp_path):
+    call(run, "--format=latex", f"--output={tmp_path / 'a.csv'}")
+    rows = decoded(tmp_path / "a.csv")
+    assert [row["latex"] for row in rows] == [formula(parse(row["prediction"]), "latex") for row in rows]
+    call(run, f"--output={tmp_path / 'b.csv'}")
+    assert "latex" not in decoded(tmp_path / "b.csv")[0]
+
+
+def test_an_unknown_notation(run):
+    with pytest.raises(InputError, match="format: got 'tex', wanted one of text, latex, sympy"):
+        call(run, "--format=tex")
+
+
+def test_an_answer_is_a_sympy_expression_a_function_and_a_typeset_formula(run, loaded):
+    answer, = decode(loaded, run[1][2]["amp"], check=True)
+    tree = parse(answer.prediction)
+    assert answer.sympy() == to_sympy(tree)
+    values = {name: 1.5 for name in answer.function().__signature__.parameters}
+    assert answer.function()(**values) == pytest.approx(evaluate(tree, values))
+    shown = answer._repr_latex_()
+    assert shown.startswith(f"$\\displaystyle {latex_lines(tree)[0]}$ verified, ")
+    assert r"$s_{ij} = p_i \cdot p_j$" in shown
+    assert answer._replace(status="unverified")._repr_latex_().count("unverified") == 1
+    assert answer._replace(prediction="2*")._repr_latex_() is None

@@ -3,7 +3,7 @@ import ast
 
 from repository import ROOT, tracked
 
-SCRIPTS = {"prepare", "verify", "train", "scst", "decode", "evaluate"}
+SCRIPTS = {"prepare", "verify", "train", "scst", "decode", "evaluate", "cross_section"}
 FOLDERS = {"physics", "dataset", "runtime", "bench", "docs"}  # folders with code; config/ has settings
 
 

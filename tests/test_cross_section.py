@@ -1,0 +1,194 @@
+"""Cross sections from the texts of squares against the formulas of textbooks."""
+import csv
+import functools
+import math
+
+import numpy as np
+import pytest
+from tiny import make_run
+
+import cross_section as script
+from decode import choose
+from generate import Hypothesis
+from physics.amplitude import amplitudes, parse_process
+from physics.cross_section import ALPHA, NANOBARN, VALUES, differential, masses_of, textbook, threshold, total
+from physics.expression import parse
+from physics.formats import to_function
+from physics.square import square
+from physics.theory import THEORIES
+from runtime.files import InputError
+from tokenizer import EOS
+
+QED = VALUES["qed"]
+
+
+@functools.lru_cache
+def whole(text, theory="qed"):
+    """(|M|^2 of a process as a function, masses of the legs)"""
+    process = parse_process(text, THEORIES[theory])
+    amp = " + ".join(amplitudes(process, THEORIES[theory], whole=True))
+    return to_function(parse(square(amp))), masses_of(process, theory, VALUES[theory])
+
+
+def in_nanobarn(text, energy, cosine):
+    """d sigma / d Omega in units of alpha^2 / s."""
+    function, masses = whole(text)
+    result = differential(function, energy, np.arctanh(np.float64(cosine)), masses, QED)
+    return float(result) / (ALPHA**2 / energy**2 * NANOBARN)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# total cross sections
+
+def test_muon_pairs_at_high_energy_are_4_pi_alpha_squared_over_3_s():
+    function, masses = whole("e e~ -> mu mu~")
+    energies = np.array([10.0, 100.0])
+    expected = 4 * math.pi * ALPHA**2 / (3 * energies**2) * NANOBARN
+    assert total(function, energies, masses, QED) == pytest.approx(expected, rel=1e-6)
+    assert total(function, np.array([1.0]), masses, QED) == pytest.approx(86.8, rel=2e-3)      # 86.8 nb GeV^2 / s
+    near = np.array([0.22])
+    assert total(function, near, masses, QED)[0] < 0.5 * 86.8 / near[0]**2                     # the muon's mass matters
+
+
+@pytest.mark.parametrize("text", [
+    "e e~ -> mu mu~", "mu~ mu -> t t~", "d d~ -> mu mu~", "e A -> e A", "A mu~ -> A mu~", "u A -> A u", "e e~ -> A A",
+    "A A -> mu~ mu", "A A -> u u~",
+])
+def test_the_textbooks_formula_with_masses(text):
+    process = parse_process(text, THEORIES["qed"])
+    function, masses = whole(text)
+    energies = np.geomspace(1.001 * threshold(masses), 1000 * threshold(masses), 7)
+    _, formula = textbook(process, "qed", QED)
+    assert total(function, energies, masses, QED) == pytest.approx(formula(energies**2), rel=1e-9)
+
+
+def test_forward_peaks_keep_their_digits():
+    function, masses = whole("e e~ -> A A")
+    _, formula = textbook(parse_process("e e~ -> A A", THEORIES["qed"]), "qed", QED)
+    assert total(function, np.array([200.0]), masses, QED) == pytest.approx(formula(200.0**2), rel=1e-6)
+
+
+def test_slow_photons_scatter_by_thomson():
+    function, masses = whole("e A -> e A")
+    thomson = 8 * math.pi / 3 * (ALPHA / masses[0])**2 * NANOBARN
+    assert thomson == pytest.approx(0.66524587e9, rel=1e-6)                                   # in nb: 0.665 barn
+    assert total(function, np.array([masses[0] * 1.0001]), masses, QED) == pytest.approx(thomson, rel=1e-3)
+
+
+def test_no_textbook_formula_where_there_is_none():
+    for text in ("e e~ -> e e~", "e mu -> e mu", "e e -> e e"):
+        assert textbook(parse_process(text, THEORIES["qed"]), "qed", QED) is None
+    assert textbook(parse_process("u u~ -> d d~", THEORIES["qcd"]), "qcd", VALUES["qcd"]) is None
+
+
+@pytest.mark.parametrize("text", ["e e~ -> e e~", "e mu -> e mu", "e e -> e e"])
+def test_a_total_that_diverges_needs_a_cut(text):
+    function, masses = whole(text)
+    with pytest.raises(InputError, match="diverges.*--max_cos=0.95"):
+        total(function, np.array([1.0]), masses, QED)
+    assert total(function, np.array([1.0]), masses, QED, 0.9) < total(function, np.array([1.0]), masses, QED, 0.95)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# angular distributions at high energy: Peskin & Schroeder (5.10), problem 5.2, (5.106); Halzen & Martin, section 6.6
+
+MASSLESS = {
+    "e e~ -> mu mu~": lambda c: (1 + c**2) / 4,
+    "e mu -> e mu": lambda c: (4 + (1 + c)**2) / (2 * (1 - c)**2),
+    "e e~ -> e e~": lambda c: (
+        (1 + ((1 + c) / 2)**2) / ((1 - c) / 2)**2 - 2 * ((1 + c) / 2)**2 / ((1 - c) / 2) + (1 + c**2) / 2) / 2,
+    "e e -> e e": lambda c: (3 + c**2)**2 / (1 - c**2)**2 / 2,                                # 1/2: identical electrons
+    "e e~ -> A A": lambda c: (1 + c**2) / (1 - c**2) / 2,                                     # 1/2: identical photons
+}
+
+
+@pytest.mark.parametrize("text", MASSLESS)
+@pytest.mark.parametrize("cosine", [-0.7, 0.0, 0.4, 0.9])
+def test_angular_distributions_without_masses(text, cosine):
+    assert in_nanobarn(text, 500.0, cosine) == pytest.approx(MASSLESS[text](cosine), rel=1e-5)
+
+
+def test_the_angle_is_between_particles_1_and_3():
+    forward, backward = (in_nanobarn("e mu -> e mu", 500.0, cosine) for cosine in (0.9, -0.9))
+    assert forward > 100 * backward
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the script
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    make_run(folder)
+    return folder
+
+
+def columns(path):
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def test_the_models_verified_answer_stands_beside_forms_and_the_textbooks(run, tmp_path, capsys):
+    script.main(["e e~ -> mu mu~", f"--ckpt={run / 'run' / 'best.pt'}", f"--output={tmp_path / 'pair.csv'}",
+                 "--device=cpu"])
+    said = capsys.readouterr().out
+    assert "verified" in said and "model and FORM: largest relative difference" in said
+    totals, angles = columns(tmp_path / "pair.csv"), columns(tmp_path / "pair.angles.csv")
+    assert list(totals) == ["energy_GeV", "form_nb", "model_nb", "textbook_nb"]
+    assert totals["model_nb"] == pytest.approx(totals["textbook_nb"], rel=1e-9)
+    assert totals["form_nb"] == pytest.approx(totals["textbook_nb"], rel=1e-9)
+    assert list(angles) == ["cos_theta", "form_nb_per_sr", "model_nb_per_sr"]
+    assert angles["model_nb_per_sr"] == pytest.approx(angles["form_nb_per_sr"], rel=1e-9)
+    assert (tmp_path / "pair.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_answer_that_is_not_verified_is_not_drawn(run, tmp_path, capsys):
+    """The model knows single diagrams only, so that the sum of the two of Compton scattering is unknown to it."""
+    script.main(["e A -> e A", f"--ckpt={run / 'run' / 'best.pt'}", f"--output={tmp_path / 'c.csv'}", "--device=cpu"])
+    assert "verified\n" not in capsys.readouterr().out
+    assert list(columns(tmp_path / "c.csv")) == ["energy_GeV", "form_nb", "textbook_nb"]
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_interference_of_a_whole_process_is_judged(monkeypatch, tmp_path, wrong):
+    """Bhabha scattering in other invariants than FORM's is used; with a wrong sign of the interference it is not."""
+    process = parse_process("e e~ -> e e~", THEORIES["qed"])
+    text = square(" + ".join(amplitudes(process, THEORIES["qed"], whole=True)), basis="independent")
+    if wrong:
+        assert text.count(")^(-1)*(") == 1                   # two different propagators: the interference
+        text = text.replace(")^(-1)*(", ")^(-1)*(-1)*(")
+
+    def answer(loaded, amp, beam_size, check, facts):
+        yield choose(amp, {text: Hypothesis([5, EOS], -0.1, -0.1)}, check, False, facts)
+
+    monkeypatch.setattr(script, "load", lambda *_: None)
+    monkeypatch.setattr(script, "decode", answer)
+    script.main(["e e~ -> e e~", "--ckpt=stub.pt", f"--output={tmp_path / 'b.csv'}", "--max_cos=0.9", "--energies=1:9"])
+    found = columns(tmp_path / "b.csv")
+    assert ("model_nb" in found) == (not wrong)
+    if not wrong:
+        assert found["model_nb"] == pytest.approx(found["form_nb"], rel=1e-9)
+
+
+def test_without_a_run_the_curves_are_forms(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    script.main(["u u~ -> d d~", "--theory=qcd", "--energies=10:100", "--max_cos=0.9"])
+    assert "no model" in capsys.readouterr().err
+    found = columns(tmp_path / "cross_section" / "u_u~_to_d_d~.csv")
+    assert list(found) == ["energy_GeV", "form_nb"] and found["energy_GeV"][[0, -1]] == pytest.approx([10, 100])
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "got 0 processes, wanted one"), (["e e~ -> mu mu~ A"], "two particles that go to two"),
+    (["e x -> e x"], "no particle 'x'"), (["A A -> A A"], "energies"), (["e e -> mu mu"], "no tree diagram"),
+    (["e e~ -> mu mu~", "--energies=0.1:1"], "above the threshold of 0.211317 GeV"),
+    (["e e~ -> mu mu~", "--energies=ten"], "wanted LOWEST:HIGHEST in GeV"),
+    (["e e~ -> mu mu~", "--max_cos=2"], "max_cos: got 2.0, wanted more than 0 and at most 1"),
+    (["e e~ -> mu mu~", "--theory=qd"], "theory: got 'qd'"),
+    (["e e~ -> mu mu~", "--ckpt=missing.pt"], "missing.pt"),
+])
+def test_wrong_settings_are_one_line(arguments, message):
+    with pytest.raises(InputError, match=message) as error:
+        script.main(arguments)
+    assert "\n" not in str(error.value)
