@@ -8,7 +8,7 @@ import re
 import physics.amplitude
 import physics.square
 from dataset.baseline import canonical_key, kinematics_key, template_key
-from physics.amplitude import process_text
+from physics.amplitude import process_text, propagators_text
 from physics.numeric import verify
 from physics.particles import Facts
 from physics.processes import off_shell_choices
@@ -35,9 +35,8 @@ def make_rows(processes, theory_name, squares, basis, seed, style="factored", of
             mark = f" off shell: {' '.join(map(str, off))}" if off else ""
             named = []
             for diagram in diagrams:
-                propagators = " ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators())
                 amp = physics.amplitude.amplitude(diagram, process, theory, squares == "process", off)
-                named.append((propagators + mark, amp))
+                named.append((propagators_text(diagram) + mark, amp))
             if squares == "process" and named:               # one row: the sum of all diagrams
                 names, amps = zip(*named)
                 named = [(" + ".join(names), " + ".join(amps))]

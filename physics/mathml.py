@@ -24,7 +24,6 @@ from physics.expression import (
     Product,
     Sum,
     Symbol,
-    Tensor,
     epsilon_legs,
     expand,
     fold,
@@ -74,7 +73,7 @@ def amplitude(text):
 
 
 def pieces(tree):
-    """What two squares are compared by: the texts of the factors in front, and of the terms of sums, each with its sign."""
+    """The texts that two squares are compared by: those of the factors in front and of the terms, with their signs."""
     sign, factors, inverse = _parts(tree)
     found = {"-"} if sign else set()
     for factor, divides in zip(factors, inverse):
@@ -367,7 +366,7 @@ def _slashed(lines, rest):
 
 
 def _tensor(tensor, names, slashed=None, in_line=False):
-    """Markup of a tensor or field. slashed: what a gamma matrix is contracted with; in_line: Dirac indices are left out."""
+    """Markup of a tensor or field. slashed: what a gamma matrix is contracted with; in_line: without Dirac indices."""
     def letters(kind):
         found = (names.get(index, index.lstrip("%\\")) for index in _indices(tensor, kind))
         return "".join(f"<mi>{html.escape(letter)}</mi>" for letter in found)

@@ -1,4 +1,4 @@
-"""MathML of squares is read by a small reader here, which finds the same function; amplitudes keep all their tensors."""
+"""A small reader finds the same function in the MathML of a square; amplitudes keep their tensors."""
 import random
 import re
 from fractions import Fraction
@@ -18,14 +18,15 @@ from runtime.files import InputError
 SQUARES = [
     "2*e^4*(m_e^4 + -1/2*m_e^2*s_13 + 1/2*s_12*s_34)*(m_e^2 + -s_23 + 1/2*reg_prop)^(-2)",
     "-64/729*e^6*(2*m_u^6 + (-2)*m_u^4*s_13 + -s_12)*(s_13 + -1/2*reg_prop)^(-2)*(s_25 + reg_prop)^(-1)",
-    "8*s_12 + 4*s_13", "-(e + g)", "e/g/2", "-e^2*g^(-2)/(m_e + g)", "2*3^2*5*e", "(e^2)^3", "(-2)*e + (-e)*g", "1/2*(e - g)*3",
+    "8*s_12 + 4*s_13", "-(e + g)", "e/g/2", "-e^2*g^(-2)/(m_e + g)", "2*3^2*5*e", "(e^2)^3",
+    "(-2)*e + (-e)*g", "1/2*(e - g)*3",
     "-1/4*e^4*m_mu^2 - -3*e^2*(g + (-2)*(e + -g)^2)*m_W", "1/(2*e*(e + g))", "e^(2*g)*2^(-3)", "((e + g))*s_12*(g + 7)",
 ]
 
 
 def value(nodes, values):
     """Value of a sequence of MathML elements."""
-    total, product, sign, pending, nodes = 0, None, 1, None, list(nodes)
+    total, product, sign, nodes = 0, None, 1, list(nodes)
     while nodes:
         node = nodes.pop(0)
         if node.tag == "mo" and node.text in "+−":
