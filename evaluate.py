@@ -42,6 +42,7 @@ are wrong; those of the training split are what `scst.py --indices=` learns from
 An answer that is not finished, or to an amplitude that the model cannot read, is wrong.
 """
 import collections
+import hashlib
 import json
 import math
 import re
@@ -315,15 +316,14 @@ def report_of(rows, train, others):
 
 def details_of(rows, loaded, seed):
     """What the page shows beside the figures of `report_of`, of judged rows."""
-    letters = dict.fromkeys(range(1 + max(row["number"] for row in rows)), "-")
-    letters |= {row["number"]: LETTERS[row["verdict"]] for row in rows}
+    letters = {row["number"]: LETTERS[row["verdict"]] for row in rows}
     return {
         "intervals": intervals(rows, seed),
         "by_diagram": accuracies_by(diagram_of, rows),
         "by_terms": accuracies_by(terms_of, rows),
         "reliability": reliability(rows),
         "accuracy_at_coverage": accuracy_at_coverage(rows),
-        "outcomes": "".join(letters.values()),
+        "outcomes": "".join(letters.get(number, "-") for number in range(max(letters) + 1)),
         "examples": [example(row, chosen, loaded) for chosen, some in
                      (("worst", worst_errors(rows)), ("random", random_rows(rows, seed))) for row in some],
     }
@@ -593,15 +593,15 @@ def compare(names):
     """
     Runs against the first of them, on the rows that all have answered: the content of compare.json.
 
-    names: run folders, or reports. InputError unless they are reports of the same file.
+    names: run folders, or reports. InputError unless they are reports of the same rows.
     """
     if len(names) < 2:
         raise InputError(f"compare: got {' '.join(names)}, wanted two runs or more, separated by spaces")
     reports = [read_report(name) for name in names]
     for name, report in zip(names, reports):
-        if report["input_sha256"] != reports[0]["input_sha256"]:
-            raise InputError(f"compare: {name} has answered {report['input']}, and {names[0]} {reports[0]['input']}, "
-                             "another file; wanted the same")
+        if report["rows_sha256"] != reports[0]["rows_sha256"]:
+            raise InputError(f"compare: {name} has answered rows of {report['input']}, {names[0]} other rows, of "
+                             f"{reports[0]['input']}; wanted the same rows")
     letters = np.array(list(zip(*(report["outcomes"] for report in reports))))  # (rows, runs)
     letters = letters[(letters != "-").all(axis=1)]
     right = {"sequence_accuracy": letters == LETTERS[RIGHT],
@@ -628,7 +628,7 @@ def read_report(name):
     path = Path(name) / "report.json" if Path(name).is_dir() else Path(name)
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"input", "input_sha256", "outcomes"} - report.keys()
+        missing = {"input", "rows_sha256", "outcomes"} - report.keys()
     except OSError as error:
         raise InputError(f"{path}: not readable ({error.strerror}); python evaluate.py writes it") from None
     except (ValueError, AttributeError):
@@ -712,10 +712,11 @@ def main(argv=None):
                       for split in (data_dir / f"{name}.csv" for name in ("train", "valid", "test")))
     run = {"input": str(path), "input_sha256": digest(path), "data_dir": str(data_dir), "split": split_of(data_dir),
            "masses": settings.masses}
+    every = sorted(rows + unreadable, key=lambda row: row["number"])
+    run["rows_sha256"] = hashlib.sha256(json.dumps([[row["amp"], row["sqamp"]] for row in every]).encode()).hexdigest()
     if loaded:
         check_cost(loaded, settings, len(rows))
         seconds = add_answers(rows, loaded, options, masses, "rows")
-        every = sorted(rows + unreadable, key=lambda row: row["number"])
         lines = (prediction_row(row["number"] + 1, row) for row in every)
         columns = COLUMNS + [name for name in ("sqamp", "process") if name in rows[0]]
         write_rows(output.with_name("predictions.csv"), columns, lines)

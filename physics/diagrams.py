@@ -2,7 +2,7 @@
 import math
 import re
 
-from physics.amplitude import diagrams, parse_process, propagators_text
+from physics.amplitude import diagrams, parse_process, process_text, propagators_text
 from physics.expression import INVARIANT, Field, Negative, Power, Product, Sum, expand, legs_of, names_in, parse
 from physics.particles import identity
 from physics.theory import THEORIES
@@ -10,6 +10,7 @@ from runtime.files import InputError
 
 KINDS = "scalar", "spinor", "vector"  # by twice the spin
 MARGIN, LABEL = 16, 60  # above and below a picture, and beside it for the names of the legs
+BAR = "\u0304"  # combining
 AWAY = 18  # from the middle of a propagator to its name
 GREEK = {"mu": "μ", "nu_e": "νₑ", "nu_mu": "ν_μ", "nu_tau": "ν_τ", "tau": "τ"}
 DECIMAL = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
@@ -20,21 +21,18 @@ TEXT = re.compile(r'<text x="([^"]*)" y="([^"]*)" font-size="15">([^<(]*)\((\d+)
 
 def diagram_type(amp):
     """
-    The channels of the propagators: "s", "t", "u" of two particles that become two, "s, t" where there are two
-    propagators; "contact" without one. A propagator is in the s channel if all its momentum comes in or all goes out.
+    The channels of the propagators: "s", "t" or "u" of two particles that become two, else "s, t" and the like;
+    "contact" without one. A propagator is in the s channel if the legs on one side of it all come in or all go out.
     """
     tree = parse(amp)
     if type(tree) is Sum:
         return f"sum of {len(tree.terms)}"
-    incoming = {leg.number for leg in legs_of(expand(tree)) if leg.incoming}
-    channels = [channel(legs, incoming) for legs in propagator_legs(tree)]
+    legs = legs_of(expand(tree))
+    incoming = {leg.number for leg in legs if leg.incoming}
+    crossed = ({1, 4}, {2, 3}) if incoming == {1, 2} and len(legs) == 4 else ()
+    channels = ["s" if flow <= incoming or not flow & incoming else "u" if flow in crossed else "t"
+                for flow in propagator_legs(tree)]
     return ", ".join(sorted(channels)) or "contact"
-
-
-def channel(legs, incoming):
-    if legs <= incoming or not legs & incoming:
-        return "s"
-    return "u" if len(incoming) == 2 and legs in ({1, 4}, {2, 3}) and max(incoming) == 2 else "t"
 
 
 def propagator_legs(tree):
@@ -91,6 +89,15 @@ def sheet(drawn, numbers):
     return "\n".join(lines)
 
 
+def process_of(row):
+    """"e e~ -> mu mu~" from the columns of prepare.py, or else from the amplitude; "" where nobody knows it."""
+    if row.get("theory") in THEORIES and row.get("process"):
+        return row["process"]
+    found = _read(row["amp"])
+    processes = [_process(found[1], theory) for theory in THEORIES.values()] if found else []
+    return next((process_text(process) for process in processes if process), "")
+
+
 def _named(row):
     """(diagrams of the process, number of the row's one) from the columns; None where they do not say it."""
     if row.get("theory") not in THEORIES or not row.get("process") or not row.get("diagram"):
@@ -102,7 +109,8 @@ def _named(row):
     return (drawn, numbers[0]) if len(numbers) == 1 else None
 
 
-def _only_one(amp):
+def _read(amp):
+    """(tree, the Fields of the legs in their order) of an amplitude that is one diagram, else None."""
     try:
         tree = parse(amp)
         terms = expand(tree)
@@ -110,6 +118,15 @@ def _only_one(amp):
     except InputError:
         return None
     fields = sorted((tensor for tensor in terms[0].tensors if type(tensor) is Field), key=lambda field: field.leg)
+    return None if type(tree) is Sum else (tree, fields)
+
+
+def _only_one(amp):
+    """(diagrams, number) of the only diagram with an amplitude's legs and propagators, None if there is not one."""
+    found = _read(amp)
+    if not found:
+        return None
+    tree, fields = found
     every = set(range(1, len(fields) + 1))
 
     def sides(flows):
@@ -117,7 +134,7 @@ def _only_one(amp):
         return sorted(sorted((sorted(legs), sorted(every - legs))) for legs in flows)
 
     wanted = sides(propagator_legs(tree))
-    for theory in () if type(tree) is Sum else THEORIES.values():
+    for theory in THEORIES.values():
         process = _process(fields, theory)
         if process is None:
             continue
@@ -174,7 +191,8 @@ def redrawn(svg, propagators):
             across, along = (x2 - x1, y2 - y1) if x2 > x1 else (x1 - x2, y1 - y2)
             length = math.hypot(across, along)  # the name stands above the line, or to its right
             x, y = (x1 + x2) / 2 + AWAY * along / length, (y1 + y2) / 2 - AWAY * across / length
-            shapes.append(f'<text x="{x:.0f}" y="{y + 5:.0f}" text-anchor="middle">{printed(next(names))}</text>')
+            name = printed(next(names).removesuffix("~"))  # the arrow tells it from its antiparticle
+            shapes.append(f'<text x="{x:.0f}" y="{y + 5:.0f}" text-anchor="middle">{name}</text>')
         if not line.startswith("<polygon"):
             leg = None
         line = DECIMAL.sub(lambda match: f"{float(match[0]):.1f}", line)
@@ -187,4 +205,4 @@ def printed(name):
     """A particle's name in a picture: an antiparticle has a bar above."""
     plain = name.removesuffix("~")
     text = GREEK.get(plain, plain)
-    return text[0] + "\u0304" + text[1:] if name != plain else text
+    return "".join(letter + BAR for letter in text) if name != plain else text

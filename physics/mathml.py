@@ -35,6 +35,7 @@ from runtime.files import InputError
 
 GREEK = {"mu": "μ", "tau": "τ", "nu": "ν", "theta": "θ", "alpha": "α", "lambda": "λ"}
 NAMES = {"L": "μνρσλκταβδηξ", "D": "xyzwrsqhnm", "C": "ijklmnopqr", "A": "abcdefgh"}  # of indices, by kind
+OPEN, CLOSE = '<mo stretchy="false">(</mo>', '<mo stretchy="false">)</mo>'
 SLASH, BAR = "\u0338", "\u0304"  # combining characters
 
 
@@ -66,9 +67,9 @@ def amplitude(text):
     if len(bodies) == 1:
         sign, body = bodies[0]
         return _math(_minus(sign) + front) + _math(body)
-    chunks = [_mo("−" if sign else "+") + body if k or sign else body for k, (sign, body) in enumerate(bodies)]
+    chunks = [(_infix(sign) if k else _minus(sign)) + body for k, (sign, body) in enumerate(bodies)]
     if front:
-        chunks = [front, _mo("(") + chunks[0], *chunks[1:-1], chunks[-1] + _mo(")")]
+        chunks = [front, OPEN + chunks[0], *chunks[1:-1], chunks[-1] + CLOSE]
     return "".join(map(_math, chunks))
 
 
@@ -95,6 +96,11 @@ def _mo(operator):
     return f"<mo>{operator}</mo>"
 
 
+def _infix(minus):
+    """A sign between two terms, also where a line may break before it and it comes first in its element."""
+    return f'<mo form="infix">{"−" if minus else "+"}</mo>'
+
+
 def _minus(sign):
     return _mo("−") if sign else ""
 
@@ -105,6 +111,11 @@ def _row(content):
 
 def _in_parentheses(content):
     return _row(_mo("(") + content + _mo(")"))
+
+
+def _of(content):
+    """Parentheses around an argument: they do not grow with it."""
+    return OPEN + content + CLOSE
 
 
 def _key(sign, node, mark="-"):
@@ -145,10 +156,10 @@ def _chunks(tree, known):
         terms = []
         for k, (term, minus) in enumerate(zip(factor.terms, factor.minus)):
             minus, term = _signed(term, minus)
-            content = (_mo("−" if minus else "+") if k or minus else "") + fold(term, _visit)[0]
+            content = (_infix(minus) if k else _minus(minus)) + fold(term, _visit)[0]
             terms.append(mark(content, _key(minus, term)))
         if len(factors) > 1 or sign:
-            terms = [_mo("(") + terms[0], *terms[1:-1], terms[-1] + _mo(")")]
+            terms = [OPEN + terms[0], *terms[1:-1], terms[-1] + CLOSE]
         chunks += terms
     return chunks
 
@@ -217,7 +228,7 @@ def _fraction(parts):
             below.append((factor, inverse))
         elif divides:
             below.append((factor, markup if inverse is None else _row(markup)))
-        else:
+        elif factor != Number(1) or len(parts) == 1:
             (sums if type(factor) is Sum else above).append((factor, markup))
     numbers = sum(1 for _ in itertools.takewhile(lambda part: type(part[0]) is Number, above))
     only_numbers = all(type(factor) is Number for factor, _ in below)
@@ -247,7 +258,7 @@ def _times(parts, alone=False):
 
 def _symbol(name):
     if legs := epsilon_legs(name):
-        return "<mi>ε</mi>" + _in_parentheses(_mo(",").join(map(_momentum, legs)))
+        return "<mi>ε</mi>" + _of(_mo(",").join(map(_momentum, legs)))
     if name == "reg_prop":
         return "<mi>ϵ</mi>"
     starred = name.endswith("^(*)")
@@ -276,7 +287,7 @@ def _scalars(scalars):
     for node, divides in scalars:
         if type(node) is Number and node.value < 0:  # `expand` writes the sign of a term as the number -1
             sign, node = not sign, Number(-node.value)
-        if node != Number(1) or len(scalars) == 1:
+        if node != Number(1):
             parts.append((node, divides, *fold(node, _visit)))
     return _minus(sign) + _fraction(parts)
 
@@ -291,15 +302,15 @@ def _term(scalars, tensors):
         tensors = with_number[1]
     front = _scalars(scalars)
     sign = front.startswith(_mo("−"))
-    names = _index_names(tensors)
     lines, rest = _fermion_lines(list(tensors))
     slashed = _slashed(lines, rest)
-    content = front.removeprefix(_mo("−"))
-    content += "".join(_tensor(tensor, names) for tensor in rest if tensor not in slashed.values())
+    rest = [tensor for tensor in rest if tensor not in slashed.values()]
+    in_slashes = {index for vector in slashed.values() for index in _indices(vector, "L")}
+    names = _index_names(tensors, in_slashes)
+    content = front.removeprefix(_mo("−")) + "".join(_tensor(tensor, names) for tensor in rest)
     for line in lines:
-        content += _mo("[") * (len(lines) > 1)
-        content += "".join(_tensor(tensor, names, slashed.get(tensor), in_line=True) for tensor in line)
-        content += _mo("]") * (len(lines) > 1)
+        inside = "".join(_tensor(tensor, names, slashed.get(tensor), in_line=True) for tensor in line)
+        content += OPEN.replace("(", "[") + inside + CLOSE.replace(")", "]") if len(lines) > 1 else inside
     return sign, content
 
 
@@ -319,11 +330,11 @@ def _indices(tensor, kind):
     return [index.lstrip("+") for index, other in zip(indices, _kinds(tensor)) if other == kind]
 
 
-def _index_names(tensors):
-    """{index: letter} by first appearance within its kind."""
+def _index_names(tensors, unwritten):
+    """{index: letter} by first appearance within its kind, of all that are written."""
     names = {}
     for kind, letters in NAMES.items():
-        found = dict.fromkeys(index for tensor in tensors for index in _indices(tensor, kind))
+        found = dict.fromkeys(index for tensor in tensors for index in _indices(tensor, kind) if index not in unwritten)
         letters = itertools.chain(letters, (f"{letters[0]}{n}" for n in itertools.count(1)))
         names |= dict(zip(found, letters))
     return names
@@ -378,9 +389,9 @@ def _tensor(tensor, names, slashed=None, in_line=False):
         letter = f"<mi>{tensor.kind}{BAR if tensor.starred else ''}</mi>"
         index = letters("C") + dirac
         letter = f"<msub>{letter}{_row(index)}</msub>" if index else letter
-        return _row(letter + _in_parentheses(_momentum(tensor.leg)))
+        return _row(letter + _of(_momentum(tensor.leg)))
     if type(tensor) is Field and not _indices(tensor, "L"):
-        return _row(_symbol(tensor.name) + _in_parentheses(_momentum(tensor.leg)))
+        return _row(_symbol(tensor.name) + _of(_momentum(tensor.leg)))
     if type(tensor) is Field or tensor.name.startswith("p_"):
         return _vector(tensor, names)
     if tensor.name in ("P_L", "P_R"):
@@ -406,7 +417,7 @@ def _vector(tensor, names, slash=""):
         return _scripts(f"<mi>p{slash}</mi>", f"<mn>{leg}</mn>", index)
     colour = "".join(f"<mi>{names.get(name, name)}</mi>" for name in _indices(tensor, "A"))
     star = _mo("*") if tensor.starred else ""
-    return _row(_scripts(f"<mi>ε{slash}</mi>", index, star + colour) + _in_parentheses(_momentum(tensor.leg)))
+    return _row(_scripts(f"<mi>ε{slash}</mi>", index, star + colour) + _of(_momentum(tensor.leg)))
 
 
 def _scripts(base, below, above):

@@ -10,20 +10,20 @@ import math
 import re
 
 from physics import mathml
-from physics.diagrams import picture
+from physics.diagrams import picture, process_of
 from runtime.files import InputError
 from runtime.intervals import wilson
 
 LARGEST = 2_600_000  # bytes of the rows on a page: the last ones are left out
 VERDICTS = {"right": "right", "right but spelled otherwise": "otherwise", "wrong": "wrong", "unfinished": "unfinished",
             "unreadable": "unreadable"}  # and the CSS class of each
+GREEK = {"mu": "μ", "tau": "τ", "nu": "ν"}
 TABLES = {"exact": "knows equal amplitudes, up to index names", "renamed": "up to particle names too",
           "rescaled": "up to the number in front too", "relabelled": "up to the order of the legs too"}
 FIGURES = {"logprob": "probability of the whole answer", "token_mean": "mean probability of a token",
            "token_min": "least probable token", "margin": "margin to the next candidate",
            "agreement": "agreement of the candidates"}
-MOST_NAMED = 50  # characters of a process that is shown; those of MARTY's files are longer
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 460, 290, 52, 42, 12, 14  # of a chart, and its margins
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 460, 290, 62, 42, 12, 24  # of a chart, and its margins
 
 
 def page_of(report):
@@ -129,16 +129,12 @@ def scores(report):
 
 def tile(report, key, name, meaning):
     value, interval = report[key], report["intervals"][key]
-    marks = ""
+    marks = beside = ""
     if key in ("sequence_accuracy", "right_physics"):
-        marks = position("lookup", report["lookup_accuracy"], "lookup table")
-    beside = f'<span class="key lookup"></span>lookup table {percent(report["lookup_accuracy"])}' if marks else ""
-    if key == "sequence_accuracy":
-        marks += position("ceiling", report["ceiling"], "ceiling")
-        beside += f' <span class="key ceiling"></span>ceiling {percent(report["ceiling"])}'
-    elif marks:
-        marks += position("ceiling", 1, "ceiling")
-        beside += ' <span class="key ceiling"></span>ceiling 100%'
+        known, highest = report["lookup_accuracy"], report["ceiling"] if key == "sequence_accuracy" else 1
+        marks = position("lookup", known, "lookup table") + position("ceiling", highest, "ceiling")
+        beside = (f'<span><i class="key lookup"></i>lookup table {percent(known)}</span> '
+                  f'<span><i class="key ceiling"></i>ceiling {percent(highest)}</span>')
     band = f'<i class="band" style="left:{100 * interval[0]:.2f}%;width:{100 * (interval[1] - interval[0]):.2f}%"></i>'
     return (f'<div class="tile"><h3>{name}</h3><p class="big">{percent(value, 2)}</p><p class="dim">95% interval '
             f'{interval_text(interval)}</p><div class="scale" aria-hidden="true"><i class="fill" '
@@ -160,8 +156,8 @@ def groups(report):
                        ("by_length", "Tokens of the square"), ("by_terms", "Terms of the polynomial")):
         lines = []
         for name, group in report[key].items():
-            line = [formatted(name), f"{group['rows']:,}", bar(group["sequence_accuracy"], group["rows"]),
-                    percent(group["right_physics"])]
+            line = [channels(name) if key == "by_diagram" else formatted(name), f"{group['rows']:,}",
+                    bar(group["sequence_accuracy"], group["rows"]), percent(group["right_physics"])]
             if key in trained:
                 seen = trained[key].get(name)
                 line.append(f'{percent(seen["sequence_accuracy"])} <span class="dim">of {seen["rows"]}</span>'
@@ -174,8 +170,19 @@ def groups(report):
 
 
 def formatted(name):
-    """f f~ -> A A with bars and an arrow."""
-    return re.sub(r"(\w)(\w*)~", lambda match: f"{match[1]}\u0304{match[2]}", escape(name)).replace("-&gt;", "→")
+    """e mu~ -> A A with Greek letters, bars and an arrow; 4-7 with a dash."""
+    if numbers := re.fullmatch(r"(\d+)-(\d+)", name):
+        return numbers[1] if numbers[1] == numbers[2] else f"{numbers[1]}–{numbers[2]}"
+    name = re.sub(r"\b(?:mu|tau|nu)(?![^\W_])", lambda match: GREEK[match[0]], escape(name))
+    name = re.sub(r"(\w+)~", lambda match: "".join(f"{letter}\u0304" for letter in match[1]), name)
+    return name.replace("-&gt;", "→")
+
+
+def channels(name):
+    """What `diagram_type` says, "s, t", in words."""
+    if re.fullmatch(r"[stu](, [stu])*", name):
+        return f"{name} channel{'s' * (len(name) > 1)}"
+    return f"{name} diagrams" if name.startswith("sum") else escape(name)
 
 
 def bar(share, count):
@@ -223,7 +230,7 @@ def chart(title, series, x_name, y_name, x_range=None, y_range=None, log=False, 
                      f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{text}</text>')
     for y in ticks(y_low, y_high) if not log else range(math.ceil(y_low), math.floor(y_high) + 1):
         _, at = place(x_low, 10**y if log else y)
-        text = f"{10.0**y:.10g}" if log else f"{y:.0%}" if shares else f"{y:.10g}"
+        text = number_text(10.0**y) if log else f"{100 * y:.4g}%" if shares else number_text(y)
         marks.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>'
                      f'<text x="{LEFT - 7}" y="{at + 4:.1f}" text-anchor="end">{text}</text>')
     lines = []
@@ -238,11 +245,16 @@ def chart(title, series, x_name, y_name, x_range=None, y_range=None, log=False, 
     extra = extra(place) if extra else ""
     across, up = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
     names = [f'<text class="axis" x="{across}" y="{HEIGHT - 6}" text-anchor="middle">{x_name}</text>',
-             f'<text class="axis" transform="translate(13 {up}) rotate(-90)" text-anchor="middle">{y_name}</text>']
+             f'<text class="axis" transform="translate(14 {up}) rotate(-90)" text-anchor="middle">{y_name}</text>']
     legend = "".join(f'<li class="{kind}">{escape(name)}</li>' for name, _, kind in series if name)
     return (f'<figure><figcaption>{title}</figcaption><svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
             f'aria-label="{escape(re.sub("<[^>]*>", "", title))}">{"".join(marks + [extra] + lines + names)}</svg>'
             f'<ul class="legend">{legend}</ul></figure>')
+
+
+def number_text(value):
+    """0.01 or 5e-4."""
+    return f"{value:.10g}" if value == 0 or abs(value) >= 0.005 else f"{value:.0e}".replace("e-0", "e−")
 
 
 def value_text(point, shares):
@@ -259,7 +271,7 @@ def certainty(report):
     if report["coverage"]:
         series.append(("verified answers", [(report["coverage"], 1.0)], "dots verified"))
     figures = [chart("Right physics among the most certain answers", series, "share of the rows that is answered",
-                     "right physics", (0, 1), (max(0.0, lowest - 0.05 * (1.05 - lowest)), 1), shares=True)]
+                     "right physics", (0, 1), (max(0.0, min(lowest - 0.02, 0.9)), 1), shares=True)]
     order = list(curves)
     for figure, found in bins.items():
         kind = f"c{order.index(figure)}"
@@ -285,8 +297,8 @@ def certainty(report):
         lines.append(["verification", verified, *[""] * (len(shares) - 1)])
     return (f'<div class="figures">{"".join(figures)}</div><h3>Right physics among the most certain answers</h3>'
             + table(["ordered by", *shares], lines)
-            + '<p class="dim">Each dot of a reliability diagram is a tenth of the rows, or fewer; the line is its 95% '
-              "interval. On the diagonal a probability is what it says.</p>")
+            + '<p class="dim">A dot of a reliability diagram is a tenth of the rows; the line is its 95% interval. On '
+              "the diagonal a probability is what it says. A verified answer need not be the most probable one.</p>")
 
 
 def training(report):
@@ -326,26 +338,27 @@ def rows(report):
     controls = (
         select("set", "Rows", [("", "all of them"), ("worst", "worst errors"), ("random", "random sample")])
         + select("verdict", "Verdict", [("", "any"), *((VERDICTS[verdict], verdict) for verdict in verdicts)])
-        + select("kind", "Process", [("", "any"), *((kind, kind.replace("->", "→")) for kind in kinds)])
-        + select("type", "Diagram", [("", "any"), *((kind, kind) for kind in types)])
+        + select("kind", "Process", [("", "any"), *((kind, formatted(kind)) for kind in kinds)])
+        + select("type", "Diagram", [("", "any"), *((kind, channels(kind)) for kind in types)])
         + select("sort", "Sort by", [("", "worst, then random"), ("-p", "most certain first"),
                                      ("p", "least certain first"), ("-n", "longest first"), ("n", "shortest first"),
                                      ("number", "row number")])
         + '<label>Search <input id="search" type="search" placeholder="m_mu, s_13, ..." autocomplete="off"></label>'
     )
     return (
-        '<p>The worst errors are the wrong answers of which the model is most certain; the random sample is of all rows. '
-        'A token is the redder the less probable the model found it; <mark>marked</mark> tokens, factors and terms stand '
-        'in only one of answer and truth. <i>s<sub>ij</sub></i> = <i>p<sub>i</sub></i>·<i>p<sub>j</sub></i>, <i>ϵ</i> '
-        "regulates the propagators, <i>ε</i>(<i>p</i>) is a boson’s polarisation; fermion lines with several matrices "
-        f'stand in brackets.</p><form class="controls" onsubmit="return false">{controls}</form>'
+        "<p>The worst errors are the wrong answers of which the model is most certain; the random sample is of all "
+        "rows. A token is the redder the less probable the model found it. <mark>Marked</mark> tokens, factors and "
+        "terms stand in only one of answer and truth. <i>s<sub>ij</sub></i> = <i>p<sub>i</sub></i>·"
+        "<i>p<sub>j</sub></i>, <i>ϵ</i> "
+        "regulates the propagators, <i>ε</i>(<i>p</i>) is the polarisation of a boson.</p>"
+        f'<form class="controls">{controls}</form>'
         f'<p id="count" role="status">{len(articles)} rows</p><p class="dim keys">Keys: <kbd>j</kbd> and <kbd>k</kbd> '
         'go to the next and the previous row, <kbd>/</kbd> to the search.</p>'
         f'<div id="list">{"".join(articles)}</div>')
 
 
 def select(key, name, options):
-    options = "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in options)
+    options = "".join(f'<option value="{escape(value)}">{text}</option>' for value, text in options)
     return f'<label>{name} <select id="{key}">{options}</select></label>'
 
 
@@ -356,7 +369,7 @@ def row_article(example):
             "type": example["diagram_type"], "p": f"{probability:.6g}" if known else "-1e9",
             "n": example["tokens"], "number": example["row"]}
     attributes = " ".join(f'data-{key}="{escape(value)}"' for key, value in data.items())
-    facts = [f"row {example['row']:,}", escape(example["diagram_type"]), f"{example['tokens']} tokens"]
+    facts = [f"row {example['row']:,}", channels(example["diagram_type"]), f"{example['tokens']} tokens"]
     if known:
         facts.append(f"probability {probability_text(math.exp(probability))}")
     if example["status"] in ("verified", "unverified", "computed"):
@@ -371,13 +384,12 @@ def row_article(example):
         parts.append(("truth", formula(mathml.square, example["sqamp"], example["prediction"])
                       + strip([(token, None) for token in truth], only_truth)))
     if example.get("reason"):
-        parts.append(("why", escape(example["reason"])))
+        parts.append(("check", escape(example["reason"])))
     body = "".join(f"<dt>{name}</dt><dd>{content}</dd>" for name, content in parts)
     texts = [("amp", example["amp"]), ("answer", example["prediction"]), ("truth", example["sqamp"])]
     texts = "".join(f"<dt>{name}</dt><dd><code>{escape(text)}</code></dd>" for name, text in texts[:2 if same else 3])
     drawn = picture(example)
-    process = example["process"]
-    title = formatted(process if 0 < len(process) < MOST_NAMED else example["kind"])
+    title = formatted(process_of(example) or example["kind"])
     return (f'<article tabindex="0" {attributes}><h3>{title} <span class="badge {VERDICTS[verdict]}">{escape(verdict)}'
             f'</span></h3><p class="dim">{" · ".join(facts)}</p><div class="row">{drawn}<dl>{body}</dl></div>'
             f"<details><summary>as text</summary><dl>{texts}</dl></details></article>\n")
@@ -422,7 +434,8 @@ def token_text(token):
     """m_e^2 with an index and a power."""
     token = escape(token.lstrip("#") if len(token) > 1 and token[0] == "#" else token)
     token = re.sub(r"\^\(?(-?\w+(?:/\w+)?)\)?", r"<sup>\1</sup>", token)
-    return re.sub(r"(?<=\w)_(\w+)", r"<sub>\1</sub>", token).replace("reg<sub>prop</sub>", "ϵ").replace("-", "−")
+    token = re.sub(r"(?<=\w)_(\w+)", lambda match: f"<sub>{GREEK.get(match[1], match[1])}</sub>", token)
+    return token.replace("reg<sub>prop</sub>", "ϵ").replace("-", "−")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -476,7 +489,8 @@ font-variant-numeric:tabular-nums}
 .scale .lookup,.scale .ceiling{top:-5px;bottom:-5px;width:0;border-left:2px solid var(--c1);transform:translateX(-1px)}
 .scale .ceiling{border-left:2px dashed var(--text)}
 .key{display:inline-block;height:.9em;width:0;margin:0 .35em 0 .15em;border-left:2px solid var(--c1);
-vertical-align:-.1em}.key.ceiling{border-left:2px dashed var(--text);margin-left:.6em}
+vertical-align:-.1em}.key.ceiling{border-left:2px dashed var(--text)}
+.tile span{white-space:nowrap;margin-right:.5em}
 .badge{display:inline-block;font-size:.8rem;font-weight:600;padding:.05rem .5rem;border-radius:1rem;border:1px solid;
 white-space:nowrap}
 .badge.right{color:var(--good)}.badge.otherwise{color:var(--other)}.badge.wrong{color:var(--bad)}
@@ -493,7 +507,7 @@ th:first-child{text-align:left}thead th{color:var(--dim);font-weight:500}tbody t
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(22rem,100%),1fr));gap:1rem}
 figure{margin:0;padding:.8rem .9rem;min-width:0}figcaption{font-weight:600;font-size:.95rem}
 figcaption .dim{font-weight:400;display:block}
-.chart{width:100%;max-width:34rem;display:block;margin:auto;font:12px system-ui,sans-serif}
+.chart{width:100%;max-width:34rem;display:block;margin:auto;font:13px system-ui,sans-serif}
 .chart text{fill:var(--dim)}.chart .axis{fill:var(--text)}.grid{stroke:var(--rule);fill:none}
 .line{fill:none;stroke-width:2;stroke-linejoin:round}.line.thin{stroke-width:1.5}
 .ideal{stroke:var(--dim);stroke-dasharray:4 4;fill:none}
@@ -523,7 +537,8 @@ dl{margin:0}dt{font-size:.8rem;color:var(--dim);margin-top:.6rem}dt:first-child{
 .feynman line,.feynman path{stroke:currentColor;stroke-width:1.7;fill:none}
 .feynman polygon,.feynman text{fill:currentColor}
 .feynman .leg{fill:var(--dim)}.feynman .number{font-size:10px;font-style:normal;baseline-shift:-3px}
-.formula{line-height:2;overflow-x:auto;padding:.1rem 0}math{font-size:1.06rem}
+.formula{line-height:2;overflow-x:auto;padding:.1rem 0}
+math{math-style:normal;font-family:"STIX Two Math","Latin Modern Math","Cambria Math","STIX Math",math;font-size:1.08rem}
 .diff,mark{background:var(--mark);color:inherit;border-radius:3px}
 .strip{margin:.25rem 0 0;font-size:.85rem;line-height:1.9}
 .strip b,.strip mark{font-weight:400;padding:.1em .28em;border-radius:3px;border:1px solid var(--rule)}
@@ -559,6 +574,7 @@ if (list) {
     list.append(...sorted);
     control('count').textContent = count + (count === 1 ? ' row' : ' rows');
   }
+  document.forms[0].addEventListener('submit', event => event.preventDefault());
   for (const id of [...keys, 'sort', 'search']) control(id).addEventListener('input', update);
   document.addEventListener('keydown', event => {
     if (event.target.matches('input, select') || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -9,7 +9,7 @@ import pytest
 from test_decode import HIGGS_A
 
 from physics.amplitude import amplitudes, diagrams, parse_process, propagators_text
-from physics.diagrams import POINT, TEXT, diagram_type, picture, sheet
+from physics.diagrams import POINT, TEXT, diagram_type, picture, process_of, sheet
 from physics.theory import THEORIES
 
 
@@ -115,3 +115,4 @@ def test_pictures_of_marty_s_rows(marty):
         rows = list(csv.DictReader(lines))[::500]
     assert sum(bool(picture(row)) for row in rows) >= 0.9 * len(rows)
     assert {diagram_type(row["amp"]) for row in rows} <= {"s", "t", "u"}
+    assert process_of(rows[0]) == "e e -> e e" and all(map(process_of, rows))
