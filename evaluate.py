@@ -317,7 +317,9 @@ def report_of(rows, train, others):
 def details_of(rows, loaded, seed):
     """What the page shows beside the figures of `report_of`, of judged rows."""
     letters = {row["number"]: LETTERS[row["verdict"]] for row in rows}
+    known = [[row["number"], canonical_key(row["amp"]), row["sqamp"]] for row in rows]
     return {
+        "rows_sha256": hashlib.sha256(json.dumps(known).encode()).hexdigest(),
         "intervals": intervals(rows, seed),
         "by_diagram": accuracies_by(diagram_of, rows),
         "by_terms": accuracies_by(terms_of, rows),
@@ -712,11 +714,10 @@ def main(argv=None):
                       for split in (data_dir / f"{name}.csv" for name in ("train", "valid", "test")))
     run = {"input": str(path), "input_sha256": digest(path), "data_dir": str(data_dir), "split": split_of(data_dir),
            "masses": settings.masses}
-    every = sorted(rows + unreadable, key=lambda row: row["number"])
-    run["rows_sha256"] = hashlib.sha256(json.dumps([[row["amp"], row["sqamp"]] for row in every]).encode()).hexdigest()
     if loaded:
         check_cost(loaded, settings, len(rows))
         seconds = add_answers(rows, loaded, options, masses, "rows")
+        every = sorted(rows + unreadable, key=lambda row: row["number"])
         lines = (prediction_row(row["number"] + 1, row) for row in every)
         columns = COLUMNS + [name for name in ("sqamp", "process") if name in rows[0]]
         write_rows(output.with_name("predictions.csv"), columns, lines)

@@ -538,7 +538,8 @@ dl{margin:0}dt{font-size:.8rem;color:var(--dim);margin-top:.6rem}dt:first-child{
 .feynman polygon,.feynman text{fill:currentColor}
 .feynman .leg{fill:var(--dim)}.feynman .number{font-size:10px;font-style:normal;baseline-shift:-3px}
 .formula{line-height:2;overflow-x:auto;padding:.1rem 0}
-math{math-style:normal;font-family:"STIX Two Math","Latin Modern Math","Cambria Math","STIX Math",math;font-size:1.08rem}
+math{math-style:normal;font-family:"STIX Two Math","Latin Modern Math","Cambria Math","STIX Math",math;
+font-size:1.08rem}
 .diff,mark{background:var(--mark);color:inherit;border-radius:3px}
 .strip{margin:.25rem 0 0;font-size:.85rem;line-height:1.9}
 .strip b,.strip mark{font-weight:400;padding:.1em .28em;border-radius:3px;border:1px solid var(--rule)}
