@@ -6,6 +6,8 @@
     python evaluate.py config/qed.py --input=FILE               any file with amp and sqamp, see dataset/reader.py
     python evaluate.py config/qed.py --input=predictions.csv    a file with amp, sqamp and prediction: no model needed,
                                                                 but the data set, for the lookup table and the ceiling
+    python evaluate.py config/qed.py --export=FOLDER            also write the model, with its scores on a card, as the
+                                                                Hugging Face hub has it; --ckpt=FOLDER reads it again
     python evaluate.py --compare="out/A out/B"                  do B, C, ... differ from A on the same rows? From their
                                                                 reports: a table, compare.json and compare.html in out/A
 
@@ -60,6 +62,7 @@ from tqdm import tqdm
 from batches import Batch, join_ids, to_device
 from configurator import check_least, load_settings
 from dataset.baseline import canonical_key, lookup_scores
+from dataset.card import claim
 from dataset.reader import warn
 from decode import (
     CERTAINTY,
@@ -86,6 +89,7 @@ from physics.particles import parse_masses
 from physics.processes import process_kind
 from physics.spelling import canonical
 from runtime import checkpoint
+from runtime.export import export_model
 from runtime.files import InputError, atomic_open, check_output, digest, main_guard, write_json, write_rows
 from runtime.intervals import bootstrap, mcnemar, wilson
 from runtime.page import comparison_page, page_of
@@ -93,7 +97,7 @@ from runtime.runs import columns, read_log
 from tokenizer import EOS, numbered, rename, sqamp_tokens
 
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *SEARCH, "batch_rows", "max_rows", "train_rows", "device",
-        "dtype", "compare"]
+        "dtype", "compare", "export"]
 SHARES = (0.5, 0.8, 0.9, 0.95)
 LEAST = 5  # rows of each kind in the sample of training rows
 NAMED = 5  # unreadable rows that stderr names
@@ -703,6 +707,10 @@ def main(argv=None):
 
     check_output(output, '{\n  "rows"')
     check_output(page_path(output), "<!DOCTYPE html>")
+    if settings.export:
+        if not loaded:
+            raise InputError("export: the file has predictions, so no model answers; name the file without them")
+        claim(settings.export, "config.json")
     if loaded:
         check_output(output.with_name("predictions.csv"), "row,amp,prediction")
         print(f"{path}, by {ckpt}", file=sys.stderr)
@@ -744,6 +752,8 @@ def main(argv=None):
     report |= run
     write_json(output, report)
     write_page(page_path(output), page_of(report))
+    if settings.export:
+        export_model(settings.export, loaded.state, report)
 
     print(table(report))
     print(examples(rows, shutil.get_terminal_size((120, 24)).columns))

@@ -7,6 +7,7 @@ Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every
     python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams
     python prepare.py config/qcd.py --shard=3/16              make shard 3 of 16, on any machine that sees data_dir
     python prepare.py config/qcd.py --merge                   join the 16; a missing or damaged one is named
+    python prepare.py config/qed.py --export=FOLDER           also write it with a card, as the Hugging Face hub has it
 
 `processes` is a list of processes; "2->2" stands for all with two incoming and two outgoing legs.
 With `input` the rows come from files, CSV or MARTY's raw text; a name with spaces in it stands in quotes of its own.
@@ -37,6 +38,7 @@ import physics.rational
 import physics.square
 from configurator import load_settings
 from dataset.baseline import lookup_scores
+from dataset.card import claim, export_data
 from dataset.reader import file_names, read_files
 from dataset.rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows
 from dataset.shards import (
@@ -60,9 +62,10 @@ from runtime.workers import parallel_map
 KEYS = [
     "theory", "processes", "sample", "squares", "basis", "style", "off_shell", "longest_amp", "longest_sqamp", "split",
     "valid_fraction", "test_fraction", "randomise_indices", "input", "masses", "draw", "shard", "merge", "max_diagrams",
-    "data_dir", "seed", "workers",
+    "data_dir", "seed", "workers", "export",
 ]
-OF_ONE_RUN = {"data_dir", "workers", "draw", "shard", "merge", "max_diagrams"}       # settings that no row depends on
+# settings that no row depends on
+OF_ONE_RUN = {"data_dir", "workers", "draw", "shard", "merge", "max_diagrams", "export"}
 SPLITS = ("random", "template", "kinematics")
 CHUNK = 64                   # diagrams, or rows of a file, in one part: one FORM program, one file of finished rows
 BLOCK = 500                  # test rows that the lookup table answers at a time
@@ -349,6 +352,8 @@ def check(settings):
     for key, least in (("sample", 0), ("off_shell", 0), ("longest_amp", 0), ("longest_sqamp", 0), ("max_diagrams", 1)):
         if getattr(settings, key) < least:
             raise InputError(f"{key}: got {getattr(settings, key)}, wanted {least} or more")
+    if settings.export and (settings.shard or settings.draw):
+        raise InputError("export: of a whole data set; --shard and --draw make none")
     if settings.shard and settings.merge:
         raise InputError("shard and merge: one after the other, --shard=K/N for each K, then --merge")
     if not settings.input and not settings.processes.strip(" ;"):
@@ -415,6 +420,14 @@ def is_complete(folder, facts):
 def main():
     settings = load_settings(__doc__, KEYS)
     check(settings)
+    if settings.export:
+        claim(settings.export, "manifest.json")
+    make(settings)
+    if settings.export:
+        export_data(settings.export, settings.data_dir)
+
+
+def make(settings):
     started, folder = time.time(), Path(settings.data_dir)
     if settings.draw:
         return draw(settings.draw, THEORIES[settings.theory], folder)

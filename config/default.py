@@ -123,4 +123,5 @@ n_best = False  # write the candidates too
 batch_rows = 64  # rows decoded together
 max_rows = 0  # stop after so many rows; 0: all of them
 train_rows = 200  # evaluate.py: training rows decoded too, the same ones each time; 0: none
+export = ""  # evaluate.py, prepare.py: folder to write the model, or the data set, with its card into
 compare = ""  # evaluate.py: runs that were evaluated on the same rows, separated by spaces: do they differ?
