@@ -516,6 +516,20 @@ def split_of(data_dir):
         return None
 
 
+def sequence_accuracy(loaded, path, max_rows=0, **search):
+    """
+    Share of the rows of a file whose answer is the row's sqamp, character for character, in 0..1. For a notebook:
+
+        sequence_accuracy(load("out/qed/best.pt"), "data/qed/valid.csv")
+
+    loaded: what decode.load gives. max_rows: so many rows at most; 0: all. search: options of decode.decode, such as
+    beam_size=5.
+    """
+    rows = read_split(path, max_rows).rows
+    add_answers(rows, loaded, search, (), "rows")
+    return statistics.fmean(row["prediction"] == row["sqamp"] and row["status"] != UNFINISHED for row in rows)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What the terminal shows
 

@@ -52,7 +52,7 @@ from dataset.shards import (
     write_part,
 )
 from physics.amplitude import process_text
-from physics.diagrams import sheet
+from physics.diagrams import svg_of
 from physics.particles import parse_masses
 from physics.processes import check_cost, choose_processes, count_diagrams, list_processes
 from physics.theory import THEORIES
@@ -332,7 +332,7 @@ def draw(text, theory, folder):
         drawn = physics.amplitude.diagrams(process, theory)
         path = folder / "diagrams" / f"{process_text(process).replace(' -> ', '_to_').replace(' ', '_')}.svg"
         with atomic_open(path) as file:
-            file.write(sheet(drawn, list(range(len(drawn)))))
+            file.write(svg_of(drawn, list(range(len(drawn)))))
         print(f"{path}: {len(drawn)} diagram{'s' * (len(drawn) > 1)}")
 
 

@@ -63,10 +63,10 @@ def picture(row):
     if found is None:
         return ""
     drawn, number = found
-    return redrawn(sheet(drawn, [number]), [p.particle().name() for p in drawn[number].propagators()])
+    return redrawn(svg_of(drawn, [number]), [p.particle().name() for p in drawn[number].propagators()])
 
 
-def sheet(drawn, numbers):
+def svg_of(drawn, numbers):
     """
     SVG of some diagrams of one process, as feyngraph draws them, but with right arrows.
 

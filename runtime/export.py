@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dataset.card import LOOKUP, claim, origin, read_manifest, table, yaml
+from dataset.card import claim, lookup_table, origin, read_manifest, table, yaml
 from runtime.checkpoint import EXPORTED, weights
 from runtime.files import InputError, atomic_open, write_json
 
@@ -45,7 +45,6 @@ def model_card(name, state, parameters, report):
                 "metrics": metrics}]
     head = yaml({"license": "mit", "tags": ["physics", "scattering-amplitudes", "symbolic-mathematics"],
                  "library_name": "pytorch", "model-index": [{"name": name, "results": results}]})
-    lookup = ", ".join(f"{share:.1%} {LOOKUP.get(kind, kind)}" for kind, share in report["lookup"].items())
     scores = table(["figure", "value", "95% interval"], [
         ["exact text", f"{report['sequence_accuracy']:.2%}", interval(report, "sequence_accuracy")],
         ["right physics: exact, or proven to be the square", f"{report['right_physics']:.2%}",
@@ -76,13 +75,17 @@ for answer in decode(model, amplitudes, beam_size=5, check=True): print(answer.p
 
 ## Scores
 
-{report["rows"]:,} rows of `{Path(report["input"]).name}` (SHA-256 `{report["input_sha256"][:16]}`), by
-{searched(report["search"])}.
+Of {report["rows"]:,} rows of `{Path(report["input"]).name}` (SHA-256 `{report["input_sha256"][:16]}`), by
+{searched(report["search"])}:
 
 {scores}
 
-The intervals are over the rows; other seeds are not in them. What a lookup table scores that ignores {lookup}. Of the
-rows {report["rows_in_training_set"]:,} stand in the training set up to index names.
+The intervals are over the rows; other seeds are not in them. Up to index names {report["rows_in_training_set"]:,} of the
+rows stand in the training set. What a lookup table of the training rows scores, which finds equal amplitudes:
+
+{lookup_table(report["lookup"])}
+
+By kind of process (f is a fermion, f~ an antifermion, A the photon):
 
 {groups}
 
@@ -114,6 +117,6 @@ def about_data(report):
     text = f"`{Path(report['data_dir']).name}`, split `{report['split'] or 'unknown'}`"
     if manifest:
         rows, made = ", ".join(f"{count:,} {name}" for name, count in manifest["rows"].items()), manifest["settings"]
-        text += (f": {rows} rows, all verified, of {origin(made)}, seed {made['seed']}. "
+        text += (f": {rows} rows, all verified, of {origin(made)}, seed {made['seed']}.\n"
                  f"SHA-256 of train.csv: `{manifest['sha256']['train'][:16]}`")
     return f"{text}."

@@ -9,7 +9,7 @@ import pytest
 from test_decode import HIGGS_A
 
 from physics.amplitude import amplitudes, diagrams, parse_process, propagators_text
-from physics.diagrams import POINT, TEXT, diagram_type, picture, process_of, sheet
+from physics.diagrams import POINT, TEXT, diagram_type, picture, process_of, svg_of
 from physics.theory import THEORIES
 
 
@@ -91,7 +91,7 @@ def test_arrows_follow_the_fermions(theory, process):
     process = parse_process(process, theory)
     drawn = diagrams(process, theory)
     for number in range(len(drawn)):
-        svg = sheet(drawn, [number])
+        svg = svg_of(drawn, [number])
         legs = {(round(float(x)), round(float(y))): int(leg) for x, y, _, leg in TEXT.findall(svg)}
         for end, (inwards, outwards) in arrows_at_vertices(svg).items():
             if end not in legs:

@@ -14,7 +14,7 @@ from tiny import make_run, qed_rows, write_csv
 
 import evaluate as script
 from dataset.baseline import canonical_key
-from decode import CERTAINTY, choose
+from decode import CERTAINTY, choose, load
 from evaluate import (
     accuracies,
     by_process_and_length,
@@ -26,6 +26,7 @@ from evaluate import (
     readable_tokens,
     report_of,
     sample_rows,
+    sequence_accuracy,
     shorten,
     table,
     token_accuracy,
@@ -325,6 +326,16 @@ def test_a_model_that_knows_its_test_rows_by_heart(run, capsys, monkeypatch):
     )
     with open(folder / "run" / "predictions.csv", newline="") as file:
         assert [(row["status"], row["rank"]) for row in csv.DictReader(file)] == [("verified", "1")] * len(rows)
+
+
+def test_sequence_accuracy_is_that_of_the_report(run, tmp_path):
+    folder, rows = run
+    loaded = load(folder / "run" / "best.pt", "cpu")
+    assert sequence_accuracy(loaded, folder / "data" / "valid.csv") == 1
+    other = [row | {"sqamp": reordered(row["sqamp"])} if k % 4 == 0 else row for k, row in enumerate(rows)]
+    path = write_csv(tmp_path / "other.csv", other)
+    assert sequence_accuracy(loaded, path, beam_size=2) == 1 - len(rows[::4]) / len(rows)
+    assert sequence_accuracy(loaded, str(path), max_rows=1) == 0
 
 
 def accuracies_of_all(rows):
