@@ -89,9 +89,10 @@ from physics.particles import parse_masses
 from physics.processes import process_kind
 from physics.spelling import canonical
 from runtime import checkpoint
+from runtime.compare import EQUAL, EXACT, NONE, compare, comparison_table
 from runtime.export import export_model
 from runtime.files import InputError, atomic_open, check_output, digest, main_guard, write_json, write_rows
-from runtime.intervals import bootstrap, mcnemar, wilson
+from runtime.intervals import bootstrap, wilson
 from runtime.page import comparison_page, page_of
 from runtime.runs import columns, read_log
 from tokenizer import EOS, numbered, rename, sqamp_tokens
@@ -104,7 +105,8 @@ NAMED = 5  # unreadable rows that stderr names
 RIGHT, OTHERWISE, WRONG = "right", "right but spelled otherwise", "wrong"
 UNFINISHED, UNREADABLE = "unfinished", "unreadable"
 PROVEN = ("verified", "computed")
-LETTERS = {RIGHT: "r", OTHERWISE: "o", WRONG: "w", UNFINISHED: "f", UNREADABLE: "x"}  # of a report's `outcomes`
+# of a report's `outcomes`; runtime/compare.py reads them
+LETTERS = {RIGHT: EXACT, OTHERWISE: EQUAL, WRONG: "w", UNFINISHED: "f", UNREADABLE: "x"}
 BINS = 10  # dots of a reliability diagram
 POINTS = 100  # of a curve of accuracy against coverage
 LONGEST_CURVE = 400  # points of a training curve
@@ -329,7 +331,7 @@ def details_of(rows, loaded, seed):
         "by_terms": accuracies_by(terms_of, rows),
         "reliability": reliability(rows),
         "accuracy_at_coverage": accuracy_at_coverage(rows),
-        "outcomes": "".join(letters.get(number, "-") for number in range(max(letters) + 1)),
+        "outcomes": "".join(letters.get(number, NONE) for number in range(max(letters) + 1)),
         "examples": [example(row, chosen, loaded) for chosen, some in
                      (("worst", worst_errors(rows)), ("random", random_rows(rows, seed))) for row in some],
     }
@@ -376,9 +378,14 @@ def scored_tokens(amp, sqamp, loaded, with_probabilities=True):
 
 @torch.no_grad()
 def token_probabilities(loaded, amp, ids):
-    """The probability of each token of an answer given those before it. ids: as encode_sqamp gives them."""
+    """
+    The probability of each token of an answer given those before it. ids: as encode_sqamp gives them. InputError if
+    there are more of them than in any answer of the model.
+    """
     ends = [k for k, id in enumerate(ids, 1) if id == EOS]
     terms = [ids[start:end] for start, end in zip([0, *ends], ends)]  # one, if the model is not termwise
+    if max(map(len, terms)) >= loaded.state["model_config"]["tgt_max_len"]:
+        raise InputError("longer than any answer of the model")
     begun = [[first, *term[:-1]] for first, term in zip(loaded.tokenizer.first, terms)]
     src, sources = join_ids([encode(loaded, canonical(amp))] * len(terms))
     tgt, targets = join_ids(begun)
@@ -607,78 +614,6 @@ def shorten(text, width, middle):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Runs compared
-
-def compare(names):
-    """
-    Runs against the first of them, on the rows that all have answered: the content of compare.json.
-
-    names: run folders, or reports. InputError unless they are reports of the same rows.
-    """
-    if len(names) < 2:
-        raise InputError(f"compare: got {' '.join(names)}, wanted two runs or more, separated by spaces")
-    reports = [read_report(name) for name in names]
-    for name, report in zip(names, reports):
-        if report["rows_sha256"] != reports[0]["rows_sha256"]:
-            raise InputError(f"compare: {name} has answered rows of {report['input']}, {names[0]} other rows, of "
-                             f"{reports[0]['input']}; wanted the same rows")
-    letters = np.array(list(zip(*(report["outcomes"] for report in reports))))  # (rows, runs)
-    letters = letters[(letters != "-").all(axis=1)]
-    right = {"sequence_accuracy": letters == LETTERS[RIGHT],
-             "right_physics": np.isin(letters, [LETTERS[RIGHT], LETTERS[OTHERWISE]])}
-    runs, differences = [], []
-    for k, name in enumerate(names):
-        runs.append({"run": name} | {key: {"share": float(found[:, k].mean()),
-                                           "interval": wilson(int(found[:, k].sum()), len(found))}
-                                     for key, found in right.items()})
-    for k, name in enumerate(names[1:], 1):
-        differences.append({"run": name} | {key: difference(found[:, k], found[:, 0]) for key, found in right.items()})
-    return {"rows": len(letters), "input": reports[0]["input"], "runs": runs, "differences": differences}
-
-
-def difference(this, first):
-    """What two models' right rows, boolean arrays, say of the difference of their accuracies."""
-    only_this, only_first = int((this & ~first).sum()), int((first & ~this).sum())
-    return {"difference": float(this.mean() - first.mean()),
-            "interval": bootstrap(this.astype(float) - first.astype(float), seed=0),
-            "only_this": only_this, "only_first": only_first, "p": mcnemar(only_this, only_first)}
-
-
-def read_report(name):
-    path = Path(name) / "report.json" if Path(name).is_dir() else Path(name)
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"input", "rows_sha256", "outcomes"} - report.keys()
-    except OSError as error:
-        raise InputError(f"{path}: not readable ({error.strerror}); python evaluate.py writes it") from None
-    except (ValueError, AttributeError):
-        raise InputError(f"{path}: no report of evaluate.py") from None
-    if missing:
-        raise InputError(f"{path}: has no {' and no '.join(sorted(missing))}; evaluate again")
-    return report
-
-
-def comparison_table(comparison):
-    width = max(len(run["run"]) for run in comparison["runs"])
-    lines = [f"{comparison['rows']} rows of {comparison['input']}",
-             f"{'run':{width}}  {'exact':>8}  {'95% interval':>16}  {'physics':>8}  {'95% interval':>16}"]
-    for run in comparison["runs"]:
-        line = f"{run['run']:{width}}"
-        for key in ("sequence_accuracy", "right_physics"):
-            low, high = run[key]["interval"]
-            line += f"  {run[key]['share']:8.2%}  {f'{low:.2%} to {high:.2%}':>16}"
-        lines.append(line)
-    for key, title in (("sequence_accuracy", "exact"), ("right_physics", "physics")):
-        lines += ["", f"{title}: points more than {comparison['runs'][0]['run']}, 95% interval (bootstrap), rows that "
-                      "only this run and only that one has right, p (McNemar)"]
-        for pair in comparison["differences"]:
-            found = pair[key]
-            low, high = (100 * end for end in found["interval"])
-            interval = f"{low:+.2f} to {high:+.2f}"
-            lines.append(f"{pair['run']:{width}}  {100 * found['difference']:+8.2f}  {interval:>16}  "
-                         f"{found['only_this']:6} {found['only_first']:6}  {found['p']:.3g}")
-    return "\n".join(lines)
-
 
 def compare_runs(settings):
     """--compare: print the table, write compare.json and compare.html."""

@@ -87,8 +87,8 @@ square agree at random momenta, with explicit Dirac and colour matrices that the
 
 {files}
 
-Split `{settings["split"]}`, seed {settings["seed"]}. A model must be better than a lookup table of the training rows. It
-finds equal amplitudes, and so scores on the test rows:
+Split `{settings["split"]}`, seed {settings["seed"]}. A model must be better than a lookup table of the training rows.
+The table finds equal amplitudes, and so scores on the test rows:
 
 {lookup_table(manifest["lookup_accuracy"])}
 

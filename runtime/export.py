@@ -80,8 +80,8 @@ Of {report["rows"]:,} rows of `{Path(report["input"]).name}` (SHA-256 `{report["
 
 {scores}
 
-The intervals are over the rows; other seeds are not in them. Up to index names {report["rows_in_training_set"]:,} of the
-rows stand in the training set. What a lookup table of the training rows scores, which finds equal amplitudes:
+The intervals are over the rows; other seeds are not in them. {report["rows_in_training_set"]:,} of the rows stand in
+the training set up to index names. What a lookup table of the training rows scores, which finds equal amplitudes:
 
 {lookup_table(report["lookup"])}
 

@@ -17,7 +17,6 @@ from runtime.intervals import wilson
 LARGEST = 2_600_000  # bytes of the rows on a page: the last ones are left out
 VERDICTS = {"right": "right", "right but spelled otherwise": "otherwise", "wrong": "wrong", "unfinished": "unfinished",
             "unreadable": "unreadable"}  # and the CSS class of each
-GREEK = {"mu": "μ", "tau": "τ", "nu": "ν"}
 TABLES = {"exact": "knows equal amplitudes, up to index names", "renamed": "up to particle names too",
           "rescaled": "up to the number in front too", "relabelled": "up to the order of the legs too"}
 FIGURES = {"logprob": "probability of the whole answer", "token_mean": "mean probability of a token",
@@ -173,7 +172,7 @@ def formatted(name):
     """e mu~ -> A A with Greek letters, bars and an arrow; 4-7 with a dash."""
     if numbers := re.fullmatch(r"(\d+)-(\d+)", name):
         return numbers[1] if numbers[1] == numbers[2] else f"{numbers[1]}–{numbers[2]}"
-    name = re.sub(r"\b(?:mu|tau|nu)(?![^\W_])", lambda match: GREEK[match[0]], escape(name))
+    name = re.sub(r"\b(?:mu|tau|nu)(?![^\W_])", lambda match: mathml.GREEK[match[0]], escape(name))
     name = re.sub(r"(\w+)~", lambda match: "".join(f"{letter}\u0304" for letter in match[1]), name)
     return name.replace("-&gt;", "→")
 
@@ -434,7 +433,7 @@ def token_text(token):
     """m_e^2 with an index and a power."""
     token = escape(token.lstrip("#") if len(token) > 1 and token[0] == "#" else token)
     token = re.sub(r"\^\(?(-?\w+(?:/\w+)?)\)?", r"<sup>\1</sup>", token)
-    token = re.sub(r"(?<=\w)_(\w+)", lambda match: f"<sub>{GREEK.get(match[1], match[1])}</sub>", token)
+    token = re.sub(r"(?<=\w)_(\w+)", lambda match: f"<sub>{mathml.GREEK.get(match[1], match[1])}</sub>", token)
     return token.replace("reg<sub>prop</sub>", "ϵ").replace("-", "−")
 
 

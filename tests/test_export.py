@@ -113,8 +113,8 @@ def test_no_folder_of_a_user_is_overwritten(exported, tmp_path):
     assert claim(exported[0], "config.json") == exported[0] and claim(tmp_path / "new" / "one", "config.json").is_dir()
     predictions = exported[1].with_name("predictions.csv")
     with pytest.raises(InputError, match="no model answers"):
-        main([f"--input={predictions}", f"--data_dir={exported[1].parent.parent / 'data'}", f"--export={tmp_path / 'x'}",
-              f"--output={tmp_path / 'y.json'}"])
+        main([f"--input={predictions}", f"--data_dir={exported[1].parent.parent / 'data'}",
+              f"--export={tmp_path / 'x'}", f"--output={tmp_path / 'y.json'}"])
     assert not (tmp_path / "x").exists()
 
 

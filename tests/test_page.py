@@ -13,7 +13,6 @@ from tiny import make_run, qed_rows, write_csv
 from decode import decode, load
 from evaluate import (
     accuracy_at_coverage,
-    compare,
     details_of,
     intervals,
     main,
@@ -22,6 +21,7 @@ from evaluate import (
     scored_tokens,
     terms_of,
 )
+from runtime.compare import compare
 from runtime.files import InputError
 from runtime.page import comparison_page, differing, page_of, strip, ticks, token_text
 
