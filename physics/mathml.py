@@ -37,6 +37,7 @@ GREEK = {"mu": "μ", "tau": "τ", "nu": "ν", "theta": "θ", "alpha": "α", "lam
 NAMES = {"L": "μνρσλκταβδηξ", "D": "xyzwrsqhnm", "C": "ijklmnopqr", "A": "abcdefgh"}  # of indices, by kind
 OPEN, CLOSE = '<mo stretchy="false">(</mo>', '<mo stretchy="false">)</mo>'
 SLASH, BAR = "\u0338", "\u0304"  # combining characters
+ITALIC = {"u": "𝑢", "v": "𝑣"}  # as browsers print a letter that is alone in its element
 
 
 def square(text, other=None):
@@ -386,7 +387,7 @@ def _tensor(tensor, names, slashed=None, in_line=False):
     if slashed is not None:
         return _vector(slashed, names, SLASH)
     if type(tensor) is Field and tensor.kind:
-        letter = f"<mi>{tensor.kind}{BAR if tensor.starred else ''}</mi>"
+        letter = f"<mi>{ITALIC[tensor.kind] + BAR if tensor.starred else tensor.kind}</mi>"
         index = letters("C") + dirac
         letter = f"<msub>{letter}{_row(index)}</msub>" if index else letter
         return _row(letter + _of(_momentum(tensor.leg)))

@@ -158,7 +158,7 @@ def test_a_fermion_line_is_written_without_dirac_indices():
     amp = (r"-1/2*i*e^2*p_1_%\nu_7*gamma_{+%\nu_7,%a_1,%a_2}*gamma_{%\sigma_3,%a_2,%a_4}"
            r"*e_{i_3,%a_4}(p_1)_u*e_{k_3,%a_1}(p_3)_u^(*)*A_{l_1,+%\sigma_3}(p_2)/(m_e^2 + s_12)")
     text = re.sub(r"<[^>]*>", "", mathml.amplitude(amp))
-    assert text == "−ie22(me2+s12)u\u0304(p3)p\u03381ε\u0338(p2)u(p1)"
+    assert text == "−ie22(me2+s12)𝑢\u0304(p3)p\u03381ε\u0338(p2)u(p1)"
 
 
 def test_a_boson_without_an_index_is_a_name():
