@@ -1,7 +1,7 @@
 r"""Squares and amplitudes as MathML, for pages that a browser shows.
 
 A formula is a sequence of <math> elements, one for the factors in front and one for each term of its sum, so that a
-browser breaks a long one between its terms. Only elements of MathML Core are used, without attributes but `class`.
+browser breaks a long one between its terms. Only elements and attributes of MathML Core are used.
 
 - Factors without a sum make one fraction: 2*e^4*(a + b)*(c + d)^(-2) is the fraction of 2 e^4 and (c + d)^2, then
   (a + b). Factors that stand side by side are multiplied.

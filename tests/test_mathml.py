@@ -10,7 +10,7 @@ from tiny import qed_rows
 
 from physics import mathml
 from physics.amplitude import amplitudes, parse_process
-from physics.expression import fold, names_in, parse
+from physics.expression import Field, expand, fold, names_in, parse
 from physics.numeric import evaluate
 from physics.theory import THEORIES
 from runtime.files import InputError
@@ -152,6 +152,24 @@ def test_amplitudes_have_each_external_leg_in_every_term(theory, process):
         assert all(f"(p{leg})" in text for leg in range(1, legs + 1))
         fields = re.findall(r"\(p(\d)\)", text)
         assert len(fields) % legs == 0 and len({fields.count(str(leg)) for leg in range(1, legs + 1)}) == 1
+
+
+@pytest.mark.parametrize("theory, process", [
+    ("qed", "e e~ -> mu mu~ A"), ("qcd", "u G -> u G"), ("ew", "e e~ -> W W~"),
+])
+def test_each_term_keeps_its_matrices_and_its_contractions(theory, process):
+    """As many gammas and slashes as gamma matrices; an index or vector that is contracted stands twice or slashed."""
+    theory = THEORIES[theory]
+    for amp in amplitudes(parse_process(process, theory), theory):
+        terms = expand(parse(amp))
+        shown = re.findall(r"<math>(.*?)</math>", mathml.amplitude(amp))[-len(terms):]
+        for term, markup in zip(terms, shown, strict=True):
+            text = re.sub(r"<[^>]*>", "", markup).replace("mμ", "").translate({ord("("): None, ord(")"): None})
+            names = [tensor.name for tensor in term.tensors]
+            assert text.count("γ") + text.count("\u0338") == names.count("gamma")
+            momenta = len(re.findall("p\u0338?\\d", text)) - sum(type(tensor) is Field for tensor in term.tensors)
+            assert momenta == sum(name.startswith("p_") for name in names)
+            assert all(text.count(letter) == 2 for letter in set(text) & set("μνρσλκ"))
 
 
 def test_a_fermion_line_is_written_without_dirac_indices():
