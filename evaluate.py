@@ -8,9 +8,13 @@
                                                                 but the data set, for the lookup table and the ceiling
     python evaluate.py --notations --input="data/qed data/ew"   no model: lengths of the rows of data sets, folders or
                                                                 files, in each notation, as a table and a figure
+    python evaluate.py config/qed.py --export=FOLDER            also write the model, with its scores on a card, as the
+                                                                Hugging Face hub has it; --ckpt=FOLDER reads it again
+    python evaluate.py --compare="out/A out/B"                  do B, C, ... differ from A on the same rows? From their
+                                                                reports: a table, compare.json and compare.html in out/A
 
-Prints a table and some answers beside the truth; writes report.json (or --output=FILE.json) and, where it decoded,
-predictions.csv beside it. In the report, each a share of the rows:
+Prints a table and some answers beside the truth; writes report.json (or --output=FILE.json), the page report.html that
+shows it, and, where it decoded, predictions.csv beside it. In the report, each a share of the rows:
     sequence_accuracy   the answer is the row's sqamp, character for character
     right_physics       it is, or it is known to be the square of the amplitude: equal in floating point, then proven
                         equal in exact arithmetic. Where there is no proof the answer counts as wrong; `rows_unproven`
@@ -29,6 +33,11 @@ predictions.csv beside it. In the report, each a share of the rows:
                         for each row, the share of the most frequent text among the rows of its amplitude in all splits
 by_process and by_length are the first figures by kind of process and by length. `train` has the same of --train_rows
 rows of the training split, some of each kind: a kind that is never right there was never learned; the table says so.
+by_diagram and by_terms are the same by the channels of the propagators and by the number of terms of the polynomial.
+intervals has 95% intervals of the first figures, over the rows. reliability and accuracy_at_coverage say whether the
+figures of certainty can be believed, curves what log.jsonl says of the training, examples the worst errors and a random
+sample of rows, outcomes of each row of the file one letter of its verdict: right, otherwise, wrong, unfinished (f),
+unreadable (x), - for none.
 Lines that are no row and rows whose amp or sqamp cannot be read are named on stderr and counted in `rows_unreadable`,
 and in no other figure. So are rows whose square nobody can judge because a fact is missing; the message says what
 --masses="X=m Y=0" or a column `process` has to add.
@@ -38,6 +47,7 @@ are wrong; those of the training split are what `scst.py --indices=` learns from
 An answer that is not finished, or to an amplitude that the model cannot read, is wrong.
 """
 import collections
+import hashlib
 import json
 import math
 import re
@@ -49,11 +59,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
+from batches import Batch, join_ids, to_device
 from configurator import check_least, load_settings
 from dataset import lengths
 from dataset.baseline import canonical_key, every_nth, lookup_scores
+from dataset.card import claim
 from dataset.reader import file_names, warn
 from decode import (
     CERTAINTY,
@@ -64,6 +77,7 @@ from decode import (
     data_folder,
     decode,
     doubt_of,
+    encode,
     facts_of,
     input_file,
     load,
@@ -72,21 +86,36 @@ from decode import (
     search_options,
     silent,
 )
+from physics.diagrams import diagram_type
+from physics.expression import Negative, Product, Sum, parse
 from physics.numeric import verify
 from physics.particles import parse_masses
 from physics.processes import process_kind
+from physics.spelling import canonical
 from runtime import checkpoint
+from runtime.compare import EQUAL, EXACT, NONE, compare, comparison_table
+from runtime.export import export_model
 from runtime.files import InputError, atomic_open, check_output, digest, main_guard, write_json, write_rows
-from tokenizer import sqamp_tokens
+from runtime.intervals import bootstrap, wilson
+from runtime.page import comparison_page, page_of
+from runtime.runs import columns, read_log
+from tokenizer import EOS, numbered, rename, sqamp_tokens
 
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *SEARCH, "batch_rows", "max_rows", "train_rows", "device",
-        "dtype", "notations"]
+        "dtype", "notations", "compare", "export"]
 SHARES = (0.5, 0.8, 0.9, 0.95)
 LEAST = 5  # rows of each kind in the sample of training rows
 NAMED = 5  # unreadable rows that stderr names
 RIGHT, OTHERWISE, WRONG = "right", "right but spelled otherwise", "wrong"
 UNFINISHED, UNREADABLE = "unfinished", "unreadable"
 PROVEN = ("verified", "computed")
+# of a report's `outcomes`; runtime/compare.py reads them
+LETTERS = {RIGHT: EXACT, OTHERWISE: EQUAL, WRONG: "w", UNFINISHED: "f", UNREADABLE: "x"}
+BINS = 10  # dots of a reliability diagram
+POINTS = 100  # of a curve of accuracy against coverage
+LONGEST_CURVE = 400  # points of a training curve
+WORST, SAMPLED = 40, 40  # rows on the page
+SHOWN_COLUMNS = ("amp", "sqamp", "prediction", "verdict", "status", "reason", "process", "diagram", "theory")
 SHOWN = {RIGHT: 2, OTHERWISE: 2, WRONG: 3, UNFINISHED: 1, UNREADABLE: 1}  # answers of each kind at the end
 
 
@@ -137,8 +166,29 @@ def kind_of(row):
 
 def length_of(row):
     """Bin of the truth's length in tokens: "32-63"."""
-    low = 1 << len(sqamp_tokens(row["sqamp"])).bit_length() - 1
+    return power_of_two_bin(len(sqamp_tokens(row["sqamp"])))
+
+
+def power_of_two_bin(count):
+    low = 1 << count.bit_length() - 1
     return f"{low}-{2 * low - 1}"
+
+
+def diagram_of(row):
+    try:
+        return diagram_type(row["amp"])
+    except InputError:
+        return "unknown"
+
+
+def terms_of(row):
+    """Bin of the number of terms of the truth's polynomial: of its longest factor that is a sum."""
+    tree = parse(row["sqamp"])
+    while type(tree) is Negative:
+        tree = tree.operand
+    factors = zip(tree.factors, tree.inverse) if type(tree) is Product else [(tree, False)]
+    sums = [len(factor.terms) for factor, divides in factors if type(factor) is Sum and not divides]
+    return power_of_two_bin(max(sums, default=1))
 
 
 def token_accuracy(row):
@@ -183,14 +233,68 @@ def certainty(rows):
     best comes first.
     """
     table = {}
+    for figure, order in orders(rows).items():
+        right = [is_right(rows[k]) for k in order]
+        counts = {f"{share:.0%}": math.ceil(share * len(rows)) for share in SHARES}
+        table[figure] = {share: statistics.fmean(right[:count]) for share, count in counts.items()}
+    return dict(sorted(table.items(), key=lambda item: -sum(item[1].values())))
+
+
+def orders(rows):
+    """{figure of certainty that some row has: numbers of the rows, the most certain first}"""
+    found = {}
     for figure in CERTAINTY:
         values = [row.get(figure, math.nan) for row in rows]
         if not all(map(math.isnan, values)):
-            order = sorted(range(len(rows)), key=lambda k: (math.isnan(values[k]), -values[k]))  # NaN: least certain
-            right = [rows[k]["verdict"] in (RIGHT, OTHERWISE) for k in order]
-            counts = {f"{share:.0%}": math.ceil(share * len(rows)) for share in SHARES}
-            table[figure] = {share: statistics.fmean(right[:count]) for share, count in counts.items()}
-    return dict(sorted(table.items(), key=lambda item: -sum(item[1].values())))
+            found[figure] = sorted(range(len(rows)), key=lambda k: (math.isnan(values[k]), -values[k]))  # NaN: last
+    return found
+
+
+def is_right(row):
+    return row["verdict"] in (RIGHT, OTHERWISE)
+
+
+def accuracy_at_coverage(rows):
+    """{figure: [(share of the rows, right physics of so many that are most certain), ...]}, at most POINTS of them."""
+    curves = {}
+    for figure, order in orders(rows).items():
+        right = np.cumsum([is_right(rows[k]) for k in order])
+        counts = np.unique(np.linspace(1, len(rows), min(POINTS, len(rows))).round().astype(int))
+        curves[figure] = [(int(count) / len(rows), int(right[count - 1]) / int(count)) for count in counts]
+    return curves
+
+
+def reliability(rows):
+    """
+    {figure that is a probability: {"error": expected calibration error, "bins": [...]}}. A bin has as many rows as any
+    other: their number, the mean of what the model says, the share that is right and its interval.
+    """
+    found = {}
+    for figure, order in orders(rows).items():
+        known = [rows[k] for k in order if not math.isnan(rows[k][figure])]
+        if figure == "margin":
+            continue
+        bins = []
+        for group in np.array_split(np.arange(len(known)), min(BINS, len(known))):
+            values = [known[k][figure] for k in group]
+            predicted = statistics.fmean(map(math.exp, values) if figure == "logprob" else values)
+            right = sum(is_right(known[k]) for k in group)
+            bins.append({"rows": len(group), "predicted": predicted, "right": right / len(group),
+                         "interval": wilson(right, len(group))})
+        error = sum(group["rows"] * abs(group["predicted"] - group["right"]) for group in bins) / len(known)
+        found[figure] = {"error": error, "bins": bins}
+    return found
+
+
+def intervals(rows, seed):
+    """95% intervals of the first figures of a report, over judged rows."""
+    count = len(rows)
+    return {
+        "sequence_accuracy": wilson(sum(row["verdict"] == RIGHT for row in rows), count),
+        "right_physics": wilson(sum(map(is_right, rows)), count),
+        "token_accuracy": bootstrap(list(map(token_accuracy, rows)), seed),
+        "coverage": wilson(sum(row["status"] in PROVEN for row in rows), count),
+    }
 
 
 def report_of(rows, train, others, masses=()):
@@ -204,7 +308,7 @@ def report_of(rows, train, others, masses=()):
     logprobs = {True: [], False: []}
     for row in rows:
         if not math.isnan(row["logprob"]):
-            logprobs[row["verdict"] in (RIGHT, OTHERWISE)].append(row["logprob"])
+            logprobs[is_right(row)].append(row["logprob"])
     return {
         **accuracies(rows),
         "token_accuracy": statistics.fmean(map(token_accuracy, rows)),
@@ -221,6 +325,89 @@ def report_of(rows, train, others, masses=()):
         "certainty": certainty(rows),
         **by_process_and_length(rows),
     }
+
+
+def details_of(rows, loaded, seed):
+    """What the page shows beside the figures of `report_of`, of judged rows."""
+    letters = {row["number"]: LETTERS[row["verdict"]] for row in rows}
+    known = [[row["number"], canonical_key(row["amp"]), row["sqamp"]] for row in rows]
+    return {
+        "rows_sha256": hashlib.sha256(json.dumps(known).encode()).hexdigest(),
+        "intervals": intervals(rows, seed),
+        "by_diagram": accuracies_by(diagram_of, rows),
+        "by_terms": accuracies_by(terms_of, rows),
+        "reliability": reliability(rows),
+        "accuracy_at_coverage": accuracy_at_coverage(rows),
+        "outcomes": "".join(letters.get(number, NONE) for number in range(max(letters) + 1)),
+        "examples": [example(row, chosen, loaded) for chosen, some in
+                     (("worst", worst_errors(rows)), ("random", random_rows(rows, seed))) for row in some],
+    }
+
+
+def worst_errors(rows):
+    """The wrong answers of which the model is most certain."""
+    wrong = [row for row in rows if not is_right(row)]
+    return sorted(wrong, key=lambda row: (math.isnan(row["logprob"]), -row["logprob"]))[:WORST]
+
+
+def random_rows(rows, seed):
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:SAMPLED]
+    return [rows[k] for k in sorted(chosen.tolist())]
+
+
+def example(row, chosen, loaded):
+    """A row as the page shows it. chosen: which of its lists it is in."""
+    copied = {name: row.get(name, "") for name in SHOWN_COLUMNS}
+    figures = {name: None if math.isnan(row[name]) else row[name] for name in CERTAINTY}
+    truth = [token for token, _ in scored_tokens(row["amp"], row["sqamp"], loaded, False)]
+    answer = scored_tokens(row["amp"], row["prediction"], loaded)
+    return {"row": row["number"] + 1, "set": chosen, **copied, **figures, "kind": kind_of(row),
+            "diagram_type": diagram_of(row), "tokens": len(truth), "truth_tokens": truth, "answer_tokens": answer}
+
+
+def scored_tokens(amp, sqamp, loaded, with_probabilities=True):
+    """
+    [(token, its probability given those before it)] of a text as a model's answer. The probabilities are None without
+    a model, and for a text that the model cannot write, of which the readable beginning is given.
+    """
+    try:
+        if loaded is None:
+            raise InputError("no model")
+        tokenizer = loaded.tokenizer
+        fermions = tokenizer.fermions(canonical(amp))
+        ids = tokenizer.encode_sqamp(sqamp, fermions)
+        probabilities = token_probabilities(loaded, amp, ids) if with_probabilities else [None] * len(ids)
+    except InputError:
+        return [(token, None) for token in readable_tokens(sqamp)]
+    tokens = [rename(tokenizer.vocabulary["tgt"][id], *numbered(fermions)[::-1]) for id in ids]
+    return [pair for pair, id in zip(zip(tokens, probabilities), ids) if id != EOS]
+
+
+@torch.no_grad()
+def token_probabilities(loaded, amp, ids):
+    """
+    The probability of each token of an answer given those before it. ids: as encode_sqamp gives them. InputError if
+    there are more of them than in any answer of the model.
+    """
+    ends = [k for k, id in enumerate(ids, 1) if id == EOS]
+    terms = [ids[start:end] for start, end in zip([0, *ends], ends)]  # one, if the model is not termwise
+    if max(map(len, terms)) >= loaded.state["model_config"]["tgt_max_len"]:
+        raise InputError("longer than any answer of the model")
+    begun = [[first, *term[:-1]] for first, term in zip(loaded.tokenizer.first, terms)]
+    src, sources = join_ids([encode(loaded, canonical(amp))] * len(terms))
+    tgt, targets = join_ids(begun)
+    batch = to_device(Batch(src, sources, tgt, torch.tensor(ids), targets), loaded.model.tgt_embedding.weight.device)
+    probabilities = loaded.model(batch.src, batch.sources, batch.tgt, batch.targets).softmax(-1)  # (M, V)
+    return probabilities.gather(1, batch.truth[:, None])[:, 0].tolist()
+
+
+def curves_of(run_dir):
+    """{figure of log.jsonl: [(step, value), ...]}, at most LONGEST_CURVE points of each; {} where there is no log."""
+    lines, curves = read_log(run_dir), {}
+    for key in ("loss", "valid_loss", "valid_exact", "train_exact", "learning_rate"):
+        points = list(zip(*columns(lines, key)))
+        curves[key] = points[::math.ceil(len(points) / LONGEST_CURVE) or 1]
+    return {key: points for key, points in curves.items() if points}
 
 
 def never_learned(train):
@@ -343,6 +530,20 @@ def split_of(data_dir):
         return None
 
 
+def sequence_accuracy(loaded, path, max_rows=0, **search):
+    """
+    Share of the rows of a file whose answer is the row's sqamp, character for character, in 0..1. For a notebook:
+
+        sequence_accuracy(load("out/qed/best.pt"), "data/qed/valid.csv")
+
+    loaded: what decode.load gives. max_rows: so many rows at most; 0: all. search: options of decode.decode, such as
+    beam_size=5.
+    """
+    rows = read_split(path, max_rows).rows
+    add_answers(rows, loaded, search, (), "rows")
+    return statistics.fmean(row["prediction"] == row["sqamp"] and row["status"] != UNFINISHED for row in rows)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What the terminal shows
 
@@ -420,6 +621,9 @@ def shorten(text, width, middle):
     return piece
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Without a model: lengths in each notation, and runs compared
+
 def compare_notations(settings):
     """--notations: print the table of lengths of the data sets in `input`, draw the figure."""
     names = file_names(settings.input) if settings.input else [settings.data_dir]
@@ -431,10 +635,35 @@ def compare_notations(settings):
     print(f"\n{output}")
 
 
+def compare_runs(settings):
+    """--compare: print the table, write compare.json and compare.html."""
+    names = settings.compare.split()
+    comparison = compare(names)
+    folder = Path(names[0]) if Path(names[0]).is_dir() else Path(names[0]).parent
+    output = Path(settings.output or folder / "compare.json")
+    check_output(output, '{\n  "rows"')
+    check_output(page_path(output), "<!DOCTYPE html>")
+    write_json(output, comparison)
+    write_page(page_path(output), comparison_page(comparison))
+    print(comparison_table(comparison))
+    print(f"\n{output}, {page_path(output)}")
+
+
+def page_path(output):
+    return output.with_name(output.name.removesuffix(".json") + ".html")
+
+
+def write_page(path, text):
+    with atomic_open(path) as file:
+        file.write(text)
+
+
 def main(argv=None):
     settings = load_settings(__doc__, KEYS, argv)
     if settings.notations:
         return compare_notations(settings)
+    if settings.compare:
+        return compare_runs(settings)
     options = search_options(settings)
     check_least(settings, {"train_rows": 0})
     if settings.fallback:
@@ -448,6 +677,11 @@ def main(argv=None):
     output = Path(settings.output or (ckpt or path).with_name("report.json"))
 
     check_output(output, '{\n  "rows"')
+    check_output(page_path(output), "<!DOCTYPE html>")
+    if settings.export:
+        if not loaded:
+            raise InputError("export: the file has predictions, so no model answers; name the file without them")
+        claim(settings.export, "config.json")
     if loaded:
         check_output(output.with_name("predictions.csv"), "row,amp,prediction")
         print(f"{path}, by {ckpt}", file=sys.stderr)
@@ -474,20 +708,27 @@ def main(argv=None):
     for row in filter(unproven, rows):
         print(f"{path}: row {row['number'] + 1}: equal in floating point, but {row['reason']}", file=sys.stderr)
     report = report_of(rows, train, [row for split in others for row in split], masses)
+    report |= details_of(rows, loaded, settings.seed)
     report["rows_unreadable"] = len(unreadable) + bad_lines
+    if loaded:
+        report["curves"] = curves_of(ckpt.parent)
     sampled = sample_rows(train, settings.train_rows, settings.seed) if loaded else []
     if sampled := [row for row in sampled if not cannot_judge(row, masses)]:
         add_answers(sampled, loaded, options, masses, "training rows")
         judge(sampled, masses)
         report["train"] = accuracies(sampled) | by_process_and_length(sampled)
-    wrong = [row["number"] for row in rows if row["verdict"] not in (RIGHT, OTHERWISE)]
+    wrong = [row["number"] for row in rows if not is_right(row)]
     with atomic_open(output.with_name(indices_name(output.name)), "wb") as file:
         np.save(file, np.array(wrong, np.int64), allow_pickle=False)
-    write_json(output, report | run)
+    report |= run
+    write_json(output, report)
+    write_page(page_path(output), page_of(report))
+    if settings.export:
+        export_model(settings.export, loaded.state, report)
 
     print(table(report))
     print(examples(rows, shutil.get_terminal_size((120, 24)).columns))
-    print(f"\n{output}")
+    print(f"\n{output}, {page_path(output)}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every
                                                               with amplitude and square under each
     python prepare.py config/qcd.py --shard=3/16              make shard 3 of 16, on any machine that sees data_dir
     python prepare.py config/qcd.py --merge                   join the 16; a missing or damaged one is named
+    python prepare.py config/qed.py --export=FOLDER           also write it with a card, as the Hugging Face hub has it
 
 `processes` is a list of processes; "2->2" stands for all with two incoming and two outgoing legs. `processes` and
 `sample` hold for each theory.
@@ -41,6 +42,7 @@ import physics.rational
 import physics.square
 from configurator import load_settings
 from dataset.baseline import every_nth, lookup_scores
+from dataset.card import claim, export_data
 from dataset.published import published_split
 from dataset.reader import file_names, read_files
 from dataset.rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows
@@ -65,9 +67,10 @@ from runtime.workers import parallel_map
 KEYS = [
     "theory", "processes", "sample", "squares", "basis", "style", "off_shell", "longest_amp", "longest_sqamp", "split",
     "valid_fraction", "test_fraction", "randomise_indices", "files", "input", "off_shell_marks", "masses", "draw",
-    "shard", "merge", "max_diagrams", "data_dir", "seed", "workers",
+    "shard", "merge", "max_diagrams", "data_dir", "seed", "workers", "export",
 ]
-OF_ONE_RUN = {"data_dir", "workers", "draw", "shard", "merge", "max_diagrams", "files"}   # no row depends on these
+# settings that no row depends on
+OF_ONE_RUN = {"data_dir", "workers", "draw", "shard", "merge", "max_diagrams", "files", "export"}
 SPLITS = ("random", "template", "kinematics", "orbit")
 CHUNK = 64                   # diagrams, or rows of a file, in one part: one FORM program, one file of finished rows
 BLOCK = 500                  # test rows that the lookup table answers at a time
@@ -423,6 +426,8 @@ def check(settings):
     for key, least in (("sample", 0), ("off_shell", 0), ("longest_amp", 0), ("longest_sqamp", 0), ("max_diagrams", 1)):
         if getattr(settings, key) < least:
             raise InputError(f"{key}: got {getattr(settings, key)}, wanted {least} or more")
+    if settings.export and (settings.shard or settings.draw):
+        raise InputError("export: of a whole data set; --shard and --draw make none")
     if settings.shard and settings.merge:
         raise InputError("shard and merge: one after the other, --shard=K/N for each K, then --merge")
     if not settings.input and not settings.processes.strip(" ;"):
@@ -497,6 +502,14 @@ def main():
     check(settings)
     if settings.theory.endswith(".py") and not settings.input:           # what a user would say of these rows in a file
         settings.masses = masses_text(unknown_masses(find_theory(settings.theory)))
+    if settings.export:
+        claim(settings.export, "manifest.json")
+    make(settings)
+    if settings.export:
+        export_data(settings.export, settings.data_dir)
+
+
+def make(settings):
     started, folder = time.time(), Path(settings.data_dir)
     if settings.draw:
         return draw(settings.draw, find_theory(settings.theory), folder)

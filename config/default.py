@@ -136,6 +136,8 @@ batch_rows = 64  # rows decoded together
 max_rows = 0  # stop after so many rows; 0: all of them
 notations = False  # evaluate.py: lengths of the data sets in `input` in each notation, instead of a model's score
 train_rows = 200  # evaluate.py: training rows decoded too, the same ones each time; 0: none
+export = ""  # evaluate.py, prepare.py: folder to write the model, or the data set, with its card into
+compare = ""  # evaluate.py: runs that were evaluated on the same rows, separated by spaces: do they differ?
 
 # cross_section.py
 energies = ""  # "10:200": lowest and highest centre-of-mass energy, in GeV; empty: 1.05 to 20 times the threshold

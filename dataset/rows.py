@@ -9,7 +9,7 @@ import physics.amplitude
 import physics.square
 from dataset.baseline import canonical_key, kinematics_key, orbit_key, template_key
 from dataset.published import off_shell_legs, row_key
-from physics.amplitude import process_text
+from physics.amplitude import process_text, propagators_text
 from physics.expression import marked_off_shell
 from physics.numeric import verify
 from physics.particles import Facts, parse_masses, unknown_masses
@@ -38,9 +38,8 @@ def make_rows(processes, theory_name, squares, basis, seed, style="factored", of
             mark = f" off shell: {' '.join(map(str, off))}" if off else ""
             named = []
             for diagram in diagrams:
-                propagators = " ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators())
                 amp = physics.amplitude.amplitude(diagram, process, theory, squares == "process", off)
-                named.append((propagators + mark, amp))
+                named.append((propagators_text(diagram) + mark, amp))
             if squares == "process" and named:               # one row: the sum of all diagrams
                 names, amps = zip(*named)
                 named = [(" + ".join(names), " + ".join(amps))]

@@ -66,6 +66,11 @@ def diagrams(process, theory):
     return feyngraph.generate_diagrams(list(process[0]), list(process[1]), 0, model=_model(theory))
 
 
+def propagators_text(diagram):
+    """What the column `diagram` says: the particle and the momentum of each propagator, "A(p1-p3) e(p1-p3-p4)"."""
+    return " ".join(f"{p.particle().name()}({p.momentum_str()})" for p in diagram.propagators())
+
+
 def amplitudes(process, theory, whole=False, off_shell=()):
     """Amplitudes of all tree diagrams of a process; their sum is the process's amplitude. See amplitude()."""
     return [amplitude(diagram, process, theory, whole, off_shell) for diagram in diagrams(process, theory)]

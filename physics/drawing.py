@@ -3,6 +3,7 @@ import re
 from xml.sax.saxutils import escape
 
 from physics.amplitude import amplitude, diagrams, process_text
+from physics.diagrams import svg_of
 from physics.expression import parse
 from physics.latex import latex_lines
 from physics.particles import Facts, unknown_masses
@@ -24,7 +25,7 @@ def sheet(process, theory):
     """SVG text of all tree diagrams of a process: each with i M and, averaged and summed, |M|^2 of it alone."""
     drawn = diagrams(process, theory)
     amps = [amplitude(diagram, process, theory) for diagram in drawn]
-    glyphs, cells = {}, CELL.findall(LEG.sub(_label, drawn.draw(list(range(len(drawn))))))
+    glyphs, cells = {}, CELL.findall(LEG.sub(_label, svg_of(drawn, list(range(len(drawn))))))
     boxes = []
     squares = square_many(amps, facts=[Facts(process_text(process), unknown_masses(theory))] * len(amps))
     for cell, amp, sqamp in zip(cells, amps, squares, strict=True):

@@ -9,8 +9,12 @@ figures of best.pt), seconds (training time), wandb_id. Those of scst.py have in
 kl_weight compares with), held_out (folders with rows never to learn from), lines and recent (figures of the last
 steps). Files of a run: ckpt_STEP.pt, last.pt (the newest), best.pt (the best on the validation split),
 emergency_STEP.pt (to look into, never resumed from).
+
+A folder that runtime/export.py wrote is read too: it has the weights, the vocabulary and the settings, and no state of
+a loop.
 """
 import fcntl
+import json
 import os
 import re
 import sys
@@ -21,6 +25,7 @@ import torch
 
 from runtime.files import InputError, atomic_open
 
+EXPORTED = "model.safetensors"  # the weights in a folder of runtime/export.py
 VERSION = 3  # to be raised when train.py can no longer resume older checkpoints
 LOOP_STATE = (  # what train.py needs to resume
     "optimizers", "scaler", "rng", "step", "epoch", "batch", "skipped", "bad", "rollbacks", "losses", "kind_loss",
@@ -56,7 +61,13 @@ def save_limited(run_dir, state, save_limit):
 
 
 def load(path):
-    """The dictionary that `save` wrote, on the CPU. InputError if it is missing, damaged or of another program."""
+    """
+    The dictionary that `save` wrote, or that of an exported model, on the CPU. path: a checkpoint file, the folder of
+    an exported model, or the weights in it. InputError if it is missing, damaged or of another program.
+    """
+    path = exported(path)
+    if path.name == EXPORTED:
+        return check_version(path, load_exported(path))
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not compare the checksums
@@ -70,9 +81,39 @@ def load(path):
         raise InputError(f"{path}: damaged or not a checkpoint; other checkpoints of the run may be whole")
     if not isinstance(state, dict) or not {"version", "model", "model_config", "vocabulary"} <= state.keys():
         raise InputError(f"{path}: not a checkpoint of train.py")
+    return check_version(path, state)
+
+
+def check_version(path, state):
     if state["version"] > VERSION:
         raise InputError(f"{path}: checkpoint version {state['version']}, this program reads up to {VERSION}")
     return state
+
+
+def exported(path):
+    """The weights in it, if the path is the folder of an exported model; else the path itself."""
+    path = Path(path)
+    return path / EXPORTED if path.is_dir() else path
+
+
+def load_exported(path):
+    """The dictionary of an exported model. InputError for what is missing or damaged."""
+    try:
+        from safetensors.torch import load
+    except ImportError:
+        raise InputError(f"{path}: safetensors is not installed; pip install safetensors") from None
+    texts = [path.with_name("config.json"), path.with_name("vocabulary.json")]
+    try:
+        config, vocabulary = (json.loads(text.read_text(encoding="utf-8")) for text in texts)
+        model = load(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{error.filename}: not readable ({error.strerror}); the folder of an exported model has "
+                         f"{EXPORTED}, config.json and vocabulary.json") from None
+    except Exception:  # safetensors has errors of its own
+        raise InputError(f"{path.parent}: damaged or not an exported model") from None
+    if not isinstance(config, dict) or not {"version", "model_config", "step", "settings"} <= config.keys():
+        raise InputError(f"{texts[0]}: not the config.json of an exported model")
+    return config | {"model": model, "ema": None, "vocabulary": vocabulary}
 
 
 def load_newest(run_dir):
@@ -128,7 +169,7 @@ def find(settings):
     names. A run that is still training is taken only if there is no other. InputError if there is none.
     """
     if settings.ckpt:
-        return Path(settings.ckpt)
+        return exported(settings.ckpt)
     path = Path(settings.out_dir) / "best.pt"
     if settings.config_name == "default" and path == Path("out/default/best.pt"):
         path = newest_best(Path("out")) or path

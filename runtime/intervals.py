@@ -1,0 +1,40 @@
+"""Error bars: intervals of shares and means, and whether two models that answer the same rows differ."""
+import math
+
+import numpy as np
+
+Z = 1.959964  # standard normal quantile of a 95% interval
+DRAWS = 10_000  # bootstrap samples
+AT_ONCE = 10_000_000  # numbers drawn together
+
+
+def wilson(count, total):
+    """95% interval of a share count / total, after Wilson, J. Am. Stat. Assoc. 22 (1927) 209. (0, 1) for total = 0."""
+    if total == 0:
+        return [0.0, 1.0]
+    share, z = count / total, Z * Z / total
+    middle = (share + z / 2) / (1 + z)
+    half = Z * math.sqrt(share * (1 - share) / total + z / (4 * total)) / (1 + z)
+    return [max(0.0, middle - half), min(1.0, middle + half)]
+
+
+def bootstrap(values, seed):
+    """95% interval of the mean of some numbers: percentiles of the means of samples drawn with replacement."""
+    values, rng = np.asarray(values, float), np.random.default_rng(seed)
+    means, size = [], max(1, AT_ONCE // len(values))
+    for first in range(0, DRAWS, size):
+        drawn = rng.integers(len(values), size=(min(size, DRAWS - first), len(values)))
+        means.append(values[drawn].mean(axis=1))
+    return np.percentile(np.concatenate(means), [2.5, 97.5]).tolist()
+
+
+def mcnemar(first, second):
+    """
+    p-value of McNemar's exact test that two models are right equally often.
+
+    first, second: rows that only the one, and only the other, has right. If the models are equally good, `first` is
+    the number of heads of first + second tosses; both tails count.
+    """
+    tosses, least = first + second, min(first, second)
+    tail = sum(math.comb(tosses, k) for k in range(least + 1))
+    return min(1.0, 2 * tail / 2**tosses) if tosses else 1.0

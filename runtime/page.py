@@ -1,0 +1,594 @@
+"""
+The page of a run: what report.json holds, as one HTML file that opens without a network.
+
+`page_of` and `comparison_page` are pure functions from the content of report.json, or of compare.json, to text. Charts
+are SVG, formulas MathML, and the script on the page only filters, sorts and moves the focus: without it all is there.
+"""
+import difflib
+import html
+import math
+import re
+
+from physics import mathml
+from physics.diagrams import picture, process_of
+from runtime.files import InputError
+from runtime.intervals import wilson
+
+LARGEST = 2_600_000  # bytes of the rows on a page: the last ones are left out
+VERDICTS = {"right": "right", "right but spelled otherwise": "otherwise", "wrong": "wrong", "unfinished": "unfinished",
+            "unreadable": "unreadable"}  # and the CSS class of each
+TABLES = {"exact": "knows equal amplitudes, up to index names", "renamed": "up to particle names too",
+          "rescaled": "up to the number in front too", "relabelled": "up to the order of the legs too"}
+FIGURES = {"logprob": "probability of the whole answer", "token_mean": "mean probability of a token",
+           "token_min": "least probable token", "margin": "margin to the next candidate",
+           "agreement": "agreement of the candidates"}
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 460, 290, 62, 42, 12, 24  # of a chart, and its margins
+
+
+def page_of(report):
+    """The page of one run as text. report: the content of report.json."""
+    name = report.get("checkpoint") or report["input"]
+    sections = [
+        ("scores", "Scores", scores(report)),
+        ("groups", "Where it is right", groups(report)),
+        ("certainty", "Does it know when it is wrong?", certainty(report)),
+        ("training", "Training", training(report)),
+        ("rows", "Rows", rows(report)),
+    ]
+    sections = [section for section in sections if section[2]]
+    return document(f"Report: {name}", header(report, name), sections)
+
+
+def comparison_page(comparison):
+    """The page of several runs on the same rows as text. comparison: the content of compare.json."""
+    count = comparison["rows"]
+    about = f"<h1>Runs compared</h1><p>The same {count:,} rows of <code>{escape(comparison['input'])}</code>.</p>"
+    return document("Runs compared", about, [("comparison", "Comparison", compared(comparison))])
+
+
+def document(title, about, sections):
+    links = "".join(f'<a href="#{key}">{name}</a>' for key, name, _ in sections)
+    body = "".join(f'<section id="{key}"><h2>{name}</h2>{content}</section>' for key, name, content in sections)
+    navigation = f"<nav aria-label='Sections'>{links}</nav>" if len(sections) > 1 else ""
+    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            '<meta name="color-scheme" content="light dark"><meta http-equiv="Content-Security-Policy" '
+            "content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">"
+            f'<link rel="icon" href="data:,"><style>{STYLE}</style></head>\n<body><header>{about}{navigation}</header>'
+            f"<main>{body}</main><script>{SCRIPT}</script></body></html>\n")
+
+
+def escape(text):
+    return html.escape(str(text))
+
+
+def percent(share, digits=1):
+    return f"{share:.{digits}%}"
+
+
+def interval_text(interval):
+    return f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}%"
+
+
+def table(head, lines, classes=""):
+    """An HTML table; the first cell of a line is its heading. The cells are markup."""
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    body = "".join(f'<tr><th scope="row">{line[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in line[1:]) + "</tr>"
+                   for line in lines)
+    table = f'<table class="{classes}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="wide" tabindex="0" role="region" aria-label="Table">{table}</div>'
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scores
+
+def header(report, name):
+    facts = [f"{report['rows']:,} rows of <code>{escape(report['input'])}</code>"]
+    if report.get("split"):
+        facts.append(f"split “{escape(report['split'])}”")
+    if "step" in report:
+        facts.append(f"step {report['step']:,}, seed {report['seed']}")
+        facts.append(search_text(report["search"]))
+    return f"<h1>{escape(name)}</h1><p>{' · '.join(facts)}</p>"
+
+
+def search_text(search):
+    if search.get("samples"):
+        text = f"{search['samples']} samples"
+    else:
+        text = f"beam of {search['beam_size']}" if search.get("beam_size", 1) > 1 else "greedy decoding"
+    return f"{text}, verified" if search.get("check") else text
+
+
+def scores(report):
+    """Each headline figure with its interval, the lookup table and the ceiling."""
+    shown = [("sequence_accuracy", "Sequence accuracy", "the exact text of the square"),
+             ("right_physics", "Right physics", "the exact text, or proven to be the square"),
+             ("token_accuracy", "Token accuracy", "positions with the right token")]
+    if report["coverage"]:
+        shown.append(("coverage", "Verified", "proven right before anyone sees the truth"))
+    tiles = "".join(tile(report, *figure) for figure in shown)
+    lookup = "".join(f"<li><b>{percent(share)}</b> {escape(TABLES.get(kind, kind))}</li>"
+                     for kind, share in report["lookup"].items())
+    notes = [f"{report['rows_in_training_set']:,} of the rows stand in the training set up to index names."]
+    if report["ceiling"] < 1:
+        notes.append(f"{report['rows_with_several_texts']:,} rows have an amplitude that stands with several right "
+                     f"texts, so exact match can reach {percent(report['ceiling'], 2)}.")
+    if report["rows_unproven"]:
+        notes.append(f"{report['rows_unproven']:,} answers counted as wrong are equal to the square in floating point, "
+                     "but have no proof.")
+    if report.get("rows_unreadable"):
+        notes.append(f"{report['rows_unreadable']:,} more rows cannot be read or judged and count nowhere.")
+    counts = " ".join(f'<span class="badge {VERDICTS[verdict]}">{count:,} {escape(verdict)}</span>'
+                      for verdict, count in report["verdicts"].items() if count)
+    return (f'<div class="tiles">{tiles}</div><p>{counts}</p><div class="notes"><div><h3>What a lookup table of the '
+            f"training rows scores</h3><ul>{lookup}</ul></div><div><h3>To read with it</h3><ul>"
+            + "".join(f"<li>{note}</li>" for note in notes) + "</ul></div></div>")
+
+
+def tile(report, key, name, meaning):
+    value, interval = report[key], report["intervals"][key]
+    marks = beside = ""
+    if key in ("sequence_accuracy", "right_physics"):
+        known, highest = report["lookup_accuracy"], report["ceiling"] if key == "sequence_accuracy" else 1
+        marks = position("lookup", known, "lookup table") + position("ceiling", highest, "ceiling")
+        beside = (f'<span><i class="key lookup"></i>lookup table {percent(known)}</span> '
+                  f'<span><i class="key ceiling"></i>ceiling {percent(highest)}</span>')
+    band = f'<i class="band" style="left:{100 * interval[0]:.2f}%;width:{100 * (interval[1] - interval[0]):.2f}%"></i>'
+    return (f'<div class="tile"><h3>{name}</h3><p class="big">{percent(value, 2)}</p><p class="dim">95% interval '
+            f'{interval_text(interval)}</p><div class="scale" aria-hidden="true"><i class="fill" '
+            f'style="width:{100 * value:.2f}%"></i>{band}{marks}</div><p class="dim">{beside or meaning}</p>'
+            + (f'<p class="dim">{meaning}</p>' if beside else "") + "</div>")
+
+
+def position(kind, share, title):
+    return f'<i class="{kind}" style="left:{100 * share:.2f}%" title="{title} {percent(share)}"></i>'
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Groups of rows
+
+def groups(report):
+    trained = report.get("train", {})
+    blocks = []
+    for key, title in (("by_process", "Kind of process"), ("by_diagram", "Diagram type"),
+                       ("by_length", "Tokens of the square"), ("by_terms", "Terms of the polynomial")):
+        lines = []
+        for name, group in report[key].items():
+            line = [channels(name) if key == "by_diagram" else formatted(name), f"{group['rows']:,}",
+                    bar(group["sequence_accuracy"], group["rows"]), percent(group["right_physics"])]
+            if key in trained:
+                seen = trained[key].get(name)
+                line.append(f'{percent(seen["sequence_accuracy"])} <span class="dim">of {seen["rows"]}</span>'
+                            if seen else "–")
+            lines.append(line)
+        head = [title, "rows", "exact", "physics"] + ["training rows"] * (key in trained)
+        blocks.append(f"<div>{table(head, lines, 'bars')}</div>")
+    return ('<p class="dim">The bar is the share of exact texts, the line its 95% interval. f is a fermion, f̄ an '
+            f'antifermion, A the photon.</p><div class="columns">{"".join(blocks)}</div>')
+
+
+def formatted(name):
+    """e mu~ -> A A with Greek letters, bars and an arrow; 4-7 with a dash."""
+    if numbers := re.fullmatch(r"(\d+)-(\d+)", name):
+        return numbers[1] if numbers[1] == numbers[2] else f"{numbers[1]}–{numbers[2]}"
+    name = re.sub(r"\b(?:mu|tau|nu)(?![^\W_])", lambda match: mathml.GREEK[match[0]], escape(name))
+    name = re.sub(r"(\w+)~", lambda match: "".join(f"{letter}\u0304" for letter in match[1]), name)
+    return name.replace("-&gt;", "→")
+
+
+def channels(name):
+    """What `diagram_type` says, "s, t", in words."""
+    if re.fullmatch(r"[stu](, [stu])*", name):
+        return f"{name} channel{'s' * (len(name) > 1)}"
+    return f"{name} diagrams" if name.startswith("sum") else escape(name)
+
+
+def bar(share, count):
+    low, high = (100 * end for end in wilson(round(share * count), count))
+    line = f'<i class="band" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>'
+    return (f'<span class="number">{percent(share)}</span><span class="bar" aria-hidden="true"><i class="fill" '
+            f'style="width:{100 * share:.1f}%"></i>{line}</span>')
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Charts
+
+def ticks(low, high, count=5):
+    """Round numbers between low and high, about `count` of them."""
+    span = (high - low) or 1
+    step = 10 ** math.floor(math.log10(span / count))
+    step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= count)
+    first = math.ceil(low / step - 1e-9)
+    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def chart(title, series, x_name, y_name, x_range=None, y_range=None, log=False, shares=False, extra=""):
+    """
+    A line chart with a legend, as a figure. series: (name, points (x, y), CSS class); a class with `dots` has dots
+    only. log: the y axis is logarithmic. shares: the axes whose numbers are 0..1 say 0% to 100%.
+    """
+    points = [point for _, line, _ in series for point in line]
+    x_low, x_high = x_range or (min(x for x, _ in points), max(x for x, _ in points))
+    y_low, y_high = y_range or (min(y for _, y in points), max(y for _, y in points))
+    scale = math.log10 if log else float
+    y_low, y_high = scale(y_low), scale(y_high)
+    if not y_range:
+        y_low, y_high = y_low - 0.04 * (y_high - y_low or 1), y_high + 0.04 * (y_high - y_low or 1)
+
+    def place(x, y):
+        y = min(max(scale(y), y_low), y_high)
+        return (LEFT + (x - x_low) / ((x_high - x_low) or 1) * (WIDTH - LEFT - RIGHT),
+                HEIGHT - BOTTOM - (y - y_low) / ((y_high - y_low) or 1) * (HEIGHT - BOTTOM - TOP))
+
+    marks = []
+    for x in ticks(x_low, x_high):
+        at, _ = place(x, 10**y_low if log else y_low)
+        text = f"{x:.0%}" if shares and x_high <= 1 else f"{x:,.10g}"
+        marks.append(f'<path class="grid" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
+                     f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{text}</text>')
+    for y in ticks(y_low, y_high) if not log else range(math.ceil(y_low), math.floor(y_high) + 1):
+        _, at = place(x_low, 10**y if log else y)
+        text = number_text(10.0**y) if log else f"{100 * y:.4g}%" if shares else number_text(y)
+        marks.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>'
+                     f'<text x="{LEFT - 7}" y="{at + 4:.1f}" text-anchor="end">{text}</text>')
+    lines = []
+    for name, line, kind in series:
+        placed = [place(*point) for point in line]
+        if "dots" not in kind:
+            path = "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
+            lines.append(f'<path class="line {kind}" d="M{path}"/>')
+        if "dots" in kind or len(placed) <= 20:
+            lines += [f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{escape(name)}: '
+                      f"{value_text(point, shares)}</title></circle>" for (x, y), point in zip(placed, line)]
+    extra = extra(place) if extra else ""
+    across, up = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
+    names = [f'<text class="axis" x="{across}" y="{HEIGHT - 6}" text-anchor="middle">{x_name}</text>',
+             f'<text class="axis" transform="translate(14 {up}) rotate(-90)" text-anchor="middle">{y_name}</text>']
+    legend = "".join(f'<li class="{kind}">{escape(name)}</li>' for name, _, kind in series if name)
+    return (f'<figure><figcaption>{title}</figcaption><svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+            f'aria-label="{escape(re.sub("<[^>]*>", "", title))}">{"".join(marks + [extra] + lines + names)}</svg>'
+            f'<ul class="legend">{legend}</ul></figure>')
+
+
+def number_text(value):
+    """0.01 or 5e-4."""
+    return f"{value:.10g}" if value == 0 or abs(value) >= 0.005 else f"{value:.0e}".replace("e-0", "e−")
+
+
+def value_text(point, shares):
+    x, y = point
+    return f"{x:.1%}, {y:.1%}" if shares else f"{x:,.6g}, {y:.4g}"
+
+
+def certainty(report):
+    curves, bins = report["accuracy_at_coverage"], report["reliability"]
+    if not curves:
+        return ""
+    series = [(FIGURES[figure], points, f"c{k}") for k, (figure, points) in enumerate(curves.items())]
+    lowest = min(accuracy for _, points, _ in series for _, accuracy in points)
+    if report["coverage"]:
+        series.append(("verified answers", [(report["coverage"], 1.0)], "dots verified"))
+    figures = [chart("Right physics among the most certain answers", series, "share of the rows that is answered",
+                     "right physics", (0, 1), (max(0.0, min(lowest - 0.02, 0.9)), 1), shares=True)]
+    order = list(curves)
+    for figure, found in bins.items():
+        kind = f"c{order.index(figure)}"
+        points = [(group["predicted"], group["right"]) for group in found["bins"]]
+
+        def bars(place, groups=found["bins"], kind=kind):
+            (x1, y1), (x2, y2) = place(0, 0), place(1, 1)
+            lines = f'<path class="ideal" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'
+            for group in groups:
+                x, low = place(group["predicted"], group["interval"][0])
+                _, high = place(group["predicted"], group["interval"][1])
+                lines += f'<path class="line thin {kind}" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
+            return lines
+
+        title = (f"Reliability: {FIGURES[figure]} <span class='dim'>expected calibration error "
+                 f"{percent(found['error'])}</span>")
+        figures.append(chart(title, [("", points, f"dots {kind}")], "probability that the model gives", "right physics",
+                             (0, 1), (0, 1), shares=True, extra=bars))
+    shares = list(next(iter(report["certainty"].values())))
+    lines = [[FIGURES[figure], *map(percent, found.values())] for figure, found in report["certainty"].items()]
+    if report["coverage"]:
+        verified = f"100% at a coverage of {percent(report['coverage'])}"
+        lines.append(["verification", verified, *[""] * (len(shares) - 1)])
+    return (f'<div class="figures">{"".join(figures)}</div><h3>Right physics among the most certain answers</h3>'
+            + table(["ordered by", *shares], lines)
+            + '<p class="dim">A dot of a reliability diagram is a tenth of the rows; the line is its 95% interval. On '
+              "the diagonal a probability is what it says. A verified answer need not be the most probable one.</p>")
+
+
+def training(report):
+    curves = report.get("curves") or {}
+    figures = []
+
+    def add(title, y_name, keys, **options):
+        series = [(name, curves[key], kind) for key, name, kind in keys if curves.get(key)]
+        if series:
+            figures.append(chart(title, series, "step", y_name, **options))
+
+    add("Loss", "loss of a token", [("loss", "training", "c0"), ("valid_loss", "validation", "dots c1")], log=True)
+    add("Rows exactly right", "exact match", [("valid_exact", "validation", "c1"), ("train_exact", "training", "c0")],
+        y_range=(0, 1), shares=True)
+    add("Learning rate", "learning rate", [("learning_rate", "learning rate", "c2")])
+    return f'<div class="figures">{"".join(figures)}</div>' if figures else ""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rows
+
+def rows(report):
+    """The rows that report.json shows, each as an article, and the controls that filter and sort them."""
+    articles, size = [], 0
+    for example in report["examples"]:
+        article = row_article(example)
+        size += len(article.encode())
+        if size > LARGEST:
+            break
+        articles.append(article)
+    if not articles:
+        return ""
+    shown = report["examples"][:len(articles)]
+    verdicts = dict.fromkeys(example["verdict"] for example in shown)
+    kinds = sorted({example["kind"] for example in shown})
+    types = sorted({example["diagram_type"] for example in shown})
+    controls = (
+        select("set", "Rows", [("", "all of them"), ("worst", "worst errors"), ("random", "random sample")])
+        + select("verdict", "Verdict", [("", "any"), *((VERDICTS[verdict], verdict) for verdict in verdicts)])
+        + select("kind", "Process", [("", "any"), *((kind, formatted(kind)) for kind in kinds)])
+        + select("type", "Diagram", [("", "any"), *((kind, channels(kind)) for kind in types)])
+        + select("sort", "Sort by", [("", "worst, then random"), ("-p", "most certain first"),
+                                     ("p", "least certain first"), ("-n", "longest first"), ("n", "shortest first"),
+                                     ("number", "row number")])
+        + '<label>Search <input id="search" type="search" placeholder="m_mu, s_13, ..." autocomplete="off"></label>'
+    )
+    return (
+        "<p>The worst errors are the wrong answers of which the model is most certain; the random sample is of all "
+        "rows. A token is the redder the less probable the model found it. <mark>Marked</mark> tokens, factors and "
+        "terms stand in only one of answer and truth. <i>s<sub>ij</sub></i> = <i>p<sub>i</sub></i>·"
+        "<i>p<sub>j</sub></i>, <i>ϵ</i> "
+        "regulates the propagators, <i>ε</i>(<i>p</i>) is the polarisation of a boson.</p>"
+        f'<form class="controls">{controls}</form>'
+        f'<p id="count" role="status">{len(articles)} rows</p><p class="dim keys">Keys: <kbd>j</kbd> and <kbd>k</kbd> '
+        'go to the next and the previous row, <kbd>/</kbd> to the search.</p>'
+        f'<div id="list">{"".join(articles)}</div>')
+
+
+def select(key, name, options):
+    options = "".join(f'<option value="{escape(value)}">{text}</option>' for value, text in options)
+    return f'<label>{name} <select id="{key}">{options}</select></label>'
+
+
+def row_article(example):
+    verdict, probability = example["verdict"], example["logprob"]
+    known = probability is not None
+    data = {"set": example["set"], "verdict": VERDICTS[verdict], "kind": example["kind"],
+            "type": example["diagram_type"], "p": f"{probability:.6g}" if known else "-1e9",
+            "n": example["tokens"], "number": example["row"]}
+    attributes = " ".join(f'data-{key}="{escape(value)}"' for key, value in data.items())
+    facts = [f"row {example['row']:,}", channels(example["diagram_type"]), f"{example['tokens']} tokens"]
+    if known:
+        facts.append(f"probability {probability_text(math.exp(probability))}")
+    if example["status"] in ("verified", "unverified", "computed"):
+        facts.append(example["status"])
+    truth, answer = example["truth_tokens"], [token for token, _ in example["answer_tokens"]]
+    same = example["prediction"] == example["sqamp"]
+    only_answer, only_truth = differing(answer, truth)
+    parts = [("amplitude", formula(mathml.amplitude, example["amp"])),
+             ("answer", formula(mathml.square, example["prediction"], example["sqamp"])
+              + strip(example["answer_tokens"], only_answer))]
+    if not same:
+        parts.append(("truth", formula(mathml.square, example["sqamp"], example["prediction"])
+                      + strip([(token, None) for token in truth], only_truth)))
+    if example.get("reason"):
+        parts.append(("check", escape(example["reason"])))
+    body = "".join(f"<dt>{name}</dt><dd>{content}</dd>" for name, content in parts)
+    texts = [("amp", example["amp"]), ("answer", example["prediction"]), ("truth", example["sqamp"])]
+    texts = "".join(f"<dt>{name}</dt><dd><code>{escape(text)}</code></dd>" for name, text in texts[:2 if same else 3])
+    drawn = picture(example)
+    title = formatted(process_of(example) or example["kind"])
+    return (f'<article tabindex="0" {attributes}><h3>{title} <span class="badge {VERDICTS[verdict]}">{escape(verdict)}'
+            f'</span></h3><p class="dim">{" · ".join(facts)}</p><div class="row">{drawn}<dl>{body}</dl></div>'
+            f"<details><summary>as text</summary><dl>{texts}</dl></details></article>\n")
+
+
+def probability_text(probability):
+    return f"{probability:.1%}" if probability >= 0.001 else f"{probability:.0e}"
+
+
+def formula(write, *texts):
+    try:
+        return f'<div class="formula">{write(*texts)}</div>'
+    except InputError as error:
+        return f'<p class="dim">no formula: {escape(error)}</p>' if texts[0] else '<p class="dim">nothing</p>'
+
+
+def differing(first, second):
+    """(numbers of the tokens of `first` that are not matched in `second`, and the other way round)."""
+    only_first, only_second = set(), set()
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, first, second, autojunk=False).get_opcodes():
+        if kind != "equal":
+            only_first.update(range(a, b))
+            only_second.update(range(c, d))
+    return only_first, only_second
+
+
+def strip(tokens, marked):
+    """Tokens in a row. tokens: (text, probability or None); marked: numbers of those that differ."""
+    pieces = []
+    for k, (token, probability) in enumerate(tokens):
+        text, attribute = token_text(token), ""
+        if probability is not None:
+            attribute = f' title="{probability_text(probability)}"' if probability < 0.995 else ""
+            if probability < 0.995:
+                attribute += f' style="--u:{100 * (1 - probability):.0f}%"'
+        tag = "mark" if k in marked else "b"
+        pieces.append(f"<{tag}{attribute}>{text}</{tag}>")
+    return f'<p class="strip">{" ".join(pieces)}</p>' if pieces else ""
+
+
+def token_text(token):
+    """m_e^2 with an index and a power."""
+    token = escape(token.lstrip("#") if len(token) > 1 and token[0] == "#" else token)
+    token = re.sub(r"\^\(?(-?\w+(?:/\w+)?)\)?", r"<sup>\1</sup>", token)
+    token = re.sub(r"(?<=\w)_(\w+)", lambda match: f"<sub>{mathml.GREEK.get(match[1], match[1])}</sub>", token)
+    return token.replace("reg<sub>prop</sub>", "ϵ").replace("-", "−")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Runs compared
+
+def compared(comparison):
+    head = ["run", "exact", "95% interval", "right physics", "95% interval"]
+    lines = [[f"<code>{escape(run['run'])}</code>", percent(run["sequence_accuracy"]["share"], 2),
+              interval_text(run["sequence_accuracy"]["interval"]), percent(run["right_physics"]["share"], 2),
+              interval_text(run["right_physics"]["interval"])] for run in comparison["runs"]]
+    content = table(head, lines)
+    for key, name in (("sequence_accuracy", "Sequence accuracy"), ("right_physics", "Right physics")):
+        pairs = [[f"<code>{escape(pair['run'])}</code>", f"{100 * pair[key]['difference']:+.2f}",
+                  f"{100 * pair[key]['interval'][0]:+.2f} to {100 * pair[key]['interval'][1]:+.2f}",
+                  f"{pair[key]['only_this']:,} / {pair[key]['only_first']:,}", f"{pair[key]['p']:.3g}"]
+                 for pair in comparison["differences"]]
+        first = escape(comparison["runs"][0]["run"])
+        content += (f"<h3>{name}: difference from <code>{first}</code></h3>"
+                    + table(["run", "points", "95% interval", "right here only / there only", "McNemar p"], pairs))
+    return content + ('<p class="dim">Differences are in percentage points, over the same rows; their intervals are '
+                      "bootstrap percentiles over rows. They say nothing of other seeds: a run is one draw of its "
+                      "seed.</p>")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+STYLE = """
+:root{color-scheme:light dark;--page:#fbfbfa;--card:#fff;--text:#1c1e21;--dim:#5f6670;--rule:#dfe2e6;--fill:#3a6ea5;
+--soft:#dce6f1;--good:#1f7a4d;--other:#1b6f86;--bad:#b3261e;--warn:#8a5a00;--mark:#ffe08a;--c0:#2f66b0;--c1:#c2571a;
+--c2:#2c8a57;--c3:#8a4fb0;--c4:#a8323e}
+@media(prefers-color-scheme:dark){:root{--page:#15171a;--card:#1d2024;--text:#e7e9ec;--dim:#a0a7b1;--rule:#343940;
+--fill:#6fa3dc;--soft:#28384a;--good:#5cc38e;--other:#5fb8cf;--bad:#ff8a80;--warn:#e6b450;--mark:#6b5710;--c0:#78aaf0;
+--c1:#f0985a;--c2:#66c793;--c3:#c596ea;--c4:#f08a94}}
+*{box-sizing:border-box}html{scroll-padding-top:3.5rem}
+body{margin:0;background:var(--page);color:var(--text);font:16px/1.5 system-ui,sans-serif}
+header,main{max-width:76rem;margin:auto;padding:0 1.25rem}header{padding-top:1.5rem}
+h1{font-size:1.5rem;line-height:1.25;margin:0 0 .3rem;overflow-wrap:anywhere}
+h2{font-size:1.25rem;margin:2.75rem 0 .75rem;border-bottom:1px solid var(--rule);padding-bottom:.3rem}
+h3{font-size:1rem;margin:1rem 0 .4rem}p{margin:.4rem 0}code{font:.88em ui-monospace,monospace;overflow-wrap:anywhere}
+.dim{color:var(--dim);font-size:.875rem}
+nav{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;margin-top:.75rem}a{color:var(--fill)}
+:focus-visible{outline:2px solid var(--fill);outline-offset:2px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:1rem}
+.tile,article,figure{background:var(--card);border:1px solid var(--rule);border-radius:8px}
+.tile{padding:.9rem 1.1rem}.tile h3{margin:0}.big{font-size:2.1rem;font-weight:600;line-height:1.15;margin:.15rem 0;
+font-variant-numeric:tabular-nums}
+.scale,.bar{position:relative;display:block;height:10px;background:var(--soft);border-radius:2px}
+.scale{margin:.6rem 0}.scale i,.bar i{position:absolute;top:0;bottom:0}
+.fill{background:var(--fill);left:0;border-radius:2px}
+.band{top:4px!important;bottom:4px!important;background:var(--text);min-width:2px}
+.scale .lookup,.scale .ceiling{top:-5px;bottom:-5px;width:0;border-left:2px solid var(--c1);transform:translateX(-1px)}
+.scale .ceiling{border-left:2px dashed var(--text)}
+.key{display:inline-block;height:.9em;width:0;margin:0 .35em 0 .15em;border-left:2px solid var(--c1);
+vertical-align:-.1em}.key.ceiling{border-left:2px dashed var(--text)}
+.tile span{white-space:nowrap;margin-right:.5em}
+.badge{display:inline-block;font-size:.8rem;font-weight:600;padding:.05rem .5rem;border-radius:1rem;border:1px solid;
+white-space:nowrap}
+.badge.right{color:var(--good)}.badge.otherwise{color:var(--other)}.badge.wrong{color:var(--bad)}
+.badge.unfinished{color:var(--warn)}.badge.unreadable{color:var(--dim)}
+.notes{display:grid;grid-template-columns:repeat(auto-fit,minmax(18rem,1fr));gap:0 2rem}
+.notes ul{margin:.2rem 0;padding-left:1.1rem}
+.columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(30rem,100%),1fr));gap:1.5rem 2.5rem;
+align-items:start}
+.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
+th,td{padding:.3rem .6rem .3rem 0;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
+th:first-child{text-align:left}thead th{color:var(--dim);font-weight:500}tbody th{font-weight:400}
+.bars td:nth-child(3){width:45%;min-width:8rem}.bars td:nth-child(3) .number{display:inline-block;width:3.4rem}
+.bars .bar{display:inline-block;width:calc(100% - 4rem);vertical-align:middle;margin-left:.5rem}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(22rem,100%),1fr));gap:1rem}
+figure{margin:0;padding:.8rem .9rem;min-width:0}figcaption{font-weight:600;font-size:.95rem}
+figcaption .dim{font-weight:400;display:block}
+.chart{width:100%;max-width:34rem;display:block;margin:auto;font:13px system-ui,sans-serif}
+.chart text{fill:var(--dim)}.chart .axis{fill:var(--text)}.grid{stroke:var(--rule);fill:none}
+.line{fill:none;stroke-width:2;stroke-linejoin:round}.line.thin{stroke-width:1.5}
+.ideal{stroke:var(--dim);stroke-dasharray:4 4;fill:none}
+.c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}.c4{stroke:var(--c4)}
+path.c1:not(.thin){stroke-dasharray:7 3}path.c2:not(.thin){stroke-dasharray:2 3}
+path.c3:not(.thin){stroke-dasharray:9 3 2 3}
+circle.c0{fill:var(--c0)}circle.c1{fill:var(--c1)}circle.c2{fill:var(--c2)}circle.c3{fill:var(--c3)}
+circle.c4{fill:var(--c4)}circle.verified{fill:var(--good);stroke:var(--card);r:6px}
+.legend{list-style:none;margin:.3rem 0 0;padding:0;display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;font-size:.85rem}
+.legend li::before{content:"";display:inline-block;width:1.5em;border-top:3px solid;margin-right:.4em;
+vertical-align:.25em}
+.legend .c0::before{border-color:var(--c0)}.legend .c1::before{border-color:var(--c1);border-top-style:dashed}
+.legend .c2::before{border-color:var(--c2);border-top-style:dotted}
+.legend .c3::before{border-color:var(--c3);border-top-style:dashed}.legend .c4::before{border-color:var(--c4)}
+.legend .dots::before{width:.6em;height:.6em;border:0;border-radius:50%;background:var(--c1);vertical-align:0}
+.legend .verified::before{background:var(--good)}
+.controls{display:flex;flex-wrap:wrap;gap:.6rem 1rem;align-items:end}.controls label{font-size:.85rem;color:var(--dim);
+display:grid;gap:.15rem}
+select,input{font:inherit;font-size:.95rem;color:var(--text);background:var(--card);border:1px solid var(--rule);
+border-radius:5px;padding:.35rem .5rem;max-width:100%;min-height:2.3rem}input{width:17rem}
+#list{display:grid;gap:1rem;grid-template-columns:minmax(0,1fr)}
+article{padding:.9rem 1.1rem;content-visibility:auto;contain-intrinsic-size:auto 22rem}article[hidden]{display:none}
+article h3{margin:0;font-size:1.05rem}.row{display:grid;grid-template-columns:15rem minmax(0,1fr);gap:.5rem 1.5rem;
+align-items:start;margin-top:.4rem}.row>dl:only-child{grid-column:1/-1}
+dl{margin:0}dt{font-size:.8rem;color:var(--dim);margin-top:.6rem}dt:first-child{margin-top:0}dd{margin:0}
+.feynman{width:100%;max-height:13rem;overflow:visible;font:italic 15px Georgia,serif}
+.feynman line,.feynman path{stroke:currentColor;stroke-width:1.7;fill:none}
+.feynman polygon,.feynman text{fill:currentColor}
+.feynman .leg{fill:var(--dim)}.feynman .number{font-size:10px;font-style:normal;baseline-shift:-3px}
+.formula{line-height:2;overflow-x:auto;padding:.1rem 0}
+math{math-style:normal;font-family:"STIX Two Math","Latin Modern Math","Cambria Math","STIX Math",math;
+font-size:1.08rem}
+.diff,mark{background:var(--mark);color:inherit;border-radius:3px}
+.strip{margin:.25rem 0 0;font-size:.85rem;line-height:1.9}
+.strip b,.strip mark{font-weight:400;padding:.1em .28em;border-radius:3px;border:1px solid var(--rule)}
+.strip [style]{background:color-mix(in srgb,var(--bad) calc(25% + .6*var(--u)),transparent)}
+.strip mark{border:2px solid var(--warn)}.strip mark:not([style]){background:var(--mark)}
+sub,sup{font-size:.72em;line-height:0}
+details{margin-top:.6rem;font-size:.85rem}summary{cursor:pointer;color:var(--dim)}
+kbd{font:.85em ui-monospace,monospace;border:1px solid var(--rule);border-radius:3px;padding:0 .3em}
+@media(max-width:44rem){header,main{padding-left:.9rem;padding-right:.9rem}.row{grid-template-columns:minmax(0,1fr)}
+.feynman{max-width:17rem;justify-self:center}.keys{display:none}.controls label{flex:1 1 9rem}select,input{width:100%}
+th,td{padding-right:.45rem}.bars .bar{width:calc(100% - 4rem);min-width:2.5rem}.bars td:nth-child(3){min-width:7rem}}
+@media print{.controls,.keys,nav{display:none}article{break-inside:avoid}}
+"""
+
+SCRIPT = """
+'use strict';
+const list = document.getElementById('list');
+if (list) {
+  const articles = [...list.children], control = id => document.getElementById(id);
+  const keys = ['set', 'verdict', 'kind', 'type'];
+  function update() {
+    const words = control('search').value.toLowerCase().split(' ').filter(Boolean);
+    let count = 0;
+    for (const article of articles) {
+      const text = article.textContent.toLowerCase();
+      const shown = keys.every(key => !control(key).value || article.dataset[key] === control(key).value)
+        && words.every(word => text.includes(word));
+      article.hidden = !shown;
+      count += shown;
+    }
+    const order = control('sort').value, key = order.replace('-', ''), sign = order[0] === '-' ? -1 : 1;
+    const sorted = key ? [...articles].sort((a, b) => sign * (a.dataset[key] - b.dataset[key])) : articles;
+    list.append(...sorted);
+    control('count').textContent = count + (count === 1 ? ' row' : ' rows');
+  }
+  document.forms[0].addEventListener('submit', event => event.preventDefault());
+  for (const id of [...keys, 'sort', 'search']) control(id).addEventListener('input', update);
+  document.addEventListener('keydown', event => {
+    if (event.target.matches('input, select') || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === '/') {
+      event.preventDefault();
+      control('search').focus();
+    } else if (event.key === 'j' || event.key === 'k') {
+      const shown = [...list.children].filter(article => !article.hidden);
+      const place = shown.indexOf(document.activeElement.closest('article'));
+      const next = shown[event.key === 'j' ? place + 1 : Math.max(place - 1, 0)];
+      if (next) { next.focus(); next.scrollIntoView({block: 'start'}); }
+    }
+  });
+  update();
+}
+"""
+

@@ -1,0 +1,30 @@
+"""Intervals and tests against figures of the literature and against simulation."""
+import numpy as np
+import pytest
+
+from runtime.intervals import bootstrap, mcnemar, wilson
+
+
+def test_wilson_s_interval():
+    """Figures from Newcombe, Statistics in Medicine 17 (1998) 857, table I: method 3."""
+    for count, total, interval in ((81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0, 0.1611)),
+                                   (1, 29, (0.0061, 0.1718))):
+        assert wilson(count, total) == pytest.approx(interval, abs=5e-5)
+    assert wilson(29, 29)[1] == pytest.approx(1) and wilson(0, 0) == [0, 1]
+
+
+def test_the_bootstrap_interval_is_that_of_the_normal_distribution():
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    low, high = bootstrap(values, seed=0)
+    half = 1.96 * values.std() / 20
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+    assert bootstrap(values, seed=0) == [low, high] != bootstrap(values, seed=1)
+    assert bootstrap([1.0] * 5, seed=0) == [1, 1]
+
+
+def test_mcnemar_s_exact_test():
+    """2 P(X <= k) of a binomial distribution with p = 1/2, by hand."""
+    assert mcnemar(0, 0) == mcnemar(3, 3) == mcnemar(4, 5) == 1
+    assert mcnemar(0, 5) == mcnemar(5, 0) == 2 / 32
+    assert mcnemar(1, 5) == 2 * (1 + 6) / 64
+    assert mcnemar(2000, 2300) < 1e-4
