@@ -32,10 +32,11 @@ from batches import choose_rows, collate, lengths, load_split, mixed_batches, pa
 from bench import decode as bench_decode
 from bench.train import VOCABULARY, Peer, autocast, measured_peak, padded_inputs, rows_of, seconds, sizes
 from configurator import load_settings
+from dataset.vocabulary import build_vocabulary
 from model import ModelConfig, Transformer
 from runtime.distributed import World
 from runtime.hardware import find_device, training_flops
-from tokenizer import PAD, Tokenizer, build_vocabulary
+from tokenizer import PAD, Tokenizer
 from train import validate
 
 SETTINGS = ["data_dir", "seed", "device", "rename_particles", "attention", "d_model", "heads", "encoder_layers",

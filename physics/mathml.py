@@ -15,6 +15,8 @@ import itertools
 import re
 
 from physics.expression import (
+    GENERATOR,
+    INDEX_KINDS,
     INVARIANT,
     Field,
     Function,
@@ -30,7 +32,7 @@ from physics.expression import (
     parse,
     to_text,
 )
-from physics.structure import GENERATOR, INDEX_KINDS, without_metrics
+from physics.structure import without_metrics
 from runtime.files import InputError
 
 GREEK = {"mu": "μ", "tau": "τ", "nu": "ν", "theta": "θ", "alpha": "α", "lambda": "λ"}

@@ -27,12 +27,12 @@ from typing import NamedTuple
 import numpy as np
 
 from physics.exact import determinant, light_cone, prime_fields, root, split
-from physics.expression import INVARIANT, TOKEN, Field, conjugate, epsilon_legs, parse
+from physics.expression import GENERATOR, INVARIANT, TOKEN, Field, conjugate, epsilon_legs, parse
 from physics.matrices import read_amplitude, read_roles, states
 from physics.particles import NO_FACTS, identity
 from physics.polynomial import factor_text, monomial, multiply, scaled
 from physics.rational import ROOT, rational, reciprocal, reduced
-from physics.structure import GENERATOR, without_metrics
+from physics.structure import without_metrics
 from runtime.files import InputError
 
 PRIME = 33554137             # below 2^25, as physics/exact.py has them: -1, 2 and 3 have square roots modulo it
