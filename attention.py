@@ -87,7 +87,7 @@ def varlen_missing(device, dtype, width):
 
 
 def packs_rows(how, device, dtype, width):
-    """Does attend_packed leave rows packed there? Else it pads them. Arguments: see varlen_missing and attend_packed."""
+    """Does attend_packed leave rows packed there, or pad them? Arguments: see varlen_missing and attend_packed."""
     return device.type == "cpu" or how in ("auto", "varlen") and not varlen_missing(device, dtype, width)
 
 

@@ -178,23 +178,22 @@ class Room(NamedTuple):
     """Most tokens and rows of a batch: with padding every batch has just these, one shape for ever."""
     src: int  # source tokens, N
     tgt: int  # target tokens, M
+    tokens: int  # of both sides; one row alone may have more
     rows: int
     longest_src: int  # tokens of the longest row
     longest_tgt: int
 
 
 def room_for(packed, batch_tokens):
-    """
-    Room of batches of about batch_tokens tokens: source and target share them as the data do. The longest sample fits.
-    """
+    """Room of batches of batch_tokens tokens. Source and target share them as the data do; the longest sample fits."""
     every = lengths(packed, np.arange(len(packed.row)))  # (2, samples)
     (all_src, all_tgt), (longest_src, longest_tgt), shortest = every.sum(1), every.max(1), every.min(1)
     src = round(batch_tokens * all_src / (all_src + all_tgt))
-    sides = max(src, longest_src), max(batch_tokens - src, longest_tgt)
-    src, tgt = (-(-int(side) // TILE) * TILE for side in sides)
+    src, tgt = (-(-int(max(side, longest)) // TILE) * TILE
+                for side, longest in ((src, longest_src), (batch_tokens - src, longest_tgt)))
     rows = int(min(src // shortest[0], tgt // shortest[1]))
     padding = max(-(-src // longest_src), -(-tgt // longest_tgt))  # rows of a batch of padding alone
-    return Room(src, tgt, rows + int(padding), int(longest_src), int(longest_tgt))
+    return Room(src, tgt, batch_tokens, rows + int(padding), int(longest_src), int(longest_tgt))
 
 
 def mixed_batches(packed, batch_tokens, seed):
@@ -215,16 +214,16 @@ def cut(packed, samples, room):
     tokens = lengths(packed, samples).T.tolist()
     batches, waiting, next_one = [], [], 0  # numbers into `samples`
     while waiting or next_one < len(samples):
-        batch, src, tgt, left = [], room.src, room.tgt, []
+        batch, src, tgt, both, left = [], room.src, room.tgt, room.tokens, []
         while len(left) < LOOK and (waiting or next_one < len(samples)):
             if waiting:
                 number = waiting.pop(0)
             else:
                 number, next_one = next_one, next_one + 1
             s, t = tokens[number]
-            if s <= src and t <= tgt:
+            if s <= src and t <= tgt and (s + t <= both or not batch):
                 batch.append(number)
-                src, tgt = src - s, tgt - t
+                src, tgt, both = src - s, tgt - t, both - s - t
             else:
                 left.append(number)
         waiting = left + waiting

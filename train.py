@@ -77,8 +77,8 @@ SETTINGS = [
 LEAST = {
     "seed": 0, "batch_tokens": 1, "accumulate": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0,
     "grad_clip": 0, "label_smoothing": 0, "ema": 0, "loss_spike": 0, "bad_steps": 0, "max_rollbacks": 0,
-    "max_steps": 1, "max_minutes": 0, "eval_every": 1, "eval_rows": 0, "eval_train_rows": 0, "eval_batch_tokens": 1, "log_every": 1,
-    "save_every": 1, "save_limit": 0,
+    "max_steps": 1, "max_minutes": 0, "eval_every": 1, "eval_rows": 0, "eval_train_rows": 0, "eval_batch_tokens": 1,
+    "log_every": 1, "save_every": 1, "save_limit": 0,
 }
 SCHEDULES = "cosine", "linear", "constant", "one-cycle"
 FLOOR = 0.1  # nats a token: the expected loss of a step counts as this much at least, so that one hard row is no spike

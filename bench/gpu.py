@@ -161,9 +161,9 @@ def validation_share(packed, vocabulary, settings, device, step_seconds):
             with autocast(device):
                 validate(model, packed, *choose_rows(packed, rows, settings.seed), settings.eval_batch_tokens, world)
         times.append(time.perf_counter() - started)
-    share = times[1] / (times[1] + settings.eval_every * step_seconds)
+    steps = settings.eval_every * step_seconds
     print(f"a validation of {settings.eval_rows} + {settings.eval_train_rows} rows, all answers of the longest length: "
-          f"{times[1]:.1f} s; {settings.eval_every} steps: {settings.eval_every * step_seconds:.1f} s; share {share:.1%}")
+          f"{times[1]:.1f} s; {settings.eval_every} steps: {steps:.1f} s; share {times[1] / (times[1] + steps):.1%}")
 
 
 def main(argv):

@@ -67,7 +67,7 @@ def main():
     settings = load_settings(__doc__, SETTINGS, arguments)
     rows = [row for _, row in read_rows(Path(settings.data_dir) / "valid.csv")]
     print(f"{device_name(find_device(settings.device))}; {len(rows)} validation rows of {settings.data_dir}")
-    print(f"{'seed':>6} {'start-up s':>10} {'first step s':>12} {'to target s':>11} {'at step':>8}   rows right at the end")
+    print(f"{'seed':>6} {'start-up s':>10} {'first step s':>12} {'to target s':>11} {'at step':>8}   rows right then")
     for seed in seeds:
         folder = Path(settings.out_dir).resolve() / "speedrun" / seed
         start_up, first_step = train_once(arguments, folder, seed)
