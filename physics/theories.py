@@ -172,7 +172,7 @@ def _vertex(value, particles):
                          '(("chi~", "chi", "Ap"), ("g_D", "gamma"))')
     names, *rules = value
     for name in names:
-        if name not in particles:
+        if type(name) is not str or name not in particles:
             raise InputError(f"no particle {name!r}; there are {' '.join(particles)}")
     structures = structures_of([particles[name] for name in names]) if 3 <= len(names) <= 4 else ()
     if not structures:

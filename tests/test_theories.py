@@ -362,6 +362,7 @@ def test_another_file_of_the_same_name_is_another_data_set(tmp_path):
         ('("S", "S", 0, "m_S"),', '("S", "S", 0, open("x")),', 6, "expected a tuple of texts, numbers and tuples"),
         ('("Y", "Y~", 1, "m_Y")', '("Y", "Y~", 1, "")', 11, "it needs a mass"),
         ('(("e~", "e", "S")', '(("e~", "e", "Z")', 19, "no particle 'Z'; there are e e~ q"),
+        ('(("e~", "e", "S")', '(("e~", "e", ["S"])', 19, "no particle ['S']"),
         ('(("e~", "e", "S")', '(("e", "e~", "S")', 19, "expected psibar and psi first, such as e~ e"),
         ('(("e~", "e", "S")', '(("e~", "S", "S")', 19, "no renormalisable vertex"),
         ('(("e~", "e", "S")', '(("q~", "e", "S")', 19, "no renormalisable vertex"),
