@@ -212,6 +212,16 @@ def test_a_square_is_relabelled_into_that_of_any_other_row_of_the_orbit(theory_n
     assert compared >= 10
 
 
+def test_amplitudes_without_masses_are_relabelled_too():
+    amps = amplitudes(parse_process("G G -> G G", QCD), QCD)
+    found = list(map(orbit_of, amps))
+    assert [orbit.constants for orbit in found] == [()] * 4 and len({orbit.key for orbit in found}) == 2
+    same = [k for k in range(4) if found[k].key == found[0].key]
+    for k in same if len(same) > 1 else range(1, 4):
+        source = next(j for j in range(4) if found[j].key == found[k].key)
+        assert exact.prove(amps[k], relabel(square(amps[source]), found[source], found[k]))
+
+
 def test_names_charges_and_order_of_legs_do_not_matter():
     amps = [one("e mu -> e mu", QED), one("u s~ -> s~ u", QED), one("mu~ mu -> b~ b", QED), one("e mu -> e mu", EW)]
     assert len(set(map(key, amps))) == 1
