@@ -495,7 +495,7 @@ def _values(scalars, tensors, number, powers, points, orders, masses, reflected)
     free = {name for term, *_ in terms for symbol, _ in term for name in _constants_in(symbol)} - set(masses)
     if len(free) > MOST_CONSTANTS:
         raise InputError(f"no orbit: more than {MOST_CONSTANTS} constants that the terms do not have in common")
-    count, fixed, sums = len(orders), {}, {}                 # sums: {powers of free constants: what they multiply, (N,)}
+    count, fixed, sums = len(orders), {}, {}                 # sums: {powers of free constants: their factor (N,)}
     for term, value, tensor in terms:
         varied = tuple(factor for factor in term if not free.isdisjoint(_constants_in(factor[0])))
         rest = tuple(factor for factor in term if factor not in varied)
