@@ -30,6 +30,8 @@ MASS_OR_LEG = re.compile(r"""(?<!\w) m_([A-Za-z]\w*) | (?<!\w) ([A-Za-z]\w*?) (?
     (?P<spinor>_[uv])? (?:_T|_off)? (?:\^\(\*\))? (?P<colour>[ ]%[AC]\d+)? (?P<vector>[ ]\+?%L)? )""", re.VERBOSE)
 # of a massive boson with a star only the process says whether it comes in
 _STARRED = re.compile(r"P\d+(?:_\{ \})?\(p_\d+\)(?:_off)?\^\(\*\)")
+# particles whose mass is not called after them: both W have m_W
+BORROWED = {name for (name, _, _), mass in MASSES.items() if mass and mass != f"m_{name}"}
 _MASS = re.compile(r"(?<!\w)m_(\w+)")
 # A sign before an index, a factor or an exponent does not separate terms
 _BRACKET_OR_SIGN = re.compile(r"[({)}]|(?<=[A-Za-z0-9)}])\s*[+-]\s*")
@@ -84,7 +86,7 @@ def orbit_key(row, masses=()):
         key, particles = template(_split_number(row["amp"])[1])
     except InputError:
         return ""
-    if masses or _STARRED.search(key):                       # then names matter
+    if masses or _STARRED.search(key) or not BORROWED.isdisjoint(particles):           # then names matter
         key = key, tuple(particles), facts
     if key not in _orbits:
         if len(_orbits) >= MOST_KEPT:

@@ -13,8 +13,8 @@ The squares of two such amplitudes are mapped onto each other by the same permut
 How an amplitude is keyed: the tree of its propagators, read from their denominators, gives the legs an order up to the
 tree's symmetries. In every such order the amplitude is evaluated at points that depend on the order alone: random
 momenta, polarisations, spinors, colours, masses and couplings, integers modulo a prime. The values up to a factor are
-the orbit. Two amplitudes of different orbits have the same values with a probability of about 1e-22, and it does not
-matter how an amplitude is spelled, whether its Dirac equation was used or who wrote it.
+the orbit. It does not matter how an amplitude is spelled, whether its Dirac equation was used or who wrote it. Two
+amplitudes of different orbits have the same key with a probability of about 1e-14.
 """
 import functools
 import hashlib
@@ -317,7 +317,7 @@ def _value_of(symbol, points):
 def _compute(symbol, points):
     size = points.momenta.shape[1]
     if symbol.startswith("("):                               # a propagator's denominator
-        return _polynomial_value(rational(parse(symbol)), points, {})
+        return _polynomial_value(rational(parse(symbol)), lambda name: _value_of(name, points))
     if symbol == "i":
         return np.full(size, I)
     if match := ROOT.fullmatch(symbol):
@@ -349,19 +349,23 @@ def _power(base, exponent):
     return result
 
 
-def _polynomial_value(polynomial, points, constants):
-    """Value (..., N) of a polynomial. constants: {name: (..., N)} of those that have another value than usual."""
+def _polynomial_value(polynomial, value_of):
+    """Value (N,) of a polynomial. value_of: function of a symbol."""
     total = 0
     for term, coefficient in polynomial.items():
-        product = coefficient.numerator * pow(coefficient.denominator, -1, PRIME) % PRIME
-        for symbol, power in term:
-            if symbol.startswith("(") and not constants.keys().isdisjoint(_constants_in(symbol)):
-                base = _polynomial_value(rational(parse(symbol)), points, constants)
-            else:
-                base = constants[symbol] if symbol in constants else _value_of(symbol, points)
-            product = product * _power(base, power) % PRIME
-        total = (total + product) % PRIME
+        total = (total + _residue(coefficient) * _monomial_value(term, value_of)) % PRIME
     return total
+
+
+def _monomial_value(term, value_of):
+    product = 1
+    for symbol, power in term:
+        product = product * _power(value_of(symbol), power) % PRIME
+    return product
+
+
+def _residue(number):
+    return number.numerator * pow(number.denominator, -1, PRIME) % PRIME
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -486,21 +490,34 @@ def _values(scalars, tensors, number, powers, points, orders, masses, reflected)
     Constants other than the legs' masses get their values one after the other: first the one that changes the values to
     the smallest ones.
     """
-    bare = [{_without(term, powers): value / number for term, value in polynomial.items()} for polynomial in scalars]
-    if reflected:
-        bare = [{term: value * (-1) ** sum(power for symbol, power in term if epsilon_legs(symbol))
-                 for term, value in polynomial.items()} for polynomial in bare]
-    free = sorted({name for polynomial in bare for term in polynomial for symbol, _ in term
-                   for name in _constants_in(symbol)} - set(masses) - {"i"})
+    terms = [(_without(term, powers), value / number, tensor) for polynomial, tensor in zip(scalars, tensors)
+             for term, value in polynomial.items()]
+    free = {name for term, *_ in terms for symbol, _ in term for name in _constants_in(symbol)} - set(masses)
     if len(free) > MOST_CONSTANTS:
         raise InputError(f"no orbit: more than {MOST_CONSTANTS} constants that the terms do not have in common")
-    count = len(orders)
+    count, fixed, sums = len(orders), {}, {}                 # sums: {powers of free constants: their factor (N,)}
+    for term, value, tensor in terms:
+        varied = tuple(factor for factor in term if not free.isdisjoint(_constants_in(factor[0])))
+        rest = tuple(factor for factor in term if factor not in varied)
+        if rest not in fixed:
+            fixed[rest] = _monomial_value(rest, lambda symbol: _value_of(symbol, points))
+        sign = (-1) ** sum(power for symbol, power in term if epsilon_legs(symbol)) if reflected else 1
+        sums[varied] = (sums.get(varied, 0) + _residue(sign * value) * fixed[rest] % PRIME * tensor) % PRIME
+    free = sorted(free)
 
     def values_at(constants):
-        total = 0
-        for polynomial, tensor in zip(bare, tensors):
-            total = (total + _polynomial_value(polynomial, points, constants) * tensor) % PRIME
-        return total.reshape(*total.shape[:-1], count, POINTS)
+        """Values of the amplitude (orders, POINTS). constants: {name: (orders, POINTS)}."""
+        known = {name: array.reshape(-1) for name, array in constants.items()}
+
+        def value_of(symbol):
+            if symbol not in known:
+                varies = symbol.startswith("(") and not known.keys().isdisjoint(_constants_in(symbol))
+                known[symbol] = (_polynomial_value(rational(parse(symbol)), value_of) if varies
+                                 else _value_of(symbol, points))
+            return known[symbol]
+
+        values = (_monomial_value(varied, value_of) * array % PRIME for varied, array in sums.items())
+        return (sum(values, np.zeros(count * POINTS, np.int64)) % PRIME).reshape(count, POINTS)
 
     def drawn(*what):
         return np.array([_draw(*what, point) for point in range(POINTS)])
@@ -511,17 +528,17 @@ def _values(scalars, tensors, number, powers, points, orders, masses, reflected)
         tried = []                                           # each constant gets the next value where it has none yet
         for name in free:
             changed = now | {name: np.tile(drawn("constant", place), (count, 1))}
-            tried.append(values_at({key: value.reshape(-1) for key, value in changed.items()}))
+            tried.append(values_at(changed))
         for k in range(count):
             best = min((name for name in free if name not in known[k]),
                        key=lambda name: _over_first(tried[free.index(name)][k]))
             known[k].append(best)
             now[best][k] = drawn("constant", place)
-    final = values_at({key: value.reshape(-1) for key, value in now.items()})
+    final = values_at(now)
     found = []
     for k, order in enumerate(orders):
         of_legs = tuple(dict.fromkeys(masses[leg] for leg in order if masses[leg]))
-        first, over = _over_first(final[k])[::-1]
+        over, first = _over_first(final[k])
         found.append((over, order, (*of_legs, *known[k]), first))
     return found
 
@@ -560,7 +577,7 @@ def relabel(sqamp, source, target):
             in zip(source.order, target.order, source.incoming, target.incoming)}
     names = dict(zip(source.constants, target.constants))
     below, number = _squared(source.powers, names)
-    above, other_number = _squared(target.powers, {})
+    above, other_number = _squared(target.powers)
     number = other_number / number * (target.number / source.number) ** 2 * target.weight / source.weight
     number *= _squared_ratio(target.value * pow(source.value, -1, PRIME) % PRIME)
     for name, _ in source.powers:                            # what stands in front alone is taken off
@@ -587,17 +604,17 @@ def relabel(sqamp, source, target):
     return scaled(number, [*front, f"({TOKEN.sub(rename, sqamp)})"])
 
 
-def _squared(powers, names):
-    """({symbol: power}, number): |product of powers of constants|^2, the constants renamed, those of no other name left
-    out if there are names."""
+def _squared(powers, names=None):
+    """({symbol: power}, number): |product of powers of constants|^2, with `names` renamed and without all others."""
     squared, number = {}, Fraction(1)
     for name, power in powers:
         if match := ROOT.fullmatch(name):
             number *= Fraction(match[1]) ** power
         elif name.endswith(")") and not name.endswith("^(*)"):
             squared[name] = 2 * power                        # of an angle
-        elif name != "i" and (name in names or not names):
-            for symbol in (names.get(name, name), conjugate(names.get(name, name))):
+        elif name != "i" and (names is None or name in names):
+            renamed = names[name] if names else name
+            for symbol in (renamed, conjugate(renamed)):
                 squared[symbol] = squared.get(symbol, 0) + power
     return squared, number
 

@@ -315,7 +315,7 @@ def test_rows_are_not_held_in_memory(tmp_path):
     rng = random.Random(1)
     for part in range(40):
         lines = [
-            {"amp": "x" * 4000, "keys": [rng.getrandbits(64)] * 4, "tokens": [1, 2], "crossed": 0} for _ in range(50)
+            {"amp": "x" * 4000, "keys": [rng.getrandbits(64)] * 5, "tokens": [1, 2], "crossed": 0} for _ in range(50)
         ]
         parts.write_part(tmp_path, part, {}, lines)
     tracemalloc.start()
