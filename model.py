@@ -195,10 +195,10 @@ class SelfAttention(nn.Module):
 
     def forward(self, x, rope, attend):
         """x: (..., d) -> (..., d). rope: see Transformer.embed. attend: q, k, v (..., H, h) -> (..., H, h)."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)  # (..., H, h) each
+        qk, v = self.qkv(x).unflatten(-1, (3 * self.heads, -1)).tensor_split((2 * self.heads,), dim=-2)
         if rope is not None:
-            q, k = rotate(q, rope), rotate(k, rope)
-        return self.out(attend(q, k, v).flatten(-2))
+            qk = rotate(qk, rope)  # (..., 2 H, h); together: half the kernels
+        return self.out(attend(*qk.chunk(2, dim=-2), v).flatten(-2))  # attention of (..., H, h) each
 
 
 class CrossAttention(nn.Module):

@@ -1,6 +1,11 @@
 """What a device can do and how well training uses it: precision, floating-point operations, memory."""
+import os
 import re
 import resource
+
+# Large tensors on huge pages where Linux has them on request: a decode step reads all weights and keys, and spends a
+# tenth of its time on looking up small pages. torch reads the variable when it allocates its first tensor.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import torch
 
@@ -55,6 +60,13 @@ def find_dtype(name, device):
     if name not in known:
         raise InputError(f"dtype: got {name!r}, wanted auto, {', '.join(known)}, or int8 to decode on a CPU")
     return known[name]
+
+
+def has_bf16(device):
+    """Whether the device has units for products in bf16. A CPU without them takes longer for these than for fp32."""
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def training_flops(config, src, tgt):
