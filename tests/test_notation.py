@@ -197,7 +197,8 @@ def test_marty_rows_come_back_from_every_notation(marty, file, step):
 
 @pytest.mark.parametrize("notation", [PREFIX, HYBRID])
 @given(tokens=st.lists(st.sampled_from(["+", "*", "plus(", "times(", ")", "()", "()^2", "/", "-", " - ", "a", "-2",
-                                        " + ", "(", "/(", ")^2", "#", "#)", "#1", "#-", "#^", "%D0", "}(p_1)", "e_{"]), max_size=9))
+                                        " + ", "(", "/(", ")^2", "#", "#)", "#1", "#-", "#^", "%D0", "}(p_1)",
+                                        "e_{"]), max_size=9))
 @settings(deadline=None, max_examples=300)
 def test_tokens_that_are_no_formula_are_refused(notation, tokens):
     """What is read is a formula, and it has these tokens or, where they have parentheses in excess, its own."""
