@@ -220,6 +220,11 @@ def test_no_formula(order, tokens):
         read(tokens.split(), Notation(order))
 
 
+@pytest.mark.parametrize("order, tokens", [("prefix", "+ + a b c"), ("hybrid", "plus( plus( a b ) c )")])
+def test_a_sum_inside_a_sum_keeps_its_parentheses(order, tokens):
+    assert join_tokens(read(tokens.split(), Notation(order))) == "(a + b) + c"
+
+
 def build(folder, rows, **scheme):
     return Tokenizer(build_vocabulary(write_csv(folder / "train.csv", rows), **scheme))
 
