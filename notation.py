@@ -242,6 +242,8 @@ def _prefix_tree(tokens):
                 node = NAMES[token], collections.deque(operands)
             elif token in UNARY or token.startswith("()"):
                 node = token, [_pop(stack)]
+            elif token in OPERATORS["infix"] or token.count("(") != token.count(")"):
+                raise ValueError
             else:
                 node, leaf = ([token, *reversed(leaf)], ()), []
             stack.append(node)

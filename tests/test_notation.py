@@ -197,7 +197,8 @@ def test_marty_rows_come_back_from_every_notation(marty, file, step):
 
 @pytest.mark.parametrize("notation", [PREFIX, HYBRID])
 @given(tokens=st.lists(st.sampled_from(["+", "*", "plus(", "times(", ")", "()", "()^2", "/", "-", " - ", "a", "-2",
-                                        "#1", "#-", "#^", "%D0", "}(p_1)", "e_{"]), max_size=9))
+                                        " + ", "(", "/(", ")^2", "#", "#)", "#1", "#-", "#^", "%D0", "}(p_1)",
+                                        "e_{"]), max_size=9))
 @settings(deadline=None, max_examples=300)
 def test_tokens_that_are_no_formula_are_refused(notation, tokens):
     """What is read is a formula, and it has these tokens or, where they have parentheses in excess, its own."""
@@ -211,12 +212,17 @@ def test_tokens_that_are_no_formula_are_refused(notation, tokens):
 
 @pytest.mark.parametrize("order, tokens", [
     ("prefix", "+ a"), ("prefix", "+ a b c"), ("prefix", "a b"), ("prefix", "/ a"), ("prefix", ""), ("prefix", "+ - a"),
-    ("prefix", "* / a b"), ("hybrid", "plus( a )"), ("hybrid", "plus( a b"), ("hybrid", "a )"),
-    ("hybrid", "plus( a b ) c"), ("hybrid", "()"), ("hybrid", "%D0"),
+    ("prefix", "* / a b"), ("prefix", ") #1"), ("prefix", "#"), ("hybrid", "plus( a )"), ("hybrid", "plus( a b"),
+    ("hybrid", "a )"), ("hybrid", "plus( a b ) c"), ("hybrid", "()"), ("hybrid", "%D0"), ("hybrid", "("),
 ])
 def test_no_formula(order, tokens):
     with pytest.raises(ValueError):
         read(tokens.split(), Notation(order))
+
+
+@pytest.mark.parametrize("order, tokens", [("prefix", "+ + a b c"), ("hybrid", "plus( plus( a b ) c )")])
+def test_a_sum_inside_a_sum_keeps_its_parentheses(order, tokens):
+    assert join_tokens(read(tokens.split(), Notation(order))) == "(a + b) + c"
 
 
 def build(folder, rows, **scheme):
@@ -263,6 +269,22 @@ def test_an_answer_that_is_no_formula_is_a_text_that_is_none(tmp_path):
     for some in (ids, ids[1:] * 2, [], [EOS]):
         with pytest.raises(ParseError):
             parse(tokens.decode_sqamp(some))
+
+
+@pytest.fixture(scope="module")
+def answering(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("answering")
+    return [Tokenizer(join_vocabulary(build(folder, ROWS, src_notation="infix", tgt_notation=order, glue="all",
+                                            termwise=termwise).vocabulary))
+            for order in ("prefix", "hybrid") for termwise in (False, True)]
+
+
+@given(numbers=st.lists(st.integers(0, 10**6), max_size=12))
+@settings(deadline=None)
+def test_whatever_a_model_writes_has_a_text(answering, numbers):
+    for tokens in answering:
+        ids = [number % len(tokens.vocabulary["tgt"]) for number in numbers]
+        assert isinstance(tokens.decode_sqamp(ids), str)
 
 
 def test_a_vocabulary_without_these_settings_is_infix(tmp_path):
