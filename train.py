@@ -56,7 +56,7 @@ from batches import (
 )
 from configurator import check_least, load_settings
 from dataset.vocabulary import SETTINGS as VOCABULARY
-from dataset.vocabulary import build_vocabulary, join_vocabulary
+from dataset.vocabulary import build_vocabulary, draw_index_names, index_tokens, join_vocabulary
 from generate import greedy
 from model import ARCHITECTURE, ModelConfig, Transformer, config_of
 from runtime import checkpoint, runs
@@ -71,7 +71,7 @@ SETTINGS = [
     *VOCABULARY, *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens",
     "accumulate", "optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2",
     "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks", "max_steps", "max_minutes",
-    "eval_every", "eval_rows", "eval_train_rows", "eval_batch_tokens", "log_every", "save_every", "save_limit",
+    "draw_indices", "eval_every", "eval_rows", "eval_train_rows", "eval_batch_tokens", "log_every", "save_every", "save_limit",
     "resume", "resume_best", "new_data", "init_from", "wandb_mode", "wandb_project", "list", "plot", "output",
 ]
 LEAST = {
@@ -172,6 +172,7 @@ def train(settings, world):
         train_rows = load_split(settings.data_dir, "train", tokenizer, *limits)
         valid_rows = load_split(settings.data_dir, "valid", tokenizer, *limits)
     kinds = len(train_rows.kinds)
+    indices = index_tokens(tokenizer.vocabulary["src"]) if settings.draw_indices else None
     valid_sample = choose_rows(valid_rows, settings.eval_rows, settings.seed)
     train_sample = None
     if settings.eval_train_rows:
@@ -200,9 +201,18 @@ def train(settings, world):
         on_gpu = device.type == "cuda"
         net = DistributedDataParallel(net, device_ids=[device] if on_gpu else None, gradient_as_bucket_view=True)
 
-    def losses_by_kind(samples):
-        """Loss of these training samples, summed over the target tokens of each kind of process. (kinds,)"""
-        batch = to_device(collate(train_rows, samples, *room), device)
+    def losses_by_kind(samples, seed=0):
+        """
+        Loss of these training samples, summed over the target tokens of each kind of process. (kinds,)
+
+        seed: of the index names that are drawn, if they are.
+        """
+        batch = collate(train_rows, samples, *room)
+        if settings.draw_indices:
+            rng = np.random.default_rng(seed)
+            src = draw_index_names(batch.src.numpy(), batch.sources.row.numpy(), indices, rng)
+            batch = batch._replace(src=torch.from_numpy(src))
+        batch = to_device(batch, device)
         kind = np.zeros(len(batch.targets.start) - 1, np.int64)  # (B,), of padding any: its losses are 0
         kind[:len(samples)] = train_rows.kind[train_rows.row[samples]]
         with autocast:
@@ -337,7 +347,7 @@ def train(settings, world):
             for micro, rows in enumerate(mine, 1):
                 wait = world.size > 1 and micro < len(mine)  # the ranks exchange gradients once, with the last one
                 with net.no_sync() if wait else contextlib.nullcontext():
-                    part = losses_by_kind(rows)
+                    part = losses_by_kind(rows, [settings.seed, number, world.rank, micro])
                     scaler.scale(part.sum() * (world.size / targets)).backward()  # DDP will divide by world.size
                 by_kind += part.detach()
             for view, weight, part in views:  # Muon's views of fused matrices

@@ -41,6 +41,7 @@ tgt_notation = "infix"  # notation of squared amplitudes
 shorten_masses = False  # m_e^2*s_12 is one token
 glue = "tensor"  # "tensor": it is one token with its first index; "all": a field with its leg too; "none": neither
 closed_vocabulary = True  # tokens for all that the theory and the number of legs allow, in training rows or not
+draw_indices = False  # train.py: other names for the indices of a row each time it comes, so that each name is learned
 legs = 0  # legs that such a vocabulary has room for; 0: as many as a training row has
 
 # model

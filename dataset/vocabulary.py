@@ -20,7 +20,7 @@ import termwise
 from dataset.reader import read_rows
 from dataset.shards import read_json
 from notation import GLUES, INDEX_TOKEN, OPERATORS, ORDERS, Notation, write
-from physics.theory import THEORIES
+from physics.theories import find_theory, theory_names
 from runtime.files import InputError
 from tokenizer import (
     FORMAT,
@@ -79,7 +79,7 @@ def build_vocabulary(path, closed_vocabulary=False, legs=0, **scheme):
             tokens[side].update(*(write(some, glue) for some in allowed(room, side)))
         if closed_vocabulary or notation.order != "infix":
             tokens[side].update(OPERATORS[notation.order])
-        every = {other for token in tokens[side] for other in variants(token, room)}
+        every = tokens[side].union(*(variants(token, room) for token in tokens[side]))
         vocabulary[side] = SPECIALS + SPELLING + sorted(every.difference(SPELLING))
     if scheme["termwise"]:
         vocabulary["tgt"] += [MORE, *(f"<term {k}>" for k in range(most_terms))]
@@ -127,6 +127,8 @@ def room_of(tokens, closed, legs, theories, rename_particles):
                 numbers[slot["index"]] = max(numbers.get(slot["index"], 0), int(slot[0][2:]) + 1)
             elif slot["leg"]:
                 most = max(most, int(slot[0][2:]))
+            elif slot["product"]:
+                most = max(most, int(slot[0][3]))
             elif slot["mass"]:
                 masses.add(slot[0])
             elif slot["field"]:
@@ -211,7 +213,12 @@ def theories_of(path):
     """The theories of the data set that a training file belongs to, as its manifest says; [] if it does not."""
     settings = (read_json(Path(path).with_name("manifest.json")) or {}).get("settings", {})
     name = settings.get("theory")
-    return [THEORIES[name]] if name in THEORIES and not settings.get("input") else []
+    if not name or settings.get("input"):
+        return []
+    try:
+        return [find_theory(each) for each in theory_names(name)]
+    except InputError:  # the user's file is no longer there
+        return []
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_tokenizer import AMPS, COMPTON, GLUON, MOLLER, OURS, SQAMPS, grammar, write_csv
-from tiny import make_run
+from tiny import make_data, make_run
 from tiny import run as train_small
 
 import decode
@@ -473,3 +474,13 @@ def test_lengths_name_what_cannot_be_read(tmp_path):
     path = write_csv(tmp_path / "train.csv", [(MOLLER, "2"), (MOLLER, "2*")])
     with pytest.raises(InputError, match="train.csv:3: column 3"):
         evaluate.main(["--notations", f"--input={path}", f"--output={tmp_path}/x.svg"])
+
+
+def test_training_may_draw_index_names_and_resumes_all_the_same(tmp_path):
+    data = make_data(tmp_path)
+    for name, drawn, steps in (("straight", True, 10), ("halves", True, 5), ("plain", False, 10)):
+        train_small(data, tmp_path / name, f"--draw_indices={drawn}", f"--max_steps={steps}", "--schedule=constant")
+    train_small(data, tmp_path / "halves", "--draw_indices", "--max_steps=10", "--schedule=constant", "--resume")
+    straight, halves, plain = (checkpoint.load(tmp_path / name / "last.pt")["model"]["head.weight"]
+                               for name in ("straight", "halves", "plain"))
+    assert torch.equal(straight, halves) and not torch.equal(straight, plain)
