@@ -2,10 +2,21 @@ from fractions import Fraction
 
 import pytest
 
-from dataset.baseline import _split_number, kinematics_key, look_up, lookup_scores, lookup_table, template_key
+import evaluate
+from dataset.baseline import (
+    _split_number,
+    every_nth,
+    kinematics_key,
+    look_up,
+    lookup_scores,
+    lookup_table,
+    orbit_key,
+    template_key,
+)
 from dataset.rows import randomise_indices
 from physics.amplitude import amplitudes, parse_process
 from physics.numeric import verify
+from physics.orbits import orbit_of
 from physics.square import square
 from physics.theory import THEORIES
 
@@ -125,3 +136,29 @@ def test_kinematics_are_shared_by_all_charges():
     assert template_key(unit["amp"]) != template_key(other["amp"]) and kinematics_key(unit["amp"]) == kinematics_key(
         other["amp"]
     )
+
+
+def test_of_many_rows_every_nth_is_relabelled():
+    assert [every_nth(count) for count in (0, 1, 1000, 1001, 6432)] == [1, 1, 1, 2, 7]
+    train, test = rows("e mu -> e mu"), rows("u~ d -> u~ d", "e A -> e A")  # one is found, two are not
+    assert lookup_scores(train, test, step=2)["relabelled"] == 1 / 2
+    assert lookup_scores(train, test, step=3)["relabelled"] == 1
+
+
+def test_the_report_and_the_table_have_the_relabelled_score():
+    train, test = rows("e mu -> e mu"), rows("u~ d -> u~ d")
+    answered = [row | {"prediction": row["sqamp"], "status": "unchecked", "verdict": "right", "logprob": 0.0}
+                for row in test]
+    report = evaluate.report_of(answered, train, [])
+    assert report["lookup"] == {"exact": 0, "renamed": 0, "rescaled": 0, "relabelled": 1}
+    assert report["lookup_accuracy"] == 0
+    assert "100.00% if the order and sides of the legs too;" in evaluate.table(report)
+
+
+def test_masses_that_are_not_called_after_their_particle_tell_orbits_apart():
+    """W+ and W- share m_W, W and Z do not share a mass, and the two texts have one template."""
+    contact = r"k*W_{i_1,%\mu}(p_1)*Wm_{i_2,+%\mu}(p_2)*A_{i_3,%\nu}(p_3)^(*)*A_{i_4,+%\nu}(p_4)^(*)"
+    texts = contact, contact.replace("Wm", "Z")
+    assert template_key(texts[0]) == template_key(texts[1])
+    assert [orbit_key({"amp": text}) for text in texts] == [orbit_of(text).key for text in texts]
+    assert orbit_of(texts[0]).key != orbit_of(texts[1]).key

@@ -212,6 +212,18 @@ def test_a_square_is_relabelled_into_that_of_any_other_row_of_the_orbit(theory_n
     assert compared >= 5
 
 
+@pytest.mark.parametrize("processes, count", [
+    ("e mu -> e mu; e e -> e e; e A -> e A", 3),
+    ("e mu -> e mu A; e e -> e e A; e A -> e A A", 3),
+    ("e mu -> e mu A A; A A -> e e~ A A", 4),
+    ("e mu -> e mu t t~", 1),
+])
+def test_orbits_counted_by_hand(processes, count):
+    """In QED one or two fermion lines of equal or different mass and photons; the order of the photons on a line."""
+    found = [key(amp) for text in processes.split(";") for amp in amplitudes(parse_process(text, QED), QED)]
+    assert len(set(found)) == count
+
+
 def test_amplitudes_without_masses_are_relabelled_too():
     amps = amplitudes(parse_process("G G -> G G", QCD), QCD)
     found = list(map(orbit_of, amps))
