@@ -16,6 +16,7 @@ Shapes: B inputs, K hypotheses of each, S source tokens, V target vocabulary, H 
 slots, T positions.
 """
 import copy
+import sys
 import warnings
 import weakref
 from functools import partial
@@ -574,6 +575,8 @@ def for_decoding(model, dtype="auto"):
         model.cache_dtype = torch.bfloat16 if has_bf16(device) else torch.float32
         return model
     dtype = find_dtype(dtype, device)
+    if dtype == torch.bfloat16 and not has_bf16(device):
+        print(f"dtype: this {device} has no units for bf16; fp32 is faster", file=sys.stderr)
     packed = device.type == "cpu" and torch.backends.mkldnn.is_available()
     if dtype != torch.float32:
         low = PackedLinear if packed else LowPrecisionLinear
