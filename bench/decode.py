@@ -178,8 +178,8 @@ def bench_gpu(device, row_counts=(64, 512), rounds=ROUNDS, peer=True):
     name = {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]
     for rows in row_counts:
         src = torch.randint(4, VOCABULARY, (rows, SOURCE), device=device)
-        print(f"decoding on {machine_name(device)}: {rows} rows of {SOURCE} source tokens, {NEW} new tokens each, {name}; "
-              f"new tokens/s, median of {rounds} rounds")
+        print(f"decoding on {machine_name(device)}: {rows} rows of {SOURCE} source tokens, {NEW} new tokens each, "
+              f"{SHAPE}, {name}; new tokens/s, median of {rounds} rounds")
         subjects = {"ours": ours(name, src)}
         if peer:
             subjects["HF BART"] = hugging_face(src, dtype)

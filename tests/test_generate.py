@@ -202,7 +202,7 @@ def test_everything_stops_at_the_end_token():
 # Graphs
 
 class Recorder(TorchDispatchMode):
-    """Replays what a function did as a CUDA graph does: the same operations on the same memory, without the function."""
+    """Replays what a function did as a CUDA graph does: the same operations on the same memory."""
 
     def __init__(self, function):
         super().__init__()
@@ -247,7 +247,8 @@ def random_uniform(rows, K, max_len):
 
 SEARCHES = {
     "greedy": lambda model, src, max_len: [[answer] for answer in greedy(model, src, max_len)],
-    "sample": lambda model, src, max_len: sample(model, src, max_len, random_uniform(len(src), 3, max_len), 0.9, 5, 0.9),
+    "sample": lambda model, src, max_len: sample(
+        model, src, max_len, random_uniform(len(src), 3, max_len), temperature=0.9, top_k=5, top_p=0.9),
     "beam": lambda model, src, max_len: beam_search(model, src, max_len, 3, 0.5)}
 
 
