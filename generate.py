@@ -16,6 +16,7 @@ Shapes: B inputs, K hypotheses of each, S source tokens, V target vocabulary, H 
 slots, T positions.
 """
 import copy
+import sys
 import warnings
 import weakref
 from functools import partial
@@ -66,15 +67,16 @@ class KVCache:
         pairs = [layer.cross.keys_values(memory) for layer in model.decoder]  # of (B, S, H, h)
         # under autocast `memory` is fp32, its keys and values are not; the int8 copy names a dtype of its own
         self.dtype = getattr(model, "cache_dtype", pairs[0][0].dtype)
-        # How keys and values are attended to, see attend_cached: the fused kernel reads keys (B, H, N, h), the plain
-        # product reads them as (B, H, h, N).
+        # The fused kernel reads keys (B, H, N, h); the plain product is faster with keys (B, H, h, N). There a single new
+        # key is written to as many places as it has numbers, which costs more than the product gains.
         self.fused = src.is_cuda or hypotheses == 1 and self.dtype == torch.bfloat16
+        self.columns = not self.fused and hypotheses > 1
         B, S, H, h = pairs[0][0].shape
         self.rows = {}
         for layer, (k, v) in enumerate(pairs):
-            self.rows["source keys", layer] = self.laid_out(k).contiguous()
+            self.rows["source keys", layer] = self.laid_out(k, not self.fused).contiguous()
             self.rows["source values", layer] = v.to(self.dtype).transpose(1, 2).contiguous()
-            self.rows["keys", layer] = self.laid_out(k.new_zeros(B, 0, H, h))
+            self.rows["keys", layer] = self.laid_out(k.new_zeros(B, 0, H, h), self.columns)
             self.rows["values", layer] = v.new_zeros(B, H, 0, h, dtype=self.dtype)
         if self.static or not tokens.all():
             self.rows["source mask"] = additive_mask(tokens, self.dtype)
@@ -94,9 +96,9 @@ class KVCache:
         self.shared["position"].fill_(position)
         torch.arange(used - self.K, used, out=self.shared["slots"])
 
-    def laid_out(self, k):
-        """Keys (B, N, H, h) as they are kept: (B, H, N, h) or (B, H, h, N)."""
-        return k.to(self.dtype).permute((0, 2, 1, 3) if self.fused else (0, 2, 3, 1))
+    def laid_out(self, k, columns):
+        """Keys (B, N, H, h) as they are kept: (B, H, h, N) as columns, else (B, H, N, h)."""
+        return k.to(self.dtype).permute((0, 2, 3, 1) if columns else (0, 2, 1, 3))
 
     @property
     def capacity(self):
@@ -134,11 +136,14 @@ class KVCache:
 
     def attend_self(self, layer, q, k, v):
         """Store the newest tokens' keys and values, then attend to all so far. q, k, v: (B, K, H, h) -> (B, K, H, h)"""
-        keys, values, along = self.rows["keys", layer], self.rows["values", layer], 2 if self.fused else 3
-        self.fill(keys, along, self.laid_out(k))
+        keys, values, along = self.rows["keys", layer], self.rows["values", layer], 3 if self.columns else 2
+        self.fill(keys, along, self.laid_out(k, self.columns))
         self.fill(values, 2, v.to(self.dtype).transpose(1, 2))
         room = self.room
-        return self.attend(q, keys.narrow(along, 0, room), values[:, :, :room], self.rows["mask"][..., :room])
+        keys = keys.narrow(along, 0, room)
+        if not self.fused and not self.columns:
+            keys = keys.transpose(2, 3)
+        return self.attend(q, keys, values[:, :, :room], self.rows["mask"][..., :room])
 
     def attend_source(self, q, keys, values):
         """Cross-attention of the newest tokens. q: (B, K, H, h) -> (B, K, H, h)"""
@@ -149,7 +154,8 @@ class KVCache:
         Attention of the few queries of a step. On a CPU two plain products are faster than a fused kernel's tiles, but
         for a single query in bf16.
 
-        q: (B, K, H, h); keys: see laid_out; values: (B, H, N, h); mask: additive, or None. Returns (B, K, H, h).
+        q: (B, K, H, h); keys: (B, H, N, h) for the fused kernel, else (B, H, h, N); values: (B, H, N, h); mask:
+        additive, or None. Returns (B, K, H, h).
         """
         query = q.transpose(1, 2)  # (B, H, K, h)
         if self.fused:
@@ -172,7 +178,7 @@ class KVCache:
 
     def each_slot(self, function):
         """Replace the tensors that have slots by function(tensor, dimension of the slots, what it is)."""
-        dimension = {"keys": 2 if self.fused else 3, "values": 2, "mask": 3}
+        dimension = {"keys": 3 if self.columns else 2, "values": 2, "mask": 3}
         for name, x in self.rows.items():
             kind = name if isinstance(name, str) else name[0]
             if kind in dimension:
@@ -574,6 +580,8 @@ def for_decoding(model, dtype="auto"):
         model.cache_dtype = torch.bfloat16 if has_bf16(device) else torch.float32
         return model
     dtype = find_dtype(dtype, device)
+    if dtype == torch.bfloat16 and not has_bf16(device):
+        print(f"dtype: this {device} has no units for bf16; fp32 is faster", file=sys.stderr)
     packed = device.type == "cpu" and torch.backends.mkldnn.is_available()
     if dtype != torch.float32:
         low = PackedLinear if packed else LowPrecisionLinear

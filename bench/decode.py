@@ -1,10 +1,12 @@
 """
-Decoding beside Hugging Face transformers (BART, Marian) and CTranslate2: same shape of weights, same threads, same run.
+Decoding beside Hugging Face transformers (BART) and CTranslate2: same shape of weights, same threads, same run.
 
 Every model has random weights and writes exactly `NEW` tokens for each of `ROWS` sources of `SOURCE` tokens: all
-do the same work. Rounds are interleaved, and a ratio is the median of those of its rounds.
+do the same work. Rounds are interleaved, and a ratio is the median of those of its rounds. `bench_gpu` is the same on a
+GPU, for 64 and 512 rows and beside Hugging Face only.
 """
 import os
+import platform
 import statistics
 import tempfile
 import time
@@ -14,6 +16,7 @@ import torch
 
 from generate import beam_search, for_decoding, greedy
 from model import ModelConfig, Transformer
+from runtime.hardware import has_bf16
 from tokenizer import BOS, EOS, PAD
 
 ROWS, SOURCE, NEW, BEAMS, ROUNDS = 16, 256, 128, 5, 3
@@ -21,25 +24,24 @@ SHAPE = dict(d_model=512, heads=8, encoder_layers=3, decoder_layers=3, d_ff=2048
 VOCABULARY = 1000
 
 
-def our_model():
+def our_model(device="cpu"):
     model = Transformer(ModelConfig(VOCABULARY, VOCABULARY, 1024, 1024, dropout=0.0, **SHAPE)).eval()
     model.head = torch.nn.Linear(SHAPE["d_model"], VOCABULARY)
     with torch.no_grad():
         model.head.bias.zero_()[EOS] = -1e4  # no answer ends
-    return model
+    return model.to(device)
 
 
-def hugging_face(kind, src):
-    """{"greedy" or "beam": a function that writes NEW tokens for every row} for BART or Marian."""
+def hugging_face(src, dtype=torch.float32):
+    """{"greedy" or "beam": a function that writes NEW tokens for every row} for BART, on the device of src."""
     import transformers
-    config = getattr(transformers, f"{kind}Config")(
+    config = transformers.BartConfig(
         vocab_size=VOCABULARY, d_model=SHAPE["d_model"], max_position_embeddings=1024, activation_function="gelu",
         encoder_layers=SHAPE["encoder_layers"], decoder_layers=SHAPE["decoder_layers"],
         encoder_attention_heads=SHAPE["heads"], decoder_attention_heads=SHAPE["heads"],
         encoder_ffn_dim=SHAPE["d_ff"], decoder_ffn_dim=SHAPE["d_ff"],
         pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, decoder_start_token_id=BOS, forced_eos_token_id=None)
-    name = {"Bart": "BartForConditionalGeneration", "Marian": "MarianMTModel"}[kind]
-    model = getattr(transformers, name)(config).eval()
+    model = transformers.BartForConditionalGeneration(config).eval().to(src.device, dtype)
     mask = torch.ones_like(src)
 
     def write(beams):
@@ -104,36 +106,81 @@ def ctranslate2_model(folder, compute_type, src, threads):
 
 
 def ours(dtype, src):
-    model = for_decoding(our_model(), dtype)
+    model = for_decoding(our_model(src.device), dtype)
     return {"greedy": lambda: greedy(model, src, NEW), "beam": lambda: beam_search(model, src, NEW, BEAMS)}
+
+
+def machine_name(device="cpu"):
+    """The GPU's name, or the CPU's with its number of threads here."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        name = names[0] if names else name
+    units = "bf16 units" if has_bf16(torch.device("cpu")) else "no bf16 units"
+    return f"{name} ({units}), {torch.get_num_threads()} threads"
+
+
+def measure(subjects, searches, rows, rounds):
+    """
+    {subject: {search: new tokens per second of each round}}, the subjects in turn. subjects: {name: {search: function}}
+    """
+    speeds = {name: {search: [] for search in searches} for name in subjects}
+    for search in searches:
+        for number in range(rounds + 1):
+            for name, functions in subjects.items():
+                if number == 0 and search == "beam" and "HF" in name:
+                    continue  # its warm-up takes longer than everything else
+                started = time.perf_counter()
+                functions[search]()
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                if number:
+                    speeds[name][search].append(rows * NEW / (time.perf_counter() - started))
+    return speeds
+
+
+def print_table(speeds, peer_of):
+    """A line for each subject, with how many times as fast its peer of this project is: the median of the rounds."""
+    print(f"{'':18}" + "".join(f"{name:>10}{'ours/it':>9}" for name in ("greedy", f"beam {BEAMS}")))
+    for name, both in speeds.items():
+        cells = []
+        for search, speed in both.items():
+            ratio = statistics.median(a / b for a, b in zip(speeds[peer_of(name)][search], speed))
+            cells.append(f"{statistics.median(speed):10,.0f}{ratio:9.2f}")
+        print(f"{name:18}" + "".join(cells), flush=True)
 
 
 def bench_decode():
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     src = torch.randint(4, VOCABULARY, (ROWS, SOURCE))
+    print(f"decoding on {machine_name()}: {ROWS} rows of {SOURCE} source tokens, {NEW} new tokens each, {SHAPE}; "
+          f"new tokens/s, median of {ROUNDS} rounds")
     with tempfile.TemporaryDirectory() as folder:
         subjects = {"ours fp32": ours("fp32", src), "ours bf16": ours("bf16", src), "ours int8": ours("int8", src),
-                    "HF BART": hugging_face("Bart", src), "HF Marian": hugging_face("Marian", src),
+                    "HF BART": hugging_face(src),
                     "CTranslate2 fp32": ctranslate2_model(os.path.join(folder, "fp32"), "float32", src, threads),
                     "CTranslate2 int8": ctranslate2_model(os.path.join(folder, "int8"), "int8", src, threads)}
-        print(f"decoding: {ROWS} rows of {SOURCE} source tokens, {NEW} new tokens each, {SHAPE}, {threads} threads; "
-              f"new tokens/s, median of {ROUNDS} rounds")
-        print(f"{'':18}" + "".join(f"{name:>10}{'ours/it':>9}" for name in ("greedy", f"beam {BEAMS}")))
-        speeds = {name: {"greedy": [], "beam": []} for name in subjects}
-        for search in ("greedy", "beam"):
-            for name, functions in subjects.items():
-                if search == "greedy" or "HF" not in name:
-                    functions[search]()  # warm up
-            for _ in range(ROUNDS):
-                for name, functions in subjects.items():
-                    started = time.perf_counter()
-                    functions[search]()
-                    speeds[name][search].append(ROWS * NEW / (time.perf_counter() - started))
-    for name, both in speeds.items():
-        peer = speeds["ours int8" if "int8" in name else "ours bf16" if "bf16" in name else "ours fp32"]
-        cells = []
-        for search, speed in both.items():
-            ratio = statistics.median(a / b for a, b in zip(peer[search], speed))
-            cells.append(f"{statistics.median(speed):10,.0f}{ratio:9.2f}")
-        print(f"{name:18}" + "".join(cells))
+        speeds = measure(subjects, ("greedy", "beam"), ROWS, ROUNDS)
+    print_table(speeds, lambda name: f"ours {name[-4:]}" if name[-4:] in ("int8", "bf16") else "ours fp32")
+
+
+def bench_gpu(device, row_counts=(64, 512), rounds=ROUNDS, peer=True):
+    """
+    Print new tokens/s in bf16, greedy and beam search, beside Hugging Face's BART (peer) on the same device. The first
+    call of each, which captures the CUDA graphs, is not counted.
+    """
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if has_bf16(torch.device(device)) else torch.float32
+    name = {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]
+    for rows in row_counts:
+        src = torch.randint(4, VOCABULARY, (rows, SOURCE), device=device)
+        print(f"decoding on {machine_name(device)}: {rows} rows of {SOURCE} source tokens, {NEW} new tokens each, "
+              f"{SHAPE}, {name}; new tokens/s, median of {rounds} rounds")
+        subjects = {"ours": ours(name, src)}
+        if peer:
+            subjects["HF BART"] = hugging_face(src, dtype)
+        print_table(measure(subjects, ("greedy", "beam"), rows, rounds), lambda name: "ours")

@@ -8,9 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import padded
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+import generate
 from generate import KVCache, beam_search, decode_step, draw, for_decoding, greedy, sample
 from model import ModelConfig, Transformer
+from runtime import graphs
 from tokenizer import BOS, EOS, PAD
 
 SIZES = dict(src_vocab=20, tgt_vocab=15, src_max_len=64, tgt_max_len=64, d_model=32, heads=4, encoder_layers=2,
@@ -195,7 +199,113 @@ def test_everything_stops_at_the_end_token():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Graphs
+
+class Recorder(TorchDispatchMode):
+    """Replays what a function did as a CUDA graph does: the same operations on the same memory."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.calls, self.replays = [], 0
+        for _ in range(graphs.WARM_UP):
+            function()
+        with self:
+            function()
+
+    def __torch_dispatch__(self, operation, types, arguments, options):
+        assert "local_scalar" not in str(operation) and "nonzero" not in str(operation)  # they wait for the device
+        result = operation(*arguments, **(options or {}))
+        self.calls.append((operation, arguments, options or {}, result))
+        return result
+
+    def __call__(self):
+        self.replays += 1
+        for operation, arguments, options, result in self.calls:
+            for old, new in zip(tree_leaves(result), tree_leaves(operation(*arguments, **options))):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+@pytest.fixture
+def recorders(monkeypatch):
+    """On a CPU everything as on a GPU, with recorders for CUDA graphs. Lists them."""
+    made = []
+
+    def capture(function):
+        made.append(Recorder(function))
+        return made[-1]
+
+    monkeypatch.setattr(generate, "uses_graphs", lambda device: True)
+    monkeypatch.setattr(graphs, "capture", capture)
+    monkeypatch.setattr(graphs, "memory", lambda: 10**12)
+    return made
+
+
+def random_uniform(rows, K, max_len):
+    return torch.rand(rows, K, max_len, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+
+
+SEARCHES = {
+    "greedy": lambda model, src, max_len: [[answer] for answer in greedy(model, src, max_len)],
+    "sample": lambda model, src, max_len: sample(
+        model, src, max_len, random_uniform(len(src), 3, max_len), temperature=0.9, top_k=5, top_p=0.9),
+    "beam": lambda model, src, max_len: beam_search(model, src, max_len, 3, 0.5)}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+@torch.no_grad()
+def test_a_replayed_step_gives_the_answers_of_the_step_itself(name, request):
+    """Rows that end early, caches that grow, batches of other sizes: fixed shapes and late looks change no answer."""
+    model = random_model(3)
+    model.head.weight[EOS] *= 1.3
+    if name == "beam":  # ends are rarer, or no beam would be long
+        model.decoder_norm.bias -= 4 * model.head.weight[EOS] / model.head.weight[EOS].square().sum()
+    batches = [(ragged([7, 2, 5, 7, 1, 6, 3, 4, 9, 2, 5], 1), 50), (ragged([3, 8], 2), 40), (ragged([6] * 9, 3), 45)]
+    plain = [SEARCHES[name](model, *batch) for batch in batches]
+    recorders = request.getfixturevalue("recorders")
+    for _ in range(2):
+        for batch, expected in zip(batches, plain):
+            found = SEARCHES[name](model, *batch)
+            assert [[x.ids for x in row] for row in found] == [[x.ids for x in row] for row in expected]
+            for a, b in zip(itertools.chain(*found), itertools.chain(*expected)):
+                assert (a.logprob, a.lowest) == pytest.approx((b.logprob, b.lowest), abs=1e-9)
+    assert 2 <= len(recorders) <= 6  # two sizes of the batch, three of the cache; none of them made again
+    lengths = [len(x.ids) for x in itertools.chain(*itertools.chain(*plain))]
+    assert min(lengths) < 16 < 32 < max(lengths), sorted(lengths)
+
+
+@torch.no_grad()
+def test_a_graph_is_made_anew_where_the_weights_are_elsewhere(recorders):
+    model, src = random_model(), ragged([4, 3])
+    greedy(model, src, 20)
+    captured = len(recorders)
+    model.head.weight.mul_(-1)  # in place, as an optimizer does
+    changed = greedy(model, src, 20)
+    assert len(recorders) == captured
+    model.head.weight = torch.nn.Parameter(model.head.weight.clone())
+    assert [x.ids for x in greedy(model, src, 20)] == [x.ids for x in changed] and len(recorders) > captured
+
+
+@torch.no_grad()
+def test_without_memory_for_graphs_the_steps_run_as_they_are(recorders, monkeypatch):
+    model, src = random_model(), ragged([4, 3])
+    expected = greedy(model, src, 20)
+    recorders.clear()
+    monkeypatch.setattr(graphs, "memory", lambda: 0)
+    assert [x.ids for x in greedy(model, src, 20)] == [x.ids for x in expected] and not recorders
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Precision
+
+def test_bf16_on_a_cpu_without_units_for_it_is_said_to_be_slow(monkeypatch, capsys):
+    for has_units, said in ((True, ""), (False, "dtype: this cpu has no units for bf16; fp32 is faster\n")):
+        monkeypatch.setattr(generate, "has_bf16", lambda device: has_units)
+        for_decoding(random_model(), "bf16")
+        assert capsys.readouterr().err == said
+        cache = KVCache(for_decoding(random_model(), "int8"), ragged([4]), 1, 8)
+        assert cache.dtype == (torch.bfloat16 if has_units else torch.float32)
+
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @torch.no_grad()
