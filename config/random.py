@@ -1,5 +1,5 @@
-"""Many theories instead of one: 20 diagrams of 2->2 and 20 of 2->3 of each of 600 random ones, docs/my_theory.md."""
-theory = "random:0-599"
+"""Many theories instead of one: 20 diagrams of 2->2 and 20 of 2->3 of each of 1,000 random ones, docs/my_theory.md."""
+theory = "random:0-999"
 processes = "2->2; 2->3"
 sample = 20
 longest_amp = 511  # with the end token 512

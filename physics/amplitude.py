@@ -3,8 +3,8 @@ r"""Processes -> tree diagrams (feyngraph) -> text of their amplitudes in MARTY'
 One diagram gives one text: a prefactor with i, couplings and charges, a sum of products of Dirac matrices, momenta and
 external fields, and the propagators' denominators q^2 - m^2 + reg_prop with their leading coefficient pulled out.
 Feynman rules: physics/theory.py and physics/vertices.py. Three simplifications leave the amplitude as it is: the
-Dirac equation of external fermions in the unitary gauge's q q / m^2, products of chiral projectors, and p .
-polarisation = 0 of external massive vectors. Fermion signs between diagrams are feyngraph's.
+Dirac equation of external fermions and the conserved currents of bosons in the unitary gauge's q q / m^2, products of
+chiral projectors, and p . polarisation = 0 of external massive vectors. Fermion signs between diagrams are feyngraph's.
 """
 import functools
 import itertools

@@ -5,6 +5,7 @@ sum over a process's diagrams is no prediction.
 """
 import itertools
 import random
+from fractions import Fraction
 
 from physics.theory import (
     CAST,
@@ -44,8 +45,8 @@ BOSONS = {  # the couplings of bosons
     (0, 0, 0, 0): "l_S", (0, 0, 2, 2): "g_SV", (2, 2, 2, 2): "g_4",
 }
 GLUONS = (
-    Vertex(("G", "G", "G"), (Rule(1, (("g", 1),), "f"),)),
-    Vertex(("G", "G", "G", "G"), (Rule(1, (("g", 2),), "ff"),)),
+    Vertex(("G", "G", "G"), (Rule(Fraction(1), (("g", 1),), "f"),)),
+    Vertex(("G", "G", "G", "G"), (Rule(Fraction(1), (("g", 2),), "ff"),)),
 )
 
 
@@ -87,9 +88,9 @@ def _draw_particles(rng):
 def _rules(kind, names, rng):
     if 1 not in kind:
         structure, = structures_of([CAST[name] for name in names])
-        return (Rule(1, ((BOSONS[kind], 1),), structure),)
+        return (Rule(Fraction(1), ((BOSONS[kind], 1),), structure),)
     rules = rng.choice(SCALAR if 0 in kind else GLUON if names[2] == "G" else VECTOR)
-    return tuple(Rule(factor, tuple((symbol, 1) for symbol in symbols.split()), structure)
+    return tuple(Rule(Fraction(factor), tuple((symbol, 1) for symbol in symbols.split()), structure)
                  for factor, symbols, structure in rules)
 
 

@@ -265,11 +265,11 @@ def _general():
 CAST = _cast()
 THEORIES = {theory.name: theory for theory in (
     make_theory("qed", (*QED_FERMIONS, PHOTON),
-            [Vertex((f.antiparticle, f.name, "A"), _rule(f.charge, (("e", 1),), "gamma")) for f in QED_FERMIONS]),
+                [Vertex((f.antiparticle, f.name, "A"), _rule(f.charge, (("e", 1),), "gamma")) for f in QED_FERMIONS]),
     make_theory("qcd", (*QCD_QUARKS, GLUON),
-            [*(Vertex((q.antiparticle, q.name, "G"), _rule(1, (("g", 1),), "gamma T")) for q in QCD_QUARKS),
-             Vertex(("G", "G", "G"), _rule(1, (("g", 1),), "f")),
-             Vertex(("G", "G", "G", "G"), _rule(1, (("g", 2),), "ff"))]),
+                [*(Vertex((q.antiparticle, q.name, "G"), _rule(1, (("g", 1),), "gamma T")) for q in QCD_QUARKS),
+                 Vertex(("G", "G", "G"), _rule(1, (("g", 1),), "f")),
+                 Vertex(("G", "G", "G", "G"), _rule(1, (("g", 2),), "ff"))]),
     _electroweak(),
     _general(),
 )}

@@ -193,6 +193,20 @@ def test_quarks_with_colour_beside_photons(model, process, expected):
         assert value == pytest.approx(expected(100.0, t, u))
 
 
+def test_gluons_may_couple_to_left_and_right_quarks(model, tmp_path):
+    """With equal couplings the square is that of gamma T; with others it is proven."""
+    path, rule = tmp_path / "chiral.py", '("g", "gamma T")'
+    path.write_text(MODEL.replace(rule, '("g_L", "gamma P_L T"), ("g_R", "gamma P_R T")'))
+    theory = read_theory(path)
+    process = parse_process("q A -> q G", theory)
+    facts = facts_of(process, theory)
+    for amp, plain in zip(amplitudes(process, theory), amplitudes(process, model)):
+        sqamp = square(amp, facts=facts)
+        assert exact.prove(amp, sqamp, facts=facts)
+        equal = sqamp.replace("g_L", "g").replace("g_R", "g")
+        assert verify(plain, equal, facts=facts)
+
+
 @pytest.mark.parametrize("process", ["phi A -> phi A", "phi phi~ -> A A A", "e phi -> e phi A", "q A -> q G"])
 def test_photons_couple_to_a_conserved_current(model, process, monkeypatch):
     """Scalar currents and contact terms: with one photon's polarisation replaced by its momentum the sum vanishes."""
