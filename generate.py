@@ -67,8 +67,8 @@ class KVCache:
         pairs = [layer.cross.keys_values(memory) for layer in model.decoder]  # of (B, S, H, h)
         # under autocast `memory` is fp32, its keys and values are not; the int8 copy names a dtype of its own
         self.dtype = getattr(model, "cache_dtype", pairs[0][0].dtype)
-        # The fused kernel reads keys (B, H, N, h). The plain product is faster with keys (B, H, h, N), where the numbers
-        # of a key lie far apart: writing a single new one there costs more than the product gains.
+        # The fused kernel reads keys (B, H, N, h). The plain product is faster with keys (B, H, h, N), where the
+        # numbers of a key lie far apart: writing a single new one there costs more than the product gains.
         self.fused = src.is_cuda or hypotheses == 1 and self.dtype == torch.bfloat16
         self.columns = not self.fused and hypotheses > 1
         B, S, H, h = pairs[0][0].shape
