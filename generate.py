@@ -33,7 +33,7 @@ from tokenizer import BOS, EOS, PAD
 
 COMPACT_AT = 0.75  # compact the batch when at most 75% of its rows are unfinished; compacting copies the KV cache
 LOOK_EVERY = 16  # with graphs: tokens between two looks at what has ended, as a look waits for the device
-GRAPH_MEMORY = 0.25  # share of the GPU's memory for the tensors that graphs work on
+GRAPH_MEMORY = 0.125  # share of the GPU's memory for the tensors that graphs work on
 _captured = weakref.WeakKeyDictionary()  # {model: {key: (replay, tensors)}}, see `ready`
 
 
@@ -67,8 +67,8 @@ class KVCache:
         pairs = [layer.cross.keys_values(memory) for layer in model.decoder]  # of (B, S, H, h)
         # under autocast `memory` is fp32, its keys and values are not; the int8 copy names a dtype of its own
         self.dtype = getattr(model, "cache_dtype", pairs[0][0].dtype)
-        # The fused kernel reads keys (B, H, N, h); the plain product is faster with keys (B, H, h, N). There a single new
-        # key is written to as many places as it has numbers, which costs more than the product gains.
+        # The fused kernel reads keys (B, H, N, h). The plain product is faster with keys (B, H, h, N), where the
+        # numbers of a key lie far apart: writing a single new one there costs more than the product gains.
         self.fused = src.is_cuda or hypotheses == 1 and self.dtype == torch.bfloat16
         self.columns = not self.fused and hypotheses > 1
         B, S, H, h = pairs[0][0].shape
@@ -395,9 +395,9 @@ def truncate(logprobs, temperature=1.0, top_k=0, top_p=1.0):
     """
     p, order = (logprobs.double() / temperature).softmax(-1).sort(-1, descending=True)
     if top_k:
-        p[..., top_k:] = 0
+        p[..., top_k:].zero_()
     total = p.cumsum(-1)
-    p[total - p >= top_p * total[..., -1:]] = 0  # the tokens before it are enough
+    p = p.masked_fill(total - p >= top_p * total[..., -1:], 0)  # the tokens before these are enough
     return p, order
 
 
@@ -472,7 +472,7 @@ def beam_step(model, cache, length_penalty):
     best = both[:, 0].topk(K).indices
     rows["ended"].copy_(both.gather(2, best[:, None].expand(-1, 5, -1)))
 
-    total[..., EOS] = -torch.inf
+    total[..., EOS].fill_(-torch.inf)
     logprob, best = total.flatten(1).topk(K)  # (B, K)
     parent, token = best // V, best % V
     lowest = torch.minimum(rows["lowest"].gather(1, parent), logprobs.flatten(1).gather(1, best))

@@ -35,6 +35,6 @@ def memory():
 
 
 def place_of(model):
-    """What a captured graph of a model depends on beside its tensors' shapes: where its weights are, and autocast."""
+    """What a graph of a model depends on beside the tensors' shapes: autocast, training mode, addresses of weights."""
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
-    return dtype, tuple(weight.data_ptr() for weight in model.parameters())
+    return dtype, model.training, tuple(weight.data_ptr() for weight in model.parameters())
