@@ -6,7 +6,6 @@ do the same work. Rounds are interleaved, and a ratio is the median of those of 
 GPU, for 64 and 512 rows and beside Hugging Face only.
 """
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -16,7 +15,7 @@ import torch
 
 from generate import beam_search, for_decoding, greedy
 from model import ModelConfig, Transformer
-from runtime.hardware import has_bf16
+from runtime.hardware import device_name, has_bf16
 from tokenizer import BOS, EOS, PAD
 
 ROWS, SOURCE, NEW, BEAMS, ROUNDS = 16, 256, 128, 5, 3
@@ -110,19 +109,6 @@ def ours(dtype, src):
     return {"greedy": lambda: greedy(model, src, NEW), "beam": lambda: beam_search(model, src, NEW, BEAMS)}
 
 
-def machine_name(device="cpu"):
-    """The GPU's name, or the CPU's with its number of threads here."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-        name = names[0] if names else name
-    units = "bf16 units" if has_bf16(torch.device("cpu")) else "no bf16 units"
-    return f"{name} ({units}), {torch.get_num_threads()} threads"
-
-
 def measure(subjects, searches, rows, rounds):
     """
     {subject: {search: new tokens per second of each round}}, the subjects in turn. subjects: {name: {search: function}}
@@ -157,7 +143,8 @@ def bench_decode():
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     src = torch.randint(4, VOCABULARY, (ROWS, SOURCE))
-    print(f"decoding on {machine_name()}: {ROWS} rows of {SOURCE} source tokens, {NEW} new tokens each, {SHAPE}; "
+    where = device_name(torch.device("cpu"))
+    print(f"decoding on {where}: {ROWS} rows of {SOURCE} source tokens, {NEW} new tokens each, {SHAPE}; "
           f"new tokens/s, median of {ROUNDS} rounds")
     with tempfile.TemporaryDirectory() as folder:
         subjects = {"ours fp32": ours("fp32", src), "ours bf16": ours("bf16", src), "ours int8": ours("int8", src),
@@ -178,8 +165,8 @@ def bench_gpu(device, row_counts=(64, 512), rounds=ROUNDS, peer=True):
     name = {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]
     for rows in row_counts:
         src = torch.randint(4, VOCABULARY, (rows, SOURCE), device=device)
-        print(f"decoding on {machine_name(device)}: {rows} rows of {SOURCE} source tokens, {NEW} new tokens each, "
-              f"{SHAPE}, {name}; new tokens/s, median of {rounds} rounds")
+        print(f"decoding on {device_name(torch.device(device))}: {rows} rows of {SOURCE} source tokens, {NEW} new "
+              f"tokens each, {SHAPE}, {name}; new tokens/s, median of {rounds} rounds")
         subjects = {"ours": ours(name, src)}
         if peer:
             subjects["HF BART"] = hugging_face(src, dtype)

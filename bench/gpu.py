@@ -16,6 +16,7 @@ Decoding: tokens/s of greedy decoding and of a beam of 5, at 64 and 512 rows tog
 last line has the share of a training run that its validations take: eval_rows and eval_train_rows every eval_every
 steps.
 """
+import importlib.util
 import os
 import sys
 import time
@@ -52,12 +53,22 @@ def random_rows(count, seed):
     return rows_of(length.clip(100, 300), generator)
 
 
-def bart(config):
-    """Hugging Face's encoder-decoder of the same size, called like Peer; None where transformers is not there."""
-    try:
-        return bench_decode.bart_of(config)
-    except ImportError:
-        return None
+class Bart(torch.nn.Module):
+    """Hugging Face's encoder-decoder of the same size, called like Peer."""
+
+    def __init__(self, config):
+        super().__init__()
+        import transformers
+        d, heads, ff = config.d_model, config.heads, config.d_ff
+        self.model = transformers.BartForConditionalGeneration(transformers.BartConfig(
+            vocab_size=max(config.src_vocab, config.tgt_vocab), d_model=d, dropout=config.dropout,
+            max_position_embeddings=max(config.src_max_len, config.tgt_max_len) + 2, pad_token_id=PAD,
+            encoder_layers=config.encoder_layers, encoder_attention_heads=heads, encoder_ffn_dim=ff,
+            decoder_layers=config.decoder_layers, decoder_attention_heads=heads, decoder_ffn_dim=ff))
+
+    def forward(self, src, tgt):
+        """src (B, S), tgt (B, T), padded with PAD -> logits (B, T, V)."""
+        return self.model(input_ids=src, attention_mask=src != PAD, decoder_input_ids=tgt, use_cache=False).logits
 
 
 def ways(config, settings, device, packed, batch_tokens):
@@ -84,9 +95,8 @@ def ways(config, settings, device, packed, batch_tokens):
         found["this project, compiled"] = ours, mixed, filled
         theirs = compiled(Peer(config).to(device), dynamic=True)
         found["torch.nn.Transformer, compiled"] = theirs, padded, with_padding
-    peer = bart(config)
-    if peer is not None:
-        found["Hugging Face BART"] = peer.to(device), padded, with_padding
+    if importlib.util.find_spec("transformers"):
+        found["Hugging Face BART"] = Bart(config).to(device), padded, with_padding
     return found
 
 
@@ -193,4 +203,4 @@ def main(argv):
                 of_default = step_seconds
         validation_share(packed, vocabulary, settings, device, of_default)
     print()
-    bench_decode.bench_gpu(settings, device)
+    bench_decode.bench_gpu(device, peer=bool(importlib.util.find_spec("transformers")))

@@ -107,8 +107,11 @@ def load_exported(path):
         config, vocabulary = (json.loads(text.read_text(encoding="utf-8")) for text in texts)
         model = load(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{error.filename}: not readable ({error.strerror}); the folder of an exported model has "
-                         f"{EXPORTED}, config.json and vocabulary.json") from None
+        where = f"{error.filename}: not readable ({error.strerror})"
+        if not texts[0].exists():
+            where = f"{path.parent}: not readable (Is a directory)"
+        raise InputError(f"{where}; the folder of an exported model has {EXPORTED}, config.json and "
+                         "vocabulary.json") from None
     except Exception:  # safetensors has errors of its own
         raise InputError(f"{path.parent}: damaged or not an exported model") from None
     if not isinstance(config, dict) or not {"version", "model_config", "step", "settings"} <= config.keys():

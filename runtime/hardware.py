@@ -2,6 +2,7 @@
 import os
 import re
 import resource
+from pathlib import Path
 
 # Large tensors on huge pages where Linux has them on request: a decode step reads all weights and keys, and spends a
 # tenth of its time on looking up small pages. torch reads the variable when it allocates its first tensor.
@@ -40,14 +41,15 @@ def find_device(name):
 
 
 def device_name(device):
-    """What the device is called, for tables: the GPU's name, or the CPU's and the number of threads."""
+    """What the device is called, for tables: the GPU's name, or the CPU's, its bf16 units and the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
-        names = re.findall(r"^model name\s*: (.+)$", open("/proc/cpuinfo", encoding="utf-8").read(), re.M)
+        names = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
     except OSError:
         names = []
-    return f"{names[0] if names else 'CPU'}, {torch.get_num_threads()} threads"
+    units = "bf16 units" if has_bf16(device) else "no bf16 units"
+    return f"{names[0] if names else 'CPU'} ({units}), {torch.get_num_threads()} threads"
 
 
 def find_dtype(name, device):
