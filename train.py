@@ -72,7 +72,8 @@ SETTINGS = [
     "accumulate", "optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2",
     "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks", "max_steps", "max_minutes",
     "draw_indices", "eval_every", "eval_rows", "eval_train_rows", "eval_batch_tokens", "log_every", "save_every",
-    "save_limit", "resume", "resume_best", "new_data", "init_from", "wandb_mode", "wandb_project", "list", "plot", "output",
+    "save_limit", "resume", "resume_best", "new_data", "init_from", "wandb_mode", "wandb_project", "list", "plot",
+    "output",
 ]
 LEAST = {
     "seed": 0, "batch_tokens": 1, "accumulate": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0,
