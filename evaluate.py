@@ -105,6 +105,9 @@ KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *SEARCH, "batch_rows",
         "dtype", "notations", "compare", "export"]
 SHARES = (0.5, 0.8, 0.9, 0.95)
 LEAST = 5  # rows of each kind in the sample of training rows
+NEXT = """next: open {page} in a browser
+      python decode.py --beam --verify                   answers that are checked before you see them
+      python prepare.py config/quickstart.py --split=orbit --data_dir=data/orbit    squares unlike all in training: hard"""
 NAMED = 5  # unreadable rows that stderr names
 RIGHT, OTHERWISE, WRONG = "right", "right but spelled otherwise", "wrong"
 UNFINISHED, UNREADABLE = "unfinished", "unreadable"
@@ -729,6 +732,8 @@ def main(argv=None):
     print(table(report))
     print(examples(rows, shutil.get_terminal_size((120, 24)).columns))
     print(f"\n{output}, {page_path(output)}")
+    if loaded:
+        print(NEXT.format(page=page_path(output)))
 
 
 if __name__ == "__main__":
