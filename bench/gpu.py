@@ -203,4 +203,5 @@ def main(argv):
                 of_default = step_seconds
         validation_share(packed, vocabulary, settings, device, of_default)
     print()
-    bench_decode.bench_gpu(device, peer=bool(importlib.util.find_spec("transformers")))
+    size = {} if device.type == "cuda" else {"row_counts": (2,), "rounds": 1}
+    bench_decode.bench_gpu(device, peer=bool(importlib.util.find_spec("transformers")), **size)
