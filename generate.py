@@ -279,7 +279,7 @@ def ready(model, cache, step, how):
     if not cache.static:
         return take_step
     tensors = [*cache.rows.values(), *cache.shared.values()]
-    if sum(x.nbytes for x in tensors) > GRAPH_MEMORY * graphs.memory():
+    if graphs.failed or sum(x.nbytes for x in tensors) > GRAPH_MEMORY * graphs.memory():
         return take_step
     known = _captured.setdefault(model, {})
     key = (step, how, tuple(cache.rows), tuple((x.shape, x.dtype) for x in tensors), graphs.place_of(model))
@@ -291,8 +291,14 @@ def ready(model, cache, step, how):
         used = cache.used
         use_tensors(cache, own)
         cache.start_at(-1, 0)  # the steps that warm up write at the beginning
-        known[key] = graphs.capture(take_step), own
+        try:
+            known[key] = graphs.capture(take_step), own
+        except RuntimeError as error:
+            graphs.give_up(error)
         cache.used = used
+        if graphs.failed:
+            use_tensors(cache, tensors)
+            return take_step
     replay, own = known[key]
     for mine, new in zip(own, tensors):
         mine.copy_(new)

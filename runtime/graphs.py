@@ -4,7 +4,11 @@ CUDA graphs: the kernels of a function, recorded once and launched together each
 A graph reads and writes the same addresses each time. So the function takes its input from tensors that stay where they
 are, leaves its results in such tensors, and asks the device for no value.
 """
+import sys
+
 import torch
+
+failed = []  # the first error of a capture in this process
 
 WARM_UP = 2  # calls before the capture, in which libraries allocate their workspaces
 
@@ -27,6 +31,12 @@ def capture(function):
     finally:
         torch.set_autocast_cache_enabled(caches_casts)
     return graph.replay
+
+
+def give_up(error):
+    """No more graphs in this process: steps run as they are, more slowly. Says so once."""
+    failed.append(error)
+    print(f"decoding without CUDA graphs, which is slower: {str(error).splitlines()[0]}", file=sys.stderr)
 
 
 def memory():

@@ -295,6 +295,23 @@ def test_without_memory_for_graphs_the_steps_run_as_they_are(recorders, monkeypa
     assert [x.ids for x in greedy(model, src, 20)] == [x.ids for x in expected] and not recorders
 
 
+@torch.no_grad()
+def test_a_graph_that_cannot_be_captured_is_said_once_and_the_steps_run_as_they_are(recorders, monkeypatch, capsys):
+    model, src = random_model(), ragged([4, 3])
+    expected = greedy(model, src, 20)
+
+    def half_captured(step):
+        step()
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+    monkeypatch.setattr(graphs, "capture", half_captured)
+    monkeypatch.setattr(graphs, "failed", [])
+    generate._captured.clear()
+    for _ in range(2):
+        assert [x.ids for x in greedy(model, src, 20)] == [x.ids for x in expected]
+    assert capsys.readouterr().err == ("decoding without CUDA graphs, which is slower: operation not permitted when "
+                                       "stream is capturing\n")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Precision
 
