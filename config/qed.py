@@ -23,3 +23,4 @@ warmup_steps = 400
 max_steps = 6000
 eval_every = 500
 save_every = 500
+batch_rows = 512
