@@ -78,6 +78,7 @@ class Function(NamedTuple):
 
 
 FUNCTIONS = ("sin", "cos", "tan")                            # of theta_W
+MOMENTUM = re.compile(r"p_\d+")
 NO_SYMBOLS = {
     "I": "i, the imaginary unit",
     **dict.fromkeys(("nan", "NaN", "inf", "Inf", "Infinity", "oo", "zoo"), "a finite number"),
@@ -208,6 +209,8 @@ def _symbol(text, match):
     name = match.group()
     if name in NO_SYMBOLS:
         raise ParseError(text, match.start(), NO_SYMBOLS[name])
+    if MOMENTUM.fullmatch(name):
+        raise ParseError(text, match.start(), "an index after a momentum, as in p_1_%mu_1")
     if match.lastgroup == "epsilon":
         name = "".join(name.split())
         legs = epsilon_legs(name)

@@ -147,6 +147,8 @@ def test_decimals_are_exact_and_other_spellings_are_printed_as_marty_has_them():
         ("1.2.3", "column 4: found '.3'"),
         (".5", "column 1: found '.5'"),
         ("1e5", "column 2: found 'e5'"),
+        ("sin((p_3))", "column 6: found 'p_3.*, expected an index after a momentum"),
+        ("e^2*p_3", "column 5: found 'p_3', expected an index after a momentum"),
     ],
 )
 def test_what_is_no_symbol_and_no_number_is_refused_with_a_hint(text, expected):
