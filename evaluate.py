@@ -106,8 +106,8 @@ KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *SEARCH, "batch_rows",
 SHARES = (0.5, 0.8, 0.9, 0.95)
 LEAST = 5  # rows of each kind in the sample of training rows
 NEXT = """next: open {page} in a browser
-      python decode.py --beam --verify                   answers that are checked before you see them
-      python prepare.py config/quickstart.py --split=orbit --data_dir=data/orbit    squares unlike all in training: hard"""
+      python decode.py --beam --verify        answers that are checked before you see them
+      python prepare.py config/quickstart.py --split=orbit --data_dir=data/orbit    squares unlike those of training"""
 NAMED = 5  # unreadable rows that stderr names
 RIGHT, OTHERWISE, WRONG = "right", "right but spelled otherwise", "wrong"
 UNFINISHED, UNREADABLE = "unfinished", "unreadable"
