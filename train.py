@@ -318,7 +318,6 @@ def train(settings, world):
                disable=None if chief else True,  # None: off where stderr is no terminal
                bar_format="{percentage:3.0f}% {bar} {elapsed}, {remaining} left{postfix}")
     tokens, flops, clock = 0, 0.0, time.monotonic()  # since this process wrote a line of the log
-    validating = 0.0  # seconds of this process
     asked_to_stop = catch_signals(PARENT)
     done = last_step = False
     given = []  # steps that the device was given and whose outcome the host has not read yet, at most two
@@ -457,7 +456,6 @@ def train(settings, world):
                     figures |= {f"train_{name}": of_train[name] for name in ("exact", "by_kind", "by_length")}
             model.train()
             clock += time.monotonic() - before  # tokens/s is that of training alone
-            validating += time.monotonic() - before
             if chief:
                 texts = [{name: tokenizer.decode_sqamp(ids) for name, ids in answer.items()} for answer in answers]
                 record(step, seconds, figures | {"samples": texts})

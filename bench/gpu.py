@@ -189,7 +189,7 @@ def main(argv):
                                        (VOCABULARY, VOCABULARY))}
     path = Path(settings.data_dir) / "train.csv"
     if path.exists():
-        tokenizer = Tokenizer(build_vocabulary(path, settings.rename_particles))
+        tokenizer = Tokenizer(build_vocabulary(path, rename_particles=settings.rename_particles))
         packed = load_split(settings.data_dir, "train", tokenizer, 10 ** 6, 10 ** 6)
         sets[settings.data_dir] = packed, (len(tokenizer.vocabulary["src"]), len(tokenizer.vocabulary["tgt"]))
     else:
