@@ -21,14 +21,16 @@ import torch.nn as nn
 import torch.nn.functional as F
 import torch.utils.checkpoint
 
-from attention import attend, attend_packed, set_up
+from ablations.wave.recurrence import ENCODER_MODES, RecurrentMixer, Wave
+from attention import Packing, attend, attend_packed, pad_rows, set_up
 from runtime import checkpoint
 from runtime.files import InputError
 from sinekan import SineKAN
 from tokenizer import PAD, Tokenizer
 
-CHOICES = {"ffn": ("mlp", "sinekan"), "norm": ("pre", "post"), "positions": ("rotary", "sinusoidal", "learned"),
-           "embeddings": ("separate", "tied", "shared"), "activation": ("gelu", "relu", "swiglu")}
+CHOICES = {"encoder": ("attention", "wave", "ssm"), "ffn": ("mlp", "sinekan"), "norm": ("pre", "post"),
+           "positions": ("rotary", "sinusoidal", "learned"), "embeddings": ("separate", "tied", "shared"),
+           "activation": ("gelu", "relu", "swiglu")}
 
 
 @dataclass
@@ -51,6 +53,7 @@ class ModelConfig:
     dropout: float
     encoder_d_model: int = 0
     encoder_d_ff: int = 0
+    encoder: str = "attention"
     norm: str = "post"
     positions: str = "rotary"
     embeddings: str = "separate"
@@ -74,6 +77,9 @@ class ModelConfig:
             if getattr(self, name) % (2 * self.heads):
                 raise InputError(f"{name}: {getattr(self, name)} does not divide into {self.heads} heads of an even "
                                  "width")
+        if self.encoder != "attention" and self.width("encoder") % (ENCODER_MODES + 1):
+            raise InputError(f"encoder: {self.encoder} needs a width that is a multiple of {ENCODER_MODES + 1}, "
+                             f"it is {self.width('encoder')}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout: got {self.dropout}, wanted at least 0 and less than 1")
         if self.embeddings == "shared" and (self.width("encoder") != self.d_model or self.src_vocab != self.tgt_vocab):
@@ -242,7 +248,10 @@ class Layer(nn.Module):
         widths = config.ffn_widths(side, layer)
         self.post_norm = config.norm == "post"
         self.replaces_stream = config.ends(side, layer)
-        self.attention = SelfAttention(config, side)
+        if side == "decoder" or config.encoder == "attention":
+            self.attention = SelfAttention(config, side)
+        else:
+            self.attention = RecurrentMixer(config.encoder, config.width(side))
         if side == "decoder":
             self.cross = CrossAttention(config)
         if config.has_kan(side, layer):
@@ -276,7 +285,10 @@ class EncoderLayer(Layer):
         super().__init__(config, "encoder", layer)
 
     def forward(self, x, rope, attend):
-        """x: (..., d) -> (..., d). attend: attention of source tokens to source tokens."""
+        """
+        x: (..., d) -> (..., d). attend: attention of source tokens to source tokens; with encoder="wave" or "ssm" the
+        Packing of the rows instead.
+        """
         x = self.residual(x, self.norm1, lambda x: self.attention(x, rope, attend))
         return self.feed_forward(x, self.norm2)
 
@@ -360,7 +372,7 @@ class Transformer(nn.Module):
 
     def encode_tokens(self, src, encoding, attend):
         """
-        Source tokens (...) with their positional encodings -> memory (..., d). attend: self-attention of the source.
+        Source tokens (...) with their positional encodings -> memory (..., d). attend: see EncoderLayer.
         """
         x, rope = self.embed(src, "encoder", encoding)
         for layer in self.encoder:
@@ -371,7 +383,12 @@ class Transformer(nn.Module):
         """src (B, S), padded with PAD -> memory (B, S, d) and its padding mask (B, 1, 1, S), True at tokens."""
         mask = (src != PAD)[:, None, None, :]
         encoding = self.positional_encoding("encoder", src.shape[1])
-        return self.encode_tokens(src, encoding, partial(attend, mask=mask)), mask
+        if self.config.encoder == "attention":
+            return self.encode_tokens(src, encoding, partial(attend, mask=mask)), mask
+        tokens = src != PAD
+        start = F.pad(tokens.sum(1).cumsum(0), (1, 0)).int()
+        rows = Packing(start, *tokens.nonzero(as_tuple=True), longest=src.shape[1])
+        return pad_rows(self.encode_tokens(src[tokens], encoding[rows.position], rows), rows), mask
 
     def decode(self, tgt, encoding, attends, keys_values, attend_source):
         """
@@ -395,7 +412,8 @@ class Transformer(nn.Module):
         """
         packed = partial(attend_packed, how=self.attention)
         encoding = self.positional_encoding("encoder", sources.longest)[sources.position]
-        memory = self.encode_tokens(src, encoding, partial(packed, queries=sources, keys=sources))  # (N, d)
+        attends = self.config.encoder == "attention"
+        memory = self.encode_tokens(src, encoding, partial(packed, queries=sources, keys=sources) if attends else sources)
         keys_values = [layer.cross.keys_values(memory) for layer in self.decoder]
         encoding = self.positional_encoding("decoder", targets.longest)[targets.position]
         causal = partial(packed, queries=targets, keys=targets, causal=True)
@@ -425,7 +443,7 @@ def initialise(module, small=True):
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.02 if small else module.embedding_dim ** -0.5)
-    elif isinstance(module, SineKAN):
+    elif isinstance(module, (SineKAN, Wave)):
         module.initialise()
 
 
