@@ -412,8 +412,10 @@ class Transformer(nn.Module):
         """
         packed = partial(attend_packed, how=self.attention)
         encoding = self.positional_encoding("encoder", sources.longest)[sources.position]
-        attends = self.config.encoder == "attention"
-        memory = self.encode_tokens(src, encoding, partial(packed, queries=sources, keys=sources) if attends else sources)
+        mixing = sources  # recurrences need no more than the packing
+        if self.config.encoder == "attention":
+            mixing = partial(packed, queries=sources, keys=sources)
+        memory = self.encode_tokens(src, encoding, mixing)  # (N, d)
         keys_values = [layer.cross.keys_values(memory) for layer in self.decoder]
         encoding = self.positional_encoding("decoder", targets.longest)[targets.position]
         causal = partial(packed, queries=targets, keys=targets, causal=True)

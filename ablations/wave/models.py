@@ -27,7 +27,9 @@ class WaveRNN(Wave):
 
 
 class IdentityRNN(nn.Module):
-    """h_t = relu(W h_{t-1} + V x_t + b), W starts as the identity (Le et al. 2015, arXiv 1504.00941). Setting: hidden."""
+    """
+    h_t = relu(W h_{t-1} + V x_t + b); W starts as the identity (Le et al. 2015, arXiv 1504.00941). Setting: hidden.
+    """
 
     def __init__(self, settings, inputs):
         super().__init__()
