@@ -21,7 +21,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 import torch.utils.checkpoint
 
-from ablations.wave.recurrence import ENCODER_MODES, RecurrentMixer, Wave
+from ablations.wave.recurrence import ENCODER_MODES, RecurrentMixer
 from attention import Packing, attend, attend_packed, pad_rows, set_up
 from runtime import checkpoint
 from runtime.files import InputError
@@ -445,7 +445,7 @@ def initialise(module, small=True):
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.02 if small else module.embedding_dim ** -0.5)
-    elif isinstance(module, (SineKAN, Wave)):
+    elif isinstance(module, SineKAN):
         module.initialise()
 
 

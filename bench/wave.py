@@ -32,17 +32,14 @@ ROUNDS = 3
 KINDS = ("attention", "ssm", "wave")
 
 
-def measured(device, work):
-    """(ms, MB) of `work()`: the median time and the largest peak of some rounds, after one to warm up."""
-    times, peaks = [], []
-
-    def timed():
+def median_ms(device, work):
+    """Median time of `work()` over some rounds, after one to warm up."""
+    times = []
+    for _ in range(ROUNDS + 1):
         before = seconds(device)
         work()
         times.append(seconds(device) - before)
-    for _ in range(ROUNDS + 1):
-        peaks.append(peak_of(device, timed) or 0)
-    return 1000 * statistics.median(times[1:]), max(peaks[1:]) / 1e6
+    return 1000 * statistics.median(times[1:])
 
 
 def layers_against_length(settings, device):
@@ -63,7 +60,10 @@ def layers_against_length(settings, device):
         line = []
         for kind, layer in layers.items():
             inputs = x, rope, attend if kind == "attention" else rows
-            line.append(measured(device, lambda: layer(*inputs).square().sum().backward()))
+
+            def work():
+                layer(*inputs).square().sum().backward()
+            line.append((median_ms(device, work), (peak_of(device, work) or 0) / 1e6))
         table.append([ms for ms, _ in line])
         print(f"{length:7}" + "".join(f" {ms:13.1f} {megabytes:7,.0f}" for ms, megabytes in line), flush=True)
     for number, kind in enumerate(KINDS[1:], 1):
@@ -80,7 +80,7 @@ def scan_against_loop(settings, device):
     for length in LENGTHS:
         a = torch.polar(torch.ones(length, states), torch.randn(length, states)).to(device).requires_grad_()
         b = torch.randn(length, states, dtype=torch.complex64, device=device).requires_grad_()
-        fast, slow = (measured(device, lambda: recurrence(a, b).abs().sum().backward())[0]
+        fast, slow = (median_ms(device, lambda: recurrence(a, b).abs().sum().backward())
                       for recurrence in (scan, loop))
         print(f"{length:7} {fast:9.1f} {slow:9.1f} {slow / fast:6.1f}", flush=True)
 

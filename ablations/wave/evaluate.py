@@ -41,6 +41,14 @@ def check_model(settings):
     check_least(settings, {"length": 2 if settings.task == "adding" else 0} | dict.fromkeys(MODEL_SETTINGS[3:], 1))
 
 
+def load_state(path):
+    """The checkpoint of a run of this experiment, a dictionary."""
+    state = checkpoint.load(path)
+    if "task" not in state.get("settings", {}):
+        raise InputError(f"{path}: not a checkpoint of ablations/wave/train.py")
+    return state
+
+
 def make_network(settings):
     task = TASKS[settings.task]
     return Network(settings, task.inputs, task.outputs)
@@ -84,7 +92,7 @@ def score(network, task, x, y, device):
 
 def evaluate(path, device):
     """report.json, predictions.csv and wave.svg beside a checkpoint."""
-    state = checkpoint.load(path)
+    state = load_state(path)
     settings, folder = SimpleNamespace(**state["settings"]), Path(path).parent
     check_model(settings)
     task, splits, network = TASKS[settings.task], load_splits(settings), make_network(settings)

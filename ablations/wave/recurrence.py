@@ -104,8 +104,8 @@ class Wave(nn.Module):
 
     @torch.no_grad()
     def initialise(self):
-        """V has positive entries, as relu would stop the others."""
-        nn.init.uniform_(self.inputs.weight, 0, 2 / math.sqrt(self.inputs.in_features))
+        """V has positive entries: relu would stop the others where inputs are positive, as in the tasks."""
+        nn.init.uniform_(self.inputs.weight, 0, 2)
         nn.init.zeros_(self.inputs.bias)
 
     def initialize(self, batch, device):

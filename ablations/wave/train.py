@@ -67,10 +67,11 @@ def train(settings):
     step, best, earlier, losses, wandb_id = 0, None, 0.0, [], ""
     state = checkpoint.load_newest(out_dir) if settings.resume else None
     if state:
+        theirs = state["settings"]
         for name in (*MODEL_SETTINGS, "seed", "batch_rows", "valid_rows"):
-            if state["settings"].get(name) != getattr(settings, name):
-                raise InputError(f"{name}: {getattr(settings, name)} in the settings, {state['settings'].get(name)} in "
-                                 "the checkpoint to go on from; these must agree")
+            if theirs.get(name) != getattr(settings, name):
+                raise InputError(f"{name}: {getattr(settings, name)} in the settings, {theirs.get(name)} in the "
+                                 "checkpoint to go on from; these must agree")
         network.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])

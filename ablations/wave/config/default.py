@@ -16,7 +16,7 @@ heads = 4  # attention heads (transformer)
 
 # training
 batch_rows = 128  # sequences of a step
-learning_rate = 3e-3  # peak learning rate, reached after the warm-up
+learning_rate = 1e-2  # peak learning rate, reached after the warm-up
 warmup_steps = 20  # steps of linear warm-up
 weight_decay = 0.0  # weight decay, on matrices only
 max_steps = 400  # optimiser steps; the learning rate reaches its end there

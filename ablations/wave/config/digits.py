@@ -2,8 +2,8 @@
 task = "permuted"
 hidden = 64
 channels = 16
-modes = 32
-layers = 2
+modes = 16
+layers = 1
 batch_rows = 32
 max_steps = 1350  # 30 epochs of 1,437 images
 eval_every = 135
