@@ -57,7 +57,7 @@ SHORT = {"wave": (), "identity": (), "ssm": ("--modes=48",)}
 LONG = {"wave": (), "identity": (), "lstm": (), "ssm": ("--modes=8",)}
 RUNS = [  # the most important first
     *runs_of("copy 30", "copy", PLAIN, "--length=30"),
-    *runs_of("adding 100", "adding", PLAIN | {"ssm": ()}, "--length=100"),
+    *runs_of("adding 100", "adding", PLAIN | {"ssm": ()}, "--length=100", "--hidden=64"),
     *runs_of("permuted", "digits", PLAIN | {"ssm": ()}),
     *runs_of("copy 80", "copy", SHORT, "--length=80", "--batch_rows=64", "--max_steps=800"),
     *runs_of("adding 1000", "adding", LONG, "--length=1000", "--hidden=64", "--batch_rows=16", "--max_steps=800"),

@@ -5,6 +5,7 @@ channels = 16
 modes = 16
 layers = 1
 batch_rows = 32
+learning_rate = 5e-3
 max_steps = 1350  # 30 epochs of 1,437 images
 eval_every = 135
 save_every = 450
