@@ -55,8 +55,10 @@ encoder_d_ff = 0  # hidden width of the encoder's MLPs; 0: d_ff
 norm = "post"  # layer norm, "post": after adding each residual branch (Vaswani et al.); "pre": before it and at the end
 positions = "rotary"  # "rotary": RoPE on queries and keys; "sinusoidal", "learned": added to the embeddings
 embeddings = "separate"  # "tied": target embedding = output matrix; "shared": and source embedding, one vocabulary
-activation = "gelu"  # of the MLPs: "gelu", "relu", "swiglu" (half more weights at the same d_ff)
+activation = "gelu"  # of the MLPs: "gelu", "relu", "relu2" (its square), "swiglu" (half more weights at the same d_ff)
 bias = False  # biases in the four matrices of attention and in the output matrix
+qk_norm = False  # queries and keys of each head divided by their root mean square
+zero_init = False  # matrices that end residual branches begin at zero
 ffn = "mlp"  # feed-forward network of the layers: "mlp" or "sinekan", see sinekan.py
 kan_layers = "all"  # layers with SineKANs: "all", "encoder", "decoder", "decoder:last", "encoder:1 decoder:3" (from 1)
 kan_grid = 8  # sines on each edge of a SineKAN
