@@ -71,6 +71,7 @@ checkpoint_layers = False  # recompute the layers' activations for the gradients
 # train.py
 batch_tokens = 8192  # tokens in a micro-batch, source and target; rows of all lengths
 accumulate = 1  # micro-batches of a step on each rank: at most ranks * accumulate * batch_tokens tokens a step
+batch_ramp = 0.0  # share of the run over which the micro-batches of a step grow from 1 to `accumulate`
 compile = "auto"  # torch.compile: "on", "off"; "auto": on for runs on a GPU of 1,000 steps and 3 minutes at least
 optimizer = "adamw"  # "adamw", or "muon" for the matrices inside the layers and adamw for the rest
 learning_rate = 5e-4  # peak learning rate, reached after the warm-up
