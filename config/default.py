@@ -1,7 +1,7 @@
 """Every setting of every script with its default. Config files and --key=value override these."""
 
 # data: prepare.py
-theory = "qed"  # "qed", "qcd", "ew", "general", random ones "random:0-199", or a file: docs/my_theory.md
+theory = "qed"  # "qed", "qcd", "ew", "general", random ones "random:0-199", several, or a file: docs/my_theory.md
 processes = "2->2"  # processes to generate: numbers of legs or the particles, such as "2->2; 2->3; e A -> e A"
 sample = 0  # at most so many diagrams of each entry of `processes`: whole processes, drawn with the seed; 0: all
 max_diagrams = 200000  # refuse a larger job and print what it would cost
