@@ -307,6 +307,8 @@ def test_no_state_leaks_between_rows(encoder):
     for row, (begin, end) in enumerate(zip([0, 3, 4, 10], [3, 4, 10, 14])):
         seen = torch.autograd.grad((y * weight)[begin:end].sum(), x, retain_graph=True)[0].abs().sum(1)
         assert seen[begin:end].min() > 0 and not seen[:begin].any() and not seen[end:].any()
+        for here, there in ((begin, end - 1), (end - 1, begin)):  # both ends of a row see each other
+            assert torch.autograd.grad((y * weight)[here].sum(), x, retain_graph=True)[0][there].any()
         alone = mixer(x[begin:end], None, pack_rows(lengths[row:row + 1]))
         assert torch.allclose(alone, y[begin:end], rtol=0, atol=1e-12)
 

@@ -54,7 +54,7 @@ def runs_of(table, config, models, *flags, seeds=SEEDS):
 PLAIN = {"wave": (), "identity": (), "lstm": ("--hidden=64",), "ssm": ("--modes=24",),
          "mamba": ("--layers=2", "--width=16"), "transformer": ("--layers=2",)}
 SHORT = {"wave": (), "identity": (), "ssm": ("--modes=48",)}
-LONG = {"wave": (), "identity": (), "lstm": (), "ssm": ("--modes=8",)}
+LONG = {"wave": (), "identity": (), "lstm": (), "ssm": ("--modes=8", "--slowest=1000")}
 RUNS = [  # the most important first
     *runs_of("copy 30", "copy", PLAIN, "--length=30"),
     *runs_of("adding 100", "adding", PLAIN | {"ssm": ()}, "--length=100", "--hidden=64"),
@@ -229,6 +229,7 @@ def main(argv=None):
     settings = load_settings(__doc__, ["workers", "only", "files"], argv, BASE)
     if not any(run.name.startswith(settings.only) for run in RUNS + AMPLITUDES):
         raise InputError(f"only: got {settings.only!r}, wanted the beginning of a name such as {RUNS[0].name}")
+    OUT.mkdir(parents=True, exist_ok=True)
     train_all(settings)
     lengths = OUT / "lengths.txt"
     if not settings.only and not lengths.exists():

@@ -122,12 +122,13 @@ class Stack(nn.Module):
 
 
 class UnitarySSM(Stack):
-    """The linear wave: layers of `Unitary`, whose states a matrix reads. Settings: width, layers, channels, modes."""
+    """The linear wave: layers of `Unitary`, whose states a matrix reads. Settings: width, layers, channels, modes,
+    slowest."""
 
     class Layer(nn.Module):
         def __init__(self, settings):
             super().__init__()
-            self.cell = Unitary(settings.width, settings.channels, settings.modes)
+            self.cell = Unitary(settings.width, settings.channels, settings.modes, settings.slowest)
             self.out = nn.Linear(self.cell.width, settings.width, bias=False)
             self.initialize = self.cell.initialize
             initialise(self.out)

@@ -190,17 +190,17 @@ class Unitary(nn.Module):
 
     s_t = 2 sigmoid(S x_t), one for each channel, is the speed of the wave: 1 at the start of training; an input that
     makes it 0 holds the state still. The frequencies start as pi (k + 1/2) / n: those of a ring of 2 n units whose
-    contents change sign on their way round, so that delays of 0 to 2 n - 1 steps are told apart. `longest` > 1: the
-    rings of the channels are slower, up to so many times, in geometric progression.
+    contents change sign on their way round, so that delays of 0 to 2 n - 1 steps are told apart. slowest > 1: the rings
+    of the channels are slower, up to so many times, in geometric progression. They blur delays and reach further.
     """
 
-    def __init__(self, inputs, channels, modes, longest=1.0):
+    def __init__(self, inputs, channels, modes, slowest=1.0):
         super().__init__()
         self.channels, self.modes, self.width = channels, modes, 2 * channels * modes
         self.inputs = nn.Linear(inputs, channels, bias=False)  # B
         self.speed = nn.Parameter(torch.zeros(channels, inputs))  # S
         ring = math.pi * (torch.arange(modes) + 0.5) / modes  # (n,)
-        slower = longest ** -torch.linspace(0, 1, channels)  # (c,)
+        slower = slowest ** -torch.linspace(0, 1, channels)  # (c,)
         self.frequency = nn.Parameter((slower[:, None] * ring).flatten())  # a vector: weight decay leaves it alone
 
     def initialize(self, batch, device):

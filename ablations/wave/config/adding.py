@@ -3,6 +3,7 @@ task = "adding"
 length = 100
 channels = 8
 modes = 16
+slowest = 100.0  # so slow that it sums over the whole sequence
 batch_rows = 32
 learning_rate = 5e-3
 max_steps = 3000

@@ -9,6 +9,7 @@ length = 30  # copy: steps between the symbols and their recall, 0 or more; addi
 hidden = 100  # units of a ring (wave) or of the state (identity, lstm)
 channels = 6  # channels of the ring (wave, ssm)
 modes = 64  # Fourier modes of a channel (ssm); delays of up to 2 * modes steps are told apart
+slowest = 1.0  # the rings of the channels are slower, in geometric progression up to so many times (ssm)
 states = 8  # numbers in the state of each feature (mamba)
 width = 32  # of the residual stream (transformer, ssm, mamba)
 layers = 1  # (transformer, ssm, mamba)
