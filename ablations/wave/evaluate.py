@@ -121,13 +121,15 @@ def ring_of(network, x):
     """
     The hidden state over time as an image (units, T). x: (T, 1, inputs)
 
-    wave: the ring of the first channel. ssm: the ring of which its first channel has the modes, by the inverse
-    transform of the frequencies at the start of training. Other models: their features.
+    wave: the ring of the channel that holds most at the end. ssm: the ring of which the first channel of its first
+    layer has the modes, by the inverse transform of the frequencies at the start of training. Other models: their
+    features.
     """
     core = network.core
     features, _ = core(x, core.initialize(1, x.device))  # (T, 1, width)
     if hasattr(core, "units"):
-        return features.unflatten(2, (core.channels, core.units))[:, 0, 0].t()
+        rings = features.unflatten(2, (core.channels, core.units))[:, 0]  # (T, c, n)
+        return rings[:, rings[-1].sum(1).argmax()].t()
     if hasattr(core, "recurrences") and hasattr(core.recurrences[0], "cell"):
         layer = core.recurrences[0].cell
         inside = core.inputs(x)
