@@ -130,12 +130,14 @@ class UnitarySSM(Stack):
             super().__init__()
             self.cell = Unitary(settings.width, settings.channels, settings.modes, settings.slowest)
             self.out = nn.Linear(self.cell.width, settings.width, bias=False)
+            slower = settings.slowest ** torch.linspace(0, 1, settings.channels)  # (c,)
+            self.register_buffer("slower", slower.repeat_interleave(2 * settings.modes), persistent=False)
             self.initialize = self.cell.initialize
             initialise(self.out)
 
         def forward(self, x, state):
             h, last = self.cell(x, state)
-            return self.out(h), last
+            return self.out(h / self.slower), last  # a slower ring sums over more steps
 
     recurrence = Layer
 
