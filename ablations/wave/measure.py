@@ -53,11 +53,12 @@ def runs_of(table, config, models, *flags, seeds=SEEDS):
 
 PLAIN = {"wave": (), "identity": (), "lstm": ("--hidden=64",), "ssm": ("--modes=24",),
          "mamba": ("--layers=2", "--width=16"), "transformer": ("--layers=2",)}
-SHORT = {"wave": (), "identity": (), "ssm": ("--modes=48",)}
-LONG = {"wave": (), "identity": (), "lstm": (), "ssm": ("--modes=8", "--slowest=1000")}
+ADDING = PLAIN | {"ssm": ("--learning_rate=3e-3",), "mamba": ("--layers=2", "--width=16", "--max_steps=1000")}
+SHORT = {"wave": (), "identity": (), "ssm": ("--modes=48", "--max_steps=400")}
+LONG = {"wave": (), "identity": (), "lstm": (), "ssm": ("--modes=8", "--slowest=1000", "--learning_rate=3e-3")}
 RUNS = [  # the most important first
     *runs_of("copy 30", "copy", PLAIN, "--length=30"),
-    *runs_of("adding 100", "adding", PLAIN | {"ssm": ()}, "--length=100", "--hidden=64"),
+    *runs_of("adding 100", "adding", ADDING, "--length=100", "--hidden=64"),
     *runs_of("permuted", "digits", PLAIN | {"ssm": ()}),
     *runs_of("copy 80", "copy", SHORT, "--length=80", "--batch_rows=64", "--max_steps=800"),
     *runs_of("adding 1000", "adding", LONG, "--length=1000", "--hidden=64", "--batch_rows=16", "--max_steps=800"),
