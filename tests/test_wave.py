@@ -339,12 +339,12 @@ def test_flops_of_a_recurrent_encoder():
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_training_and_decoding_with_a_recurrent_encoder(encoder, data, tmp_path, one_thread_and_the_usual_signals):
-    argv = [f"--data_dir={data}", f"--out_dir={tmp_path}", f"--encoder={encoder}", "--max_steps=10", *SMALL]
+    argv = [f"--data_dir={data}", f"--out_dir={tmp_path}", f"--encoder={encoder}", "--max_steps=4", *SMALL]
     assert train.main(argv) == 0
     model, _, state = load_model(tmp_path / "best.pt", torch.device("cpu"))
     assert model.config.encoder == state["settings"]["encoder"] == encoder
     with pytest.raises(InputError, match=f"encoder: attention in the settings, {encoder} in the checkpoint"):
-        train.main([*argv, "--resume", "--max_steps=12", "--encoder=attention"])
+        train.main([*argv, "--resume", "--max_steps=6", "--encoder=attention"])
 
 
 def test_the_recurrences_import_no_model_part():
@@ -365,6 +365,7 @@ def test_an_encoder_that_there_is_not_is_one_line():
 def test_the_benchmark_of_lengths_comes_out(monkeypatch, capsys):
     monkeypatch.setattr(bench_wave, "LENGTHS", (4, 8))
     monkeypatch.setattr(bench_wave, "ROUNDS", 1)
+    monkeypatch.setattr(bench_wave, "peak_of", lambda device, work: work())  # it takes a second
     bench_wave.main(["--d_model=16", "--heads=2", "--d_ff=16", "--device=cpu"])
     out = capsys.readouterr().out
     assert out.count("attention from") + out.count("not faster than attention") == 2
