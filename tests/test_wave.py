@@ -365,7 +365,7 @@ def test_an_encoder_that_there_is_not_is_one_line():
 def test_the_benchmark_of_lengths_comes_out(monkeypatch, capsys):
     monkeypatch.setattr(bench_wave, "LENGTHS", (4, 8))
     monkeypatch.setattr(bench_wave, "ROUNDS", 1)
-    monkeypatch.setattr(bench_wave, "peak_of", lambda device, work: work())  # it takes a second
+    monkeypatch.setattr(bench_wave, "peak_of", lambda device, work: work())  # it takes a while
     bench_wave.main(["--d_model=16", "--heads=2", "--d_ff=16", "--device=cpu"])
     out = capsys.readouterr().out
     assert out.count("attention from") + out.count("not faster than attention") == 2

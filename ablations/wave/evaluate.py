@@ -29,7 +29,8 @@ from runtime.files import InputError, main_guard, write_json, write_rows
 from runtime.hardware import find_device
 
 BASE = Path(__file__).with_name("config") / "default.py"
-MODEL_SETTINGS = ["model", "task", "length", "hidden", "channels", "modes", "slowest", "states", "width", "layers", "heads"]
+MODEL_SETTINGS = ["model", "task", "length", "hidden", "channels", "modes", "slowest", "states", "width",
+                  "layers", "heads"]
 ROWS = 100  # sequences that are scored together
 
 
