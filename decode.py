@@ -78,6 +78,7 @@ from physics.particles import NO_FACTS, Facts, parse_masses
 from physics.spelling import canonical
 from physics.square import square_many
 from runtime import checkpoint
+from runtime.certainty import CERTAINTY
 from runtime.distributed import join, leave, wait
 from runtime.files import InputError, atomic_open, check_output, digest, main_guard, writing
 from runtime.hardware import find_device
@@ -87,7 +88,6 @@ SEARCH = ["beam", "beam_size", "length_penalty", "samples", "temperature", "top_
           "fallback", "agree", "masses"]
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "amp", *SEARCH, "n_best", "format", "batch_rows", "max_rows",
         "device", "dtype"]
-CERTAINTY = ["logprob", "token_mean", "token_min", "margin", "agreement"]
 COLUMNS = ["row", "amp", "prediction", "logprob", "status", *CERTAINTY[1:], "rank"]
 WINDOW = 8  # batches read together, so that amplitudes of like length meet in one
 MOST = 1000  # candidates of a row; fewer where one of the next two is the limit

@@ -50,7 +50,6 @@ import collections
 import hashlib
 import json
 import math
-import re
 import shutil
 import statistics
 import sys
@@ -69,7 +68,6 @@ from dataset.baseline import canonical_key, every_nth, lookup_scores
 from dataset.card import claim
 from dataset.reader import file_names, warn
 from decode import (
-    CERTAINTY,
     COLUMNS,
     SEARCH,
     Answer,
@@ -86,36 +84,48 @@ from decode import (
     search_options,
     silent,
 )
-from physics.diagrams import diagram_type
-from physics.expression import Negative, Product, Sum, parse
 from physics.numeric import verify
 from physics.particles import parse_masses
-from physics.processes import process_kind
 from physics.spelling import canonical
 from runtime import checkpoint
-from runtime.compare import EQUAL, EXACT, NONE, compare, comparison_table
+from runtime.certainty import CERTAINTY, SHARES, accuracy_at_coverage, certainty, reliability
+from runtime.compare import compare, comparison_table
 from runtime.export import export_model
 from runtime.files import InputError, atomic_open, check_output, digest, main_guard, write_json, write_rows
-from runtime.intervals import bootstrap, wilson
 from runtime.page import comparison_page, page_of
 from runtime.runs import columns, read_log
+from runtime.scores import (
+    LEAST,
+    LETTERS,
+    NONE,
+    OTHERWISE,
+    PROVEN,
+    RIGHT,
+    UNFINISHED,
+    UNREADABLE,
+    WRONG,
+    accuracies,
+    accuracies_by,
+    by_process_and_length,
+    ceiling,
+    diagram_of,
+    intervals,
+    is_right,
+    kind_of,
+    never_learned,
+    readable_tokens,
+    terms_of,
+    token_accuracy,
+    unproven,
+)
 from tokenizer import EOS, numbered, rename, sqamp_tokens
 
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *SEARCH, "batch_rows", "max_rows", "train_rows", "device",
         "dtype", "notations", "compare", "export"]
-SHARES = (0.5, 0.8, 0.9, 0.95)
-LEAST = 5  # rows of each kind in the sample of training rows
 NEXT = """next: open {page} in a browser
       python decode.py --beam --verify        answers that are checked before you see them
       python prepare.py config/quickstart.py --split=orbit --data_dir=data/orbit    squares unlike those of training"""
 NAMED = 5  # unreadable rows that stderr names
-RIGHT, OTHERWISE, WRONG = "right", "right but spelled otherwise", "wrong"
-UNFINISHED, UNREADABLE = "unfinished", "unreadable"
-PROVEN = ("verified", "computed")
-# of a report's `outcomes`; runtime/compare.py reads them
-LETTERS = {RIGHT: EXACT, OTHERWISE: EQUAL, WRONG: "w", UNFINISHED: "f", UNREADABLE: "x"}
-BINS = 10  # dots of a reliability diagram
-POINTS = 100  # of a curve of accuracy against coverage
 LONGEST_CURVE = 400  # points of a training curve
 WORST, SAMPLED = 40, 40  # rows on the page
 SHOWN_COLUMNS = ("amp", "sqamp", "prediction", "verdict", "status", "reason", "process", "diagram", "theory")
@@ -123,7 +133,8 @@ SHOWN = {RIGHT: 2, OTHERWISE: 2, WRONG: 3, UNFINISHED: 1, UNREADABLE: 1}  # answ
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Scores. A row is a dictionary with amp, sqamp, prediction, logprob (NaN if none), status; then also verdict
+# Scores. A row is a dictionary with amp, sqamp, prediction, logprob (NaN if none), status; then also verdict. The
+# figures themselves are in runtime/scores.py and runtime/certainty.py
 
 def verdict_of(row, masses=()):
     """One of the keys of SHOWN. The reason of a wrong answer is left in row["reason"]. masses: see parse_masses."""
@@ -137,167 +148,6 @@ def verdict_of(row, masses=()):
         return WRONG
     row["reason"] = doubt_of(row["amp"], row["prediction"], facts_of(row, masses))
     return WRONG if row["reason"] else OTHERWISE
-
-
-def unproven(row):
-    """Whether the answer is equal to the square in floating point, but exact arithmetic has no proof."""
-    return row["verdict"] == WRONG and row.get("reason", "").startswith("no proof")
-
-
-def accuracies(rows):
-    right, otherwise = (sum(row["verdict"] == verdict for row in rows) for verdict in (RIGHT, OTHERWISE))
-    count = len(rows)
-    return {"rows": count, "sequence_accuracy": right / count, "right_physics": (right + otherwise) / count}
-
-
-def accuracies_by(group_of, rows):
-    """{group: accuracies}, in natural order: 8-15 before 16-31."""
-    groups = collections.defaultdict(list)
-    for row in rows:
-        groups[group_of(row)].append(row)
-    order = sorted(groups, key=lambda name: [part.zfill(9) for part in re.split(r"(\d+)", name)])
-    return {name: accuracies(groups[name]) for name in order}
-
-
-def by_process_and_length(rows):
-    return {"by_length": accuracies_by(length_of, rows), "by_process": accuracies_by(kind_of, rows)}
-
-
-def kind_of(row):
-    return process_kind(row["amp"])
-
-
-def length_of(row):
-    """Bin of the truth's length in tokens: "32-63"."""
-    return power_of_two_bin(len(sqamp_tokens(row["sqamp"])))
-
-
-def power_of_two_bin(count):
-    low = 1 << count.bit_length() - 1
-    return f"{low}-{2 * low - 1}"
-
-
-def diagram_of(row):
-    try:
-        return diagram_type(row["amp"])
-    except InputError:
-        return "unknown"
-
-
-def terms_of(row):
-    """Bin of the number of terms of the truth's polynomial: of its longest factor that is a sum."""
-    tree = parse(row["sqamp"])
-    while type(tree) is Negative:
-        tree = tree.operand
-    factors = zip(tree.factors, tree.inverse) if type(tree) is Product else [(tree, False)]
-    sums = [len(factor.terms) for factor, divides in factors if type(factor) is Sum and not divides]
-    return power_of_two_bin(max(sums, default=1))
-
-
-def token_accuracy(row):
-    answer, truth = readable_tokens(row["prediction"]), sqamp_tokens(row["sqamp"])
-    return sum(a == b for a, b in zip(answer, truth)) / max(len(answer), len(truth))
-
-
-def readable_tokens(text):
-    """Tokens of a square; of a text that is none, the tokens of its longest beginning that is one up to parentheses."""
-    ends = [len(text)] + [match.start() for match in re.finditer(r"[*/)]| \+ ", text)][::-1]
-    for end in ends:
-        try:
-            return sqamp_tokens(text[:end])
-        except InputError:
-            pass
-    return []
-
-
-def ceiling(rows, known):
-    """(mean share of the most frequent text of a row's amplitude, number of rows whose amplitude has several texts).
-
-    known: the rows of all splits; one that comes twice, index names and all, counts once. The rows may be some of them
-    under other index names: of a text that stands in both, the greater number counts.
-    """
-    known, own = texts_by_amplitude(known), texts_by_amplitude(rows)
-    counts = [known[key] | own[key] for key in (canonical_key(row["amp"]) for row in rows)]
-    highest = statistics.fmean(max(count.values()) / count.total() for count in counts)
-    return highest, sum(len(count) > 1 for count in counts)
-
-
-def texts_by_amplitude(rows):
-    """{amplitude up to index names: {sqamp: number of different amp that stand with it}}"""
-    texts = collections.defaultdict(collections.Counter)
-    for amp, sqamp in {(row["amp"], row["sqamp"]) for row in rows}:
-        texts[canonical_key(amp)][sqamp] += 1
-    return texts
-
-
-def certainty(rows):
-    """
-    {figure: {share: right physics of the most certain share of the rows}} of judged rows. The figure that orders them
-    best comes first.
-    """
-    table = {}
-    for figure, order in orders(rows).items():
-        right = [is_right(rows[k]) for k in order]
-        counts = {f"{share:.0%}": math.ceil(share * len(rows)) for share in SHARES}
-        table[figure] = {share: statistics.fmean(right[:count]) for share, count in counts.items()}
-    return dict(sorted(table.items(), key=lambda item: -sum(item[1].values())))
-
-
-def orders(rows):
-    """{figure of certainty that some row has: numbers of the rows, the most certain first}"""
-    found = {}
-    for figure in CERTAINTY:
-        values = [row.get(figure, math.nan) for row in rows]
-        if not all(map(math.isnan, values)):
-            found[figure] = sorted(range(len(rows)), key=lambda k: (math.isnan(values[k]), -values[k]))  # NaN: last
-    return found
-
-
-def is_right(row):
-    return row["verdict"] in (RIGHT, OTHERWISE)
-
-
-def accuracy_at_coverage(rows):
-    """{figure: [(share of the rows, right physics of so many that are most certain), ...]}, at most POINTS of them."""
-    curves = {}
-    for figure, order in orders(rows).items():
-        right = np.cumsum([is_right(rows[k]) for k in order])
-        counts = np.unique(np.linspace(1, len(rows), min(POINTS, len(rows))).round().astype(int))
-        curves[figure] = [(int(count) / len(rows), int(right[count - 1]) / int(count)) for count in counts]
-    return curves
-
-
-def reliability(rows):
-    """
-    {figure that is a probability: {"error": expected calibration error, "bins": [...]}}. A bin has as many rows as any
-    other: their number, the mean of what the model says, the share that is right and its interval.
-    """
-    found = {}
-    for figure, order in orders(rows).items():
-        known = [rows[k] for k in order if not math.isnan(rows[k][figure])]
-        if figure == "margin":
-            continue
-        bins = []
-        for group in np.array_split(np.arange(len(known)), min(BINS, len(known))):
-            values = [known[k][figure] for k in group]
-            predicted = statistics.fmean(map(math.exp, values) if figure == "logprob" else values)
-            right = sum(is_right(known[k]) for k in group)
-            bins.append({"rows": len(group), "predicted": predicted, "right": right / len(group),
-                         "interval": wilson(right, len(group))})
-        error = sum(group["rows"] * abs(group["predicted"] - group["right"]) for group in bins) / len(known)
-        found[figure] = {"error": error, "bins": bins}
-    return found
-
-
-def intervals(rows, seed):
-    """95% intervals of the first figures of a report, over judged rows."""
-    count = len(rows)
-    return {
-        "sequence_accuracy": wilson(sum(row["verdict"] == RIGHT for row in rows), count),
-        "right_physics": wilson(sum(map(is_right, rows)), count),
-        "token_accuracy": bootstrap(list(map(token_accuracy, rows)), seed),
-        "coverage": wilson(sum(row["status"] in PROVEN for row in rows), count),
-    }
 
 
 def report_of(rows, train, others, masses=()):
@@ -411,15 +261,6 @@ def curves_of(run_dir):
         points = list(zip(*columns(lines, key)))
         curves[key] = points[::math.ceil(len(points) / LONGEST_CURVE) or 1]
     return {key: points for key, points in curves.items() if points}
-
-
-def never_learned(train):
-    """Kinds of process with at least LEAST sampled training rows and none right, while 90% of the other kinds' are."""
-    kinds = train["by_process"]
-    never = [kind for kind, group in kinds.items() if group["rows"] >= LEAST and group["right_physics"] == 0]
-    others = [group for kind, group in kinds.items() if kind not in never]
-    right = sum(group["rows"] * group["right_physics"] for group in others)
-    return never if others and right >= 0.9 * sum(group["rows"] for group in others) else []
 
 
 # ---------------------------------------------------------------------------------------------------------------------

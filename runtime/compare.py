@@ -6,8 +6,7 @@ import numpy as np
 
 from runtime.files import InputError
 from runtime.intervals import bootstrap, mcnemar, wilson
-
-EXACT, EQUAL, NONE = "r", "o", "-"  # in a report's `outcomes`: the exact text, equal as physics, no row that counts
+from runtime.scores import EQUAL, EXACT, NONE
 
 
 def compare(names):

@@ -11,19 +11,13 @@ from test_evaluate import answered, judged, reordered
 from tiny import make_run, qed_rows, write_csv
 
 from decode import decode, load
-from evaluate import (
-    accuracy_at_coverage,
-    details_of,
-    intervals,
-    main,
-    reliability,
-    report_of,
-    scored_tokens,
-    terms_of,
-)
+from evaluate import details_of, main, report_of, scored_tokens
+from runtime.certainty import accuracy_at_coverage, reliability
+from runtime.charts import ticks
 from runtime.compare import compare
 from runtime.files import InputError
-from runtime.page import comparison_page, differing, page_of, strip, ticks, token_text
+from runtime.page import comparison_page, differing, page_of, strip, token_text
+from runtime.scores import intervals, terms_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
