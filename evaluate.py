@@ -11,7 +11,10 @@
     python evaluate.py config/qed.py --export=FOLDER            also write the model, with its scores on a card, as the
                                                                 Hugging Face hub has it; --ckpt=FOLDER reads it again
     python evaluate.py --compare="out/A out/B"                  do B, C, ... differ from A on the same rows? From their
-                                                                reports: a table, compare.json and compare.html in out/A
+                                                                reports: a table, compare.json and compare.html in
+                                                                out/A; also means over runs that differ in their seed
+    python evaluate.py --notations --compare="out/n/*"          accuracy against notation, of runs that differ in
+                                                                notation and seed alone: a table and a figure
 
 Prints a table and some answers beside the truth; writes report.json (or --output=FILE.json), the page report.html that
 shows it, and, where it decoded, predictions.csv beside it. In the report, each a share of the rows:
@@ -28,7 +31,7 @@ shows it, and, where it decoded, predictions.csv beside it. In the report, each 
                         orbit, of every n-th row so that it is asked about 1,000 at most; see dataset/baseline.py)
     coverage            answers that are verified or computed (--verify), where a physicist need not look
     certainty           right physics among the 50%, 80%, 90% and 95% of the rows that are most certain by each figure
-                        of decode.py
+                        of decode.py; certainty_intervals: 95% intervals, over the rows
     ceiling             what exact match can hope for: one amplitude may stand with several right texts of its square;
                         for each row, the share of the most frequent text among the rows of its amplitude in all splits
 by_process and by_length are the first figures by kind of process and by length. `train` has the same of --train_rows
@@ -47,6 +50,7 @@ are wrong; those of the training split are what `scst.py --indices=` learns from
 An answer that is not finished, or to an amplitude that the model cannot read, is wrong.
 """
 import collections
+import glob
 import hashlib
 import json
 import math
@@ -87,8 +91,8 @@ from decode import (
 from physics.numeric import verify
 from physics.particles import parse_masses
 from physics.spelling import canonical
-from runtime import checkpoint
-from runtime.certainty import CERTAINTY, SHARES, accuracy_at_coverage, certainty, reliability
+from runtime import checkpoint, notation_accuracy
+from runtime.certainty import CERTAINTY, SHARES, accuracy_at_coverage, certainty, certainty_intervals, reliability
 from runtime.compare import compare, comparison_table
 from runtime.export import export_model
 from runtime.files import InputError, atomic_open, check_output, digest, main_guard, write_json, write_rows
@@ -187,6 +191,7 @@ def details_of(rows, loaded, seed):
     return {
         "rows_sha256": hashlib.sha256(json.dumps(known).encode()).hexdigest(),
         "intervals": intervals(rows, seed),
+        "certainty_intervals": certainty_intervals(rows, seed),
         "by_diagram": accuracies_by(diagram_of, rows),
         "by_terms": accuracies_by(terms_of, rows),
         "reliability": reliability(rows),
@@ -261,6 +266,15 @@ def curves_of(run_dir):
         points = list(zip(*columns(lines, key)))
         curves[key] = points[::math.ceil(len(points) / LONGEST_CURVE) or 1]
     return {key: points for key, points in curves.items() if points}
+
+
+def training_of(run_dir):
+    """Steps, minutes and tokens/s (the median) of a run, from log.jsonl; {} where there is no log."""
+    lines = [line for line in read_log(run_dir) if line.get("tokens_per_second") is not None]
+    if not lines:
+        return {}
+    return {"steps": lines[-1]["step"], "minutes": lines[-1]["seconds"] / 60,
+            "tokens_per_second": statistics.median(line["tokens_per_second"] for line in lines)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -355,6 +369,18 @@ def judge(rows, masses):
     """Give each row its verdict."""
     for row in tqdm(rows, unit=" rows", desc="judging", disable=None, leave=False):
         row["verdict"] = verdict_of(row, masses)
+
+
+def tokens_per_row(rows, tokenizer):
+    """{"source": mean number of tokens of an amplitude, "target": of its square}, of rows that the model can read."""
+    lengths = []
+    for row in rows:
+        try:
+            square = tokenizer.encode_sqamp(row["sqamp"], tokenizer.fermions(row["amp"]))
+            lengths.append((len(tokenizer.encode_amp(row["amp"])[0]), len(square)))
+        except InputError:  # not in the vocabulary
+            pass
+    return dict(zip(("source", "target"), map(statistics.fmean, zip(*lengths))))
 
 
 def indices_name(name):
@@ -479,9 +505,25 @@ def compare_notations(settings):
     print(f"\n{output}")
 
 
+def run_names(settings):
+    """What --compare names: run folders or reports, separated by spaces; "out/n/*" is all of a folder."""
+    return [name for pattern in settings.compare.split() for name in sorted(glob.glob(pattern)) or [pattern]]
+
+
+def accuracy_by_notation(settings):
+    """--notations --compare: print the table of the runs' accuracy by notation, draw the figure."""
+    output = Path(settings.output or "notation_accuracy.svg")
+    check_output(output, "<?xml")
+    groups = compare(run_names(settings))["groups"]
+    notation_accuracy.check(groups)
+    print(notation_accuracy.table(groups))
+    notation_accuracy.draw(groups, output)
+    print(f"\n{output}")
+
+
 def compare_runs(settings):
     """--compare: print the table, write compare.json and compare.html."""
-    names = settings.compare.split()
+    names = run_names(settings)
     comparison = compare(names)
     folder = Path(names[0]) if Path(names[0]).is_dir() else Path(names[0]).parent
     output = Path(settings.output or folder / "compare.json")
@@ -504,6 +546,8 @@ def write_page(path, text):
 
 def main(argv=None):
     settings = load_settings(__doc__, KEYS, argv)
+    if settings.notations and settings.compare:
+        return accuracy_by_notation(settings)
     if settings.notations:
         return compare_notations(settings)
     if settings.compare:
@@ -547,7 +591,8 @@ def main(argv=None):
         state = loaded.state
         run |= {"checkpoint": str(ckpt), "step": state["step"], "seed": state["settings"]["seed"],
                 "device": str(loaded.model.tgt_embedding.weight.device), "search": options,
-                "seconds": seconds, "seconds_per_row": seconds / len(rows)}
+                "seconds": seconds, "seconds_per_row": seconds / len(rows), "settings": state["settings"],
+                "tokens_per_row": tokens_per_row(rows, loaded.tokenizer), "training": training_of(ckpt.parent)}
     judge(rows, masses)
     for row in filter(unproven, rows):
         print(f"{path}: row {row['number'] + 1}: equal in floating point, but {row['reason']}", file=sys.stderr)

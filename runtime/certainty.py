@@ -11,6 +11,8 @@ CERTAINTY = ["logprob", "token_mean", "token_min", "margin", "agreement"]  # of 
 SHARES = (0.5, 0.8, 0.9, 0.95)  # of the rows
 BINS = 10  # dots of a reliability diagram
 POINTS = 100  # of a curve of accuracy against coverage
+DRAWS = 2_000  # bootstrap samples
+AT_ONCE = 5_000_000  # numbers drawn together
 
 
 def certainty(rows):
@@ -24,6 +26,26 @@ def certainty(rows):
         counts = {f"{share:.0%}": math.ceil(share * len(rows)) for share in SHARES}
         table[figure] = {share: statistics.fmean(right[:count]) for share, count in counts.items()}
     return dict(sorted(table.items(), key=lambda item: -sum(item[1].values())))
+
+
+def certainty_intervals(rows, seed):
+    """
+    {figure: {share: 95% interval}} of the figures of `certainty`: percentiles over samples of the rows drawn with
+    replacement. Each sample has its own most certain rows.
+    """
+    ordered, rng, count = orders(rows), np.random.default_rng(seed), len(rows)
+    right = {figure: np.array([is_right(rows[k]) for k in order]) for figure, order in ordered.items()}
+    most = {f"{share:.0%}": math.ceil(share * count) for share in SHARES}
+    means, size = {figure: {share: [] for share in most} for figure in right}, max(1, AT_ONCE // count)
+    for first in range(0, DRAWS, size):
+        # places in the order of certainty, the most certain first: the same draw serves every figure
+        places = np.sort(rng.integers(count, size=(min(size, DRAWS - first), count)), axis=1)  # (draws, rows)
+        for figure, found in right.items():
+            sums = found[places].cumsum(axis=1)
+            for share, chosen in most.items():
+                means[figure][share].append(sums[:, chosen - 1] / chosen)
+    return {figure: {share: np.percentile(np.concatenate(found), [2.5, 97.5]).tolist()
+                     for share, found in by_share.items()} for figure, by_share in means.items()}
 
 
 def orders(rows):

@@ -46,7 +46,9 @@ def comparison_page(comparison):
     """The page of several runs on the same rows as text. comparison: the content of compare.json."""
     count = comparison["rows"]
     about = f"<h1>Runs compared</h1><p>The same {count:,} rows of <code>{escape(comparison['input'])}</code>.</p>"
-    return document("Runs compared", about, [("comparison", "Comparison", compared(comparison))])
+    sections = [("seeds", "Means over seeds", over_seeds(comparison)),
+                ("comparison", "Run by run", compared(comparison))]
+    return document("Runs compared", about, [section for section in sections if section[2]])
 
 
 def document(title, about, sections):
@@ -71,6 +73,10 @@ def percent(share, digits=1):
 
 def interval_text(interval):
     return f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}%"
+
+
+def with_interval(share, interval):
+    return f'{percent(share)} <span class="dim">{interval_text(interval) if interval else ""}</span>'
 
 
 def table(head, lines, classes=""):
@@ -225,13 +231,14 @@ def certainty(report):
                  f"{percent(found['error'])}</span>")
         figures.append(chart(title, [("", points, f"dots {kind}")], "probability that the model gives", "right physics",
                              (0, 1), (0, 1), shares=True, extra=bars))
-    shares = list(next(iter(report["certainty"].values())))
-    lines = [[FIGURES[figure], *map(percent, found.values())] for figure, found in report["certainty"].items()]
+    shares, intervals = list(next(iter(report["certainty"].values()))), report["certainty_intervals"]
+    lines = [[FIGURES[figure], *(with_interval(right, intervals[figure][share]) for share, right in found.items())]
+             for figure, found in report["certainty"].items()]
     if report["coverage"]:
         verified = f"100% at a coverage of {percent(report['coverage'])}"
         lines.append(["verification", verified, *[""] * (len(shares) - 1)])
     return (f'<div class="figures">{"".join(figures)}</div><h3>Right physics among the most certain answers</h3>'
-            + table(["ordered by", *shares], lines)
+            + table(["share of the rows, ordered by", *shares], lines)
             + '<p class="dim">A dot of a reliability diagram is a tenth of the rows; the line is its 95% interval. On '
               "the diagonal a probability is what it says. A verified answer need not be the most probable one.</p>")
 
@@ -393,3 +400,34 @@ def compared(comparison):
     return content + ('<p class="dim">Differences are in percentage points, over the same rows; their intervals are '
                       "bootstrap percentiles over rows. They say nothing of other seeds: a run is one draw of its "
                       "seed.</p>")
+
+
+def over_seeds(comparison):
+    """Means of the groups of runs that differ in their seed; "" where there is none."""
+    groups = comparison["groups"]
+    if not groups:
+        return ""
+    content = ""
+    for key, name in (("sequence_accuracy", "Sequence accuracy"), ("right_physics", "Right physics")):
+        differences = {pair["name"]: pair[key] for pair in comparison["group_differences"]}
+        lines = []
+        for group in groups:
+            found, pair = group[key], differences.get(group["name"])
+            points = ""
+            if pair:
+                points = f"{100 * pair['difference']:+.2f}"
+                if pair["interval"]:
+                    low, high = pair["interval"]
+                    points += f' <span class="dim">{100 * low:+.2f} to {100 * high:+.2f}</span>'
+            lines.append([f"<code>{escape(group['name'])}</code>", with_interval(found["mean"], found["interval"]),
+                          " ".join(percent(share) for share in found["each"]), points])
+        content += f"<h3>{name}</h3>" + table(["settings", "mean", "each seed", "points more than the first"], lines)
+    for group in groups:
+        if group["certainty"]:
+            shares = list(next(iter(group["certainty"].values())))
+            lines = [[FIGURES[figure], *(with_interval(value["mean"], value["interval"]) for value in found.values())]
+                     for figure, found in group["certainty"].items()]
+            content += (f"<h3>Right physics among the most certain answers, <code>{escape(group['name'])}</code></h3>"
+                        + table(["share of the rows, ordered by", *shares], lines))
+    return content + ('<p class="dim">Runs of one line have the same settings but for the seed. Intervals are of 95%, '
+                      "over seeds: Student's t of the mean, Welch's t of a difference.</p>")

@@ -20,7 +20,7 @@ UNFINISHED, UNREADABLE = "unfinished", "unreadable"
 PROVEN = ("verified", "computed")
 EXACT, EQUAL, NONE = "r", "o", "-"  # in a report's `outcomes`: the exact text, equal as physics, no row that counts
 LETTERS = {RIGHT: EXACT, OTHERWISE: EQUAL, WRONG: "w", UNFINISHED: "f", UNREADABLE: "x"}
-LEAST = 5  # training rows of a kind that must be wrong before it counts as not learned
+LEAST = 5  # rows of each kind in a sample of training rows; if so many or more are all wrong, it was not learned
 
 
 def accuracies(rows):
