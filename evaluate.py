@@ -514,8 +514,7 @@ def accuracy_by_notation(settings):
     """--notations --compare: print the table of the runs' accuracy by notation, draw the figure."""
     output = Path(settings.output or "notation_accuracy.svg")
     check_output(output, "<?xml")
-    groups = compare(run_names(settings))["groups"]
-    notation_accuracy.check(groups)
+    groups = notation_accuracy.in_order(compare(run_names(settings))["groups"])
     print(notation_accuracy.table(groups))
     notation_accuracy.draw(groups, output)
     print(f"\n{output}")

@@ -1,4 +1,5 @@
 """Accuracy against notation, over seeds of finished runs: table and figure of evaluate.py --notations --compare."""
+from notation import ORDERS
 from runtime.compare import SHARES
 from runtime.files import InputError, atomic_open
 
@@ -6,14 +7,20 @@ NOTATION = {"src_notation", "tgt_notation", "shorten_masses", "glue", "src_max_l
 INK = "#333333"
 
 
-def check(groups):
-    """InputError unless runs of several notations are there, with several seeds, that differ in nothing else."""
+def in_order(groups):
+    """The groups, infix first. InputError unless they are of two notations or more and differ in nothing else."""
     if len(groups) < 2:
         raise InputError("compare: with --notations, wanted runs of two notations or more, several seeds of each, "
                          "evaluated by today's evaluate.py")
     if others := sorted(groups[0]["settings"].keys() - NOTATION):
         raise InputError(f"compare: the runs differ in {', '.join(others)} too; wanted runs that differ in notation "
                          "and seed alone")
+
+    def place(group):
+        orders = (group["settings"].get(side, "infix") for side in ("src_notation", "tgt_notation"))
+        return *map(ORDERS.index, orders), group["settings"].get("shorten_masses", False)
+
+    return sorted(groups, key=place)
 
 
 def name_of(settings):
@@ -82,16 +89,18 @@ def draw(groups, output):
     left.invert_yaxis()
     left.set_xlabel("test rows that are right, %")
     left.grid(axis="x", alpha=0.3)
-    figure.legend(*left.get_legend_handles_labels(), fontsize=7, ncols=4, loc="outside upper center", frameon=False)
     for place, group in zip(places, groups):
         lengths = [group["source_tokens"] or 0, group["target_tokens"] or 0]
         right.barh(place, lengths[0], color="C0", alpha=0.75, height=0.5, label="amplitude" if place == 0 else None)
         right.barh(place, lengths[1], left=lengths[0], color="C1", alpha=0.75, height=0.5,
                    label="square" if place == 0 else None)
         right.text(sum(lengths), place, f" {sum(lengths):.0f}", va="center", color=INK, fontsize=8)
-    right.set_xlabel("tokens of a row, mean: amplitude (blue), square (orange)")
+    right.set_xlabel("tokens of a row, mean")
     right.margins(x=0.12)
     right.tick_params(left=False)
+    handles, names = left.get_legend_handles_labels()
+    more, others = right.get_legend_handles_labels()
+    figure.legend(handles + more, names + others, fontsize=7, ncols=6, loc="outside upper center", frameon=False)
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     with atomic_open(output, "w") as file:

@@ -304,12 +304,12 @@ def test_runs_of_one_seed_each_have_no_means(tmp_path):
 
 def test_accuracy_against_notation_is_a_table_and_a_figure(tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    names = seed_reports(tmp_path)
+    names = seed_reports(tmp_path)[::-1]
     main(["--notations", f"--compare={' '.join(names)}", f"--output={tmp_path}/n.svg"])
     head, _, infix, hybrid, _, path = capsys.readouterr().out.splitlines()
     assert head.startswith("| notation | seeds | exact, mean (95%) |") and path == f"{tmp_path}/n.svg"
     low, high = student([0.5, 0.6, 0.7])
-    assert infix.startswith(f"| infix | 3 | 60.0% ({low:.1%} to {high:.1%}) | 50.0 / 60.0 / 70.0 | 70.0% ")
+    assert infix.startswith(f"| infix | 3 | 60.0% ({low:.1%} to {high:.1%}) | 70.0 / 60.0 / 50.0 | 70.0% ")
     assert hybrid == ("| hybrid | 3 | 80.0% (80.0% to 80.0%) | 80.0 / 80.0 / 80.0 | 90.0% (90.0% to 90.0%) "
                       "| 90.0 / 90.0 / 90.0 | 40.0 + 25.5 | 1,001 | 101 | 2.0 |")
     assert (tmp_path / "n.svg").read_text().startswith("<?xml")
