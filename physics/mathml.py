@@ -84,14 +84,15 @@ def answer(text, status, meaning, notes):
     status, coloured, with what it means; what its symbols are; notes.
     """
     try:
-        shown, told = square(text), definitions(names_in(parse(text)))
+        shown = square(text).replace("<math>", '<math displaystyle="true">')
+        told = definitions(names_in(parse(text)))
     except InputError:
         shown, told = f"<code>{html.escape(text)}</code>", ""
     colour = STATUS_COLOURS.get(status, "#8a5a00")
     small = "".join(f'<div style="font-size:85%;opacity:.75">{line}</div>'
                     for line in (html.escape(notes), told) if line)
-    verdict = f'<b style="color:{colour}">{status}</b>{html.escape(meaning)}'
-    return f'<div><div style="line-height:2.2;overflow-x:auto">{shown}</div><div>{verdict}</div>{small}</div>'
+    return (f'<div><div style="font-size:110%;line-height:2.4;overflow-x:auto">{shown}</div>'
+            f'<div style="margin-top:.3em"><b style="color:{colour}">{status}</b>{html.escape(meaning)}</div>{small}</div>')
 
 
 def definitions(symbols):

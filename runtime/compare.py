@@ -179,10 +179,10 @@ def group_lines(comparison):
             continue
         shares = next(iter(group["certainty"].values()))
         lines += ["", f"right physics of the most certain, {group['name']}, mean of {len(group['seeds'])}:"]
-        lines.append(" " * 14 + "".join(f"{share:>24}" for share in shares))
+        lines.append(" " * 12 + "".join(f"{share:>25}" for share in shares))
         for figure, found in group["certainty"].items():
             cells = (f"{value['mean']:.1%} ({interval_text(value['interval'], 1)})" for value in found.values())
-            lines.append(f"{figure:14}" + "".join(f"{cell:>24}" for cell in cells))
+            lines.append(f"{figure:12}" + "".join(f"{cell:>25}" for cell in cells))
     return lines
 
 

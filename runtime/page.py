@@ -20,7 +20,7 @@ from runtime.intervals import wilson
 LARGEST = 2_600_000  # bytes of the rows on a page: the last ones are left out
 VERDICTS = {"right": "right", "right but spelled otherwise": "otherwise", "wrong": "wrong", "unfinished": "unfinished",
             "unreadable": "unreadable"}  # and the CSS class of each
-TABLES = {"exact": "knows equal amplitudes, up to index names", "renamed": "up to particle names too",
+TABLES = {"exact": "if amplitudes are equal up to index names", "renamed": "up to particle names too",
           "rescaled": "up to the number in front too", "relabelled": "up to the order of the legs too"}
 FIGURES = {"logprob": "probability of the whole answer", "token_mean": "mean probability of a token",
            "token_min": "least probable token", "margin": "margin to the next candidate",
@@ -76,7 +76,8 @@ def interval_text(interval):
 
 
 def with_interval(share, interval):
-    return f'{percent(share)} <span class="dim">{interval_text(interval) if interval else ""}</span>'
+    """A share with its interval in grey, on a narrow screen below it."""
+    return f'{percent(share)} <span class="dim under">{interval_text(interval) if interval else ""}</span>'
 
 
 def table(head, lines, classes=""):
@@ -98,7 +99,7 @@ def header(report, name):
     if "step" in report:
         facts.append(f"step {report['step']:,}, seed {report['seed']}")
         facts.append(search_text(report["search"]))
-    return f"<h1>{escape(name)}</h1><p>{' · '.join(facts)}</p>"
+    return f"<p class='dim'>Squares of scattering amplitudes</p><h1>{escape(name)}</h1><p>{' · '.join(facts)}</p>"
 
 
 def search_text(search):
@@ -119,7 +120,9 @@ def scores(report):
     tiles = "".join(tile(report, *figure) for figure in shown)
     lookup = "".join(f"<li><b>{percent(share)}</b> {escape(TABLES.get(kind, kind))}</li>"
                      for kind, share in report["lookup"].items())
-    notes = [f"{report['rows_in_training_set']:,} of the rows stand in the training set up to index names."]
+    known = report["rows_in_training_set"]
+    notes = [f"{known:,} of the rows stand in the training set up to index names." if known else
+             "No row stands in the training set, up to index names."]
     if report["ceiling"] < 1:
         notes.append(f"{report['rows_with_several_texts']:,} rows have an amplitude that stands with several right "
                      f"texts, so exact match can reach {percent(report['ceiling'], 2)}.")
@@ -168,13 +171,13 @@ def groups(report):
                     bar(group["sequence_accuracy"], group["rows"]), percent(group["right_physics"])]
             if key in trained:
                 seen = trained[key].get(name)
-                line.append(f'{percent(seen["sequence_accuracy"])} <span class="dim">of {seen["rows"]}</span>'
+                line.append(f'{percent(seen["sequence_accuracy"])} <span class="dim under">of {seen["rows"]}</span>'
                             if seen else "–")
             lines.append(line)
         head = [title, "rows", "exact", "physics"] + ["training rows"] * (key in trained)
         blocks.append(f"<div>{table(head, lines, 'bars')}</div>")
     return ('<p class="dim">The bar is the share of exact texts, the line its 95% interval. f is a fermion, f̄ an '
-            f'antifermion, A the photon.</p><div class="columns">{"".join(blocks)}</div>')
+            f'antifermion, A the photon, G the gluon.</p><div class="columns">{"".join(blocks)}</div>')
 
 
 def formatted(name):
@@ -234,13 +237,15 @@ def certainty(report):
     shares, intervals = list(next(iter(report["certainty"].values()))), report["certainty_intervals"]
     lines = [[FIGURES[figure], *(with_interval(right, intervals[figure][share]) for share, right in found.items())]
              for figure, found in report["certainty"].items()]
+    verified = ""
     if report["coverage"]:
-        verified = f"100% at a coverage of {percent(report['coverage'])}"
-        lines.append(["verification", verified, *[""] * (len(shares) - 1)])
+        verified = (f"<p>Verification, beside these: {percent(report['coverage'])} of the rows have an answer that is "
+                    "proven right.</p>")
     return (f'<div class="figures">{"".join(figures)}</div><h3>Right physics among the most certain answers</h3>'
-            + table(["share of the rows, ordered by", *shares], lines)
-            + '<p class="dim">A dot of a reliability diagram is a tenth of the rows; the line is its 95% interval. On '
-              "the diagonal a probability is what it says. A verified answer need not be the most probable one.</p>")
+            + table(["share of the rows, ordered by", *shares], lines) + verified
+            + '<p class="dim">Intervals are of 95%, over the rows. A dot of a reliability diagram is a tenth of the '
+              "rows; the line is its interval. On the diagonal a probability is what it says. A verified answer need not "
+              "be the most probable one.</p>")
 
 
 def training(report):
@@ -418,9 +423,9 @@ def over_seeds(comparison):
                 points = f"{100 * pair['difference']:+.2f}"
                 if pair["interval"]:
                     low, high = pair["interval"]
-                    points += f' <span class="dim">{100 * low:+.2f} to {100 * high:+.2f}</span>'
+                    points += f' <span class="dim under">{100 * low:+.2f} to {100 * high:+.2f}</span>'
             lines.append([f"<code>{escape(group['name'])}</code>", with_interval(found["mean"], found["interval"]),
-                          " ".join(percent(share) for share in found["each"]), points])
+                          " / ".join(percent(share) for share in found["each"]), points])
         content += f"<h3>{name}</h3>" + table(["settings", "mean", "each seed", "points more than the first"], lines)
     for group in groups:
         if group["certainty"]:
