@@ -92,7 +92,8 @@ def answer(text, status, meaning, notes):
     small = "".join(f'<div style="font-size:85%;opacity:.75">{line}</div>'
                     for line in (html.escape(notes), told) if line)
     return (f'<div><div style="font-size:110%;line-height:2.4;overflow-x:auto">{shown}</div>'
-            f'<div style="margin-top:.3em"><b style="color:{colour}">{status}</b>{html.escape(meaning)}</div>{small}</div>')
+            f'<div style="margin-top:.3em"><b style="color:{colour}">{status}</b>{html.escape(meaning)}</div>'
+            f"{small}</div>")
 
 
 def definitions(symbols):
