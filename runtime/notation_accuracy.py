@@ -1,7 +1,7 @@
 """Accuracy against notation, over seeds of finished runs: table and figure of evaluate.py --notations --compare."""
 from notation import ORDERS
-from runtime.compare import SHARES
 from runtime.files import InputError, atomic_open
+from runtime.seeds import SHARES
 
 NOTATION = {"src_notation", "tgt_notation", "shorten_masses", "glue", "src_max_len", "tgt_max_len"}
 INK = "#333333"

@@ -434,5 +434,8 @@ def over_seeds(comparison):
                      for figure, found in group["certainty"].items()]
             content += (f"<h3>Right physics among the most certain answers, <code>{escape(group['name'])}</code></h3>"
                         + table(["share of the rows, ordered by", *shares], lines))
+            if group["coverage"] and group["coverage"]["mean"]:
+                share = with_interval(group["coverage"]["mean"], group["coverage"]["interval"])
+                content += f"<p>Verification, beside these: rows with an answer that is proven right: {share}</p>"
     return content + ('<p class="dim">Runs of one line have the same settings but for the seed. Intervals are of 95%, '
                       "over seeds: Student's t of the mean, Welch's t of a difference.</p>")

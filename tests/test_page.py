@@ -264,7 +264,7 @@ def seed_reports(folder, **settings):
                 settings={"seed": seed, "out_dir": f"out/{notation}-{seed}", "src_notation": notation,
                           "tgt_notation": notation, "d_model": 64} | settings.get(notation, {}),
                 certainty={"logprob": {"50%": count / 10, "80%": 0.5}, "margin": {"50%": 0.5, "80%": 0.5}},
-                tokens_per_row={"source": 40.0, "target": 20.0 if notation == "infix" else 25.5},
+                coverage=0.9, tokens_per_row={"source": 40.0, "target": 20.0 if notation == "infix" else 25.5},
                 training={"steps": 100 + seed, "minutes": 2.0, "tokens_per_second": 1000.0 + seed}))
     return names
 
@@ -289,6 +289,7 @@ def test_means_over_seeds_of_runs_with_the_same_settings(tmp_path, capsys):
     assert len(json.loads((tmp_path / "all.json").read_text())["runs"]) == 6
     page, said = (tmp_path / "all.html").read_text(), capsys.readouterr().out
     assert "Means over seeds" in page and "60.0%" in page and "60.00%" in said
+    assert "verification: 90.0% (90.0% to 90.0%)" in said and "Verification, beside these" in page
     assert "-44.84 to +4.84" in said and "-44.84 to +4.84" in page            # infix against hybrid, the first by name
 
 
@@ -300,6 +301,17 @@ def test_runs_of_one_seed_each_have_no_means(tmp_path):
     assert one["sequence_accuracy"]["interval"] is None and len(several["seeds"]) == 3
     assert "one seed" in comparison_table(compare([names[0], *names[3:]]))
     assert compare(names[:2])["groups"][0]["name"] == "the same settings"
+
+
+def test_answers_of_one_model_are_no_seeds(tmp_path):
+    """Twice the same seed: by beam search and greedily, or evaluated again."""
+    settings = {"seed": 1, "d_model": 64}
+    greedy, beam, again, other = (
+        report_file(tmp_path / name / "report.json", "rw", settings=settings | {"seed": seed},
+                    search={"beam_size": size})
+        for name, seed, size in (("greedy", 1, 1), ("beam", 1, 5), ("again", 1, 1), ("other", 2, 1)))
+    assert compare([greedy, again])["groups"] == compare([greedy, beam])["groups"] == []
+    assert [group["name"] for group in compare([greedy, other, beam])["groups"]] == ["beam_size=1", "beam_size=5"]
 
 
 def test_accuracy_against_notation_is_a_table_and_a_figure(tmp_path, capsys):
