@@ -92,7 +92,7 @@ from physics.numeric import verify
 from physics.particles import parse_masses
 from physics.spelling import canonical
 from runtime import checkpoint, notation_accuracy
-from runtime.certainty import CERTAINTY, SHARES, accuracy_at_coverage, certainty, certainty_intervals, reliability
+from runtime.certainty import CERTAINTY, accuracy_at_coverage, certainty, certainty_intervals, reliability
 from runtime.compare import compare, comparison_table
 from runtime.export import export_model
 from runtime.files import InputError, atomic_open, check_output, digest, main_guard, write_json, write_rows
@@ -116,12 +116,12 @@ from runtime.scores import (
     intervals,
     is_right,
     kind_of,
-    never_learned,
     readable_tokens,
     terms_of,
     token_accuracy,
     unproven,
 )
+from runtime.summary import examples, table
 from tokenizer import EOS, numbered, rename, sqamp_tokens
 
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *SEARCH, "batch_rows", "max_rows", "train_rows", "device",
@@ -133,7 +133,6 @@ NAMED = 5  # unreadable rows that stderr names
 LONGEST_CURVE = 400  # points of a training curve
 WORST, SAMPLED = 40, 40  # rows on the page
 SHOWN_COLUMNS = ("amp", "sqamp", "prediction", "verdict", "status", "reason", "process", "diagram", "theory")
-SHOWN = {RIGHT: 2, OTHERWISE: 2, WRONG: 3, UNFINISHED: 1, UNREADABLE: 1}  # answers of each kind at the end
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -141,7 +140,7 @@ SHOWN = {RIGHT: 2, OTHERWISE: 2, WRONG: 3, UNFINISHED: 1, UNREADABLE: 1}  # answ
 # figures themselves are in runtime/scores.py and runtime/certainty.py
 
 def verdict_of(row, masses=()):
-    """One of the keys of SHOWN. The reason of a wrong answer is left in row["reason"]. masses: see parse_masses."""
+    """One of the keys of LETTERS. The reason of a wrong answer is left in row["reason"]. masses: see parse_masses."""
     if row["status"] in (UNFINISHED, UNREADABLE):
         return row["status"]
     if row["prediction"] == row["sqamp"] and row["status"] != "computed":
@@ -176,7 +175,7 @@ def report_of(rows, train, others, masses=()):
         "rows_with_several_texts": ambiguous,
         "rows_in_training_set": sum(canonical_key(row["amp"]) in trained for row in rows),  # up to index names
         "rows_unproven": sum(map(unproven, rows)),
-        "verdicts": {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in SHOWN},
+        "verdicts": {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in LETTERS},
         "mean_logprob": {name: statistics.fmean(logprobs[right]) if logprobs[right] else None
                          for name, right in (("right", True), ("wrong", False))},
         "certainty": certainty(rows),
@@ -412,83 +411,6 @@ def sequence_accuracy(loaded, path, max_rows=0, **search):
     rows = read_split(path, max_rows).rows
     add_answers(rows, loaded, search, (), "rows")
     return statistics.fmean(row["prediction"] == row["sqamp"] and row["status"] != UNFINISHED for row in rows)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What the terminal shows
-
-def table(report):
-    lookup = report["lookup"]
-    lines = [f"{report['rows']} rows"]
-
-    def add(name, share, comment="", *more):
-        lines.append(f"{name:18} {share:7.2%}   {comment}".rstrip())
-        lines.extend(f"{'':28}{comment}" for comment in more)
-
-    highest = f"the exact text; at most {report['ceiling']:.2%} can be expected"
-    add("sequence accuracy", report["sequence_accuracy"], highest)
-    add("right physics", report["right_physics"], "the exact text, or proven to be the square though spelled otherwise")
-    add("token accuracy", report["token_accuracy"])
-    add("coverage", report["coverage"], "answers proven right before anyone sees them (--verify)")
-    add("lookup table", report["lookup_accuracy"],
-        f"what a table of the training rows would score: {lookup['exact']:.2%} if it ignores",
-        f"index names, {lookup['renamed']:.2%} if particle names too,",
-        f"{lookup['rescaled']:.2%} if the number in front too,",
-        f"{lookup['relabelled']:.2%} if the order and sides of the legs too;",
-        f"{report['rows_in_training_set']} rows are in the training set up to index names")
-    if "train" in report:
-        train = report["train"]
-        add("training rows", train["sequence_accuracy"],
-            f"the exact text, {train['right_physics']:.2%} right physics: {train['rows']} rows of the training split")
-        for kind in never_learned(train):
-            count = train["by_process"][kind]["rows"]
-            lines.append(f"warning: {kind} was not learned: none of its {count} training rows looked at is right, "
-                         "of the other kinds at least 90% are")
-    if report["rows_unproven"]:
-        lines.append(f"{report['rows_unproven']} answers counted as wrong are equal to the square in floating point, "
-                     "but have no proof")
-    if report.get("rows_unreadable"):
-        lines.append(f"{report['rows_unreadable']} more rows cannot be read or judged and count nowhere")
-    if report["certainty"]:
-        lines += ["", f"{'right physics of the most certain':34}" + "".join(f"{share:>8.0%}" for share in SHARES)]
-        lines += [f"  by {figure:29}" + "".join(f"{right:8.1%}" for right in shares.values())
-                  for figure, shares in report["certainty"].items()]
-    for title, groups in (("process", report["by_process"]), ("target tokens", report["by_length"])):
-        width = max(map(len, (title, *groups)))
-        lines += ["", f"{title:{width}}  {'rows':>6} {'exact':>8} {'physics':>8}"]
-        lines += [f"{name:{width}}  {group['rows']:6} {group['sequence_accuracy']:8.1%} {group['right_physics']:8.1%}"
-                  for name, group in groups.items()]
-    return "\n".join(lines)
-
-
-def examples(rows, width):
-    """
-    Some answers of each kind beside the truth, each line at most `width` characters. Of long texts the characters
-    around the first difference are shown.
-    """
-    lines = []
-    for verdict, count in SHOWN.items():
-        for row in [row for row in rows if row["verdict"] == verdict][:count]:
-            truth, answer = row["sqamp"], row["prediction"]
-            same = next((k for k, (a, b) in enumerate(zip(truth, answer)) if a != b), min(len(truth), len(answer)))
-            middle = same if truth != answer else 0
-            texts = ("amp", row["amp"], 0), ("truth", truth, middle), ("answer", answer, middle)
-            lines += ["", f"{verdict}: {kind_of(row)}"]
-            lines += [f"  {name:6} {shorten(text, width - 9, at)}" for name, text, at in texts]
-    return "\n".join(lines)
-
-
-def shorten(text, width, middle):
-    """At most `width` characters of the text, those around `middle`; ... where something is left out."""
-    if len(text) <= width:
-        return text
-    first = max(0, min(middle - width // 2, len(text) - width))
-    piece, last = text[first:first + width], first + width
-    if first > 0:
-        piece = "..." + piece[3:]
-    if last < len(text):
-        piece = piece[:-3] + "..."
-    return piece
 
 
 # ---------------------------------------------------------------------------------------------------------------------

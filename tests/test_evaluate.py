@@ -15,7 +15,7 @@ from tiny import make_run, qed_rows, write_csv
 import evaluate as script
 from dataset.baseline import canonical_key
 from decode import choose, load
-from evaluate import examples, main, report_of, sample_rows, sequence_accuracy, shorten, table, verdict_of
+from evaluate import main, report_of, sample_rows, sequence_accuracy, verdict_of
 from generate import Hypothesis
 from physics.particles import Facts, parse_masses
 from physics.processes import process_kind
@@ -23,6 +23,7 @@ from physics.square import square
 from runtime.certainty import CERTAINTY, certainty
 from runtime.files import InputError
 from runtime.scores import accuracies, by_process_and_length, ceiling, never_learned, readable_tokens, token_accuracy
+from runtime.summary import examples, shorten, table
 from tokenizer import sqamp_tokens
 
 
