@@ -10,8 +10,8 @@ INK = "#333333"
 def in_order(groups):
     """The groups, infix first. InputError unless they are of two notations or more and differ in nothing else."""
     if len(groups) < 2:
-        raise InputError("compare: with --notations, wanted runs of two notations or more, several seeds of each, "
-                         "evaluated by today's evaluate.py")
+        raise InputError("compare: with --notations, wanted runs of two notations or more, several seeds of each; "
+                         "where a report has no settings, evaluate again")
     if others := sorted(groups[0]["settings"].keys() - NOTATION):
         raise InputError(f"compare: the runs differ in {', '.join(others)} too; wanted runs that differ in notation "
                          "and seed alone")
