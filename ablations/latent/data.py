@@ -71,7 +71,9 @@ def make_pairs(low, high, most, seed):
 
 
 def split_pairs(pairs, seed):
-    """{split: its pairs}. pairs: (P, 2), sorted by product. Of each bucket of n pairs n // 10 are in valid and in test."""
+    """
+    {split: its pairs}. pairs: (P, 2), sorted by product. Of n pairs of a bucket n // 10 are in valid, n // 10 in test.
+    """
     rng, parts = np.random.default_rng([seed, 2]), {split: [] for split in SPLITS}
     for bucket in np.array_split(pairs, BUCKETS):
         mixed, tenth = rng.permutation(bucket), len(bucket) // 10
@@ -126,7 +128,8 @@ def main(argv=None):
     for split, rows in load_splits(settings).items():
         products = rows.factors.prod(1)
         source, target = text_of(rows.src[0].tolist()), text_of(rows.tgt[0].tolist())
-        print(f"{split:5}  {len(products):7,} rows, products {products.min()} to {products.max()}; {source} -> {target}")
+        span = f"products {products.min()} to {products.max()}"
+        print(f"{split:5}  {len(products):7,} rows, {span}; {source} -> {target}")
     return 0
 
 

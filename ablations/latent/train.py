@@ -3,7 +3,7 @@ Train a transformer to multiply; with latent tokens between encoder and decoder 
 
     python ablations/latent/train.py --n_latent=8 [--key=value ...]         a new run, out/latent/n8-seed1337
     python ablations/latent/train.py --resume [--run_id=ID] [--key=value ...]    go on with the newest run, or with ID
-    python ablations/latent/train.py --list [--sort=exact]               all runs: newest, exact, loss, step or name first
+    python ablations/latent/train.py --list [--sort=exact]               all runs: newest, exact, loss, step, name first
     python ablations/latent/train.py --show=ID                           settings and figures of a run
 
 This is train.py of the project, edited: rows of digits instead of amplitudes, padded instead of packed (they are six
@@ -35,28 +35,37 @@ import torch
 
 from ablations.latent.data import KEYS as DATA
 from ablations.latent.data import SPLITS, TOKENS, VOCABULARY, Rows, load_splits
-from attention import attend
+from ablations.latent.padded import mixed_inputs, read, validate, write
 from configurator import check_least, load_settings, read_config
-from generate import greedy
 from model import ARCHITECTURE, ModelConfig, Transformer, config_of
 from runtime import checkpoint, runs
 from runtime.distributed import catch_signals
 from runtime.files import InputError, main_guard
 from runtime.hardware import find_device, find_dtype, peak_memory, training_flops
-from tokenizer import EOS, PAD
-from train import LEAST, SCHEDULES, better, judge, learning_rate, load_moments, make_optimizers, progress, step_if
-from train import token_losses
+from tokenizer import PAD
+from train import (
+    LEAST,
+    SCHEDULES,
+    better,
+    judge,
+    learning_rate,
+    load_moments,
+    make_optimizers,
+    progress,
+    step_if,
+    token_losses,
+)
 
 SETTINGS = [
     *DATA, "out_dir", "run_id", "device", "dtype", *ARCHITECTURE, "src_max_len", "tgt_max_len", "dropout",
     "checkpoint_layers", "rows_per_step", "optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay",
     "beta1", "beta2", "label_smoothing", "accuracy_weight", "tf_schedule", "tf_start_step", "tf_end", "grad_clip",
     "clip_rate", "clip_step", "loss_spike", "bad_steps", "max_rollbacks", "max_steps", "max_minutes", "eval_every",
-    "eval_rows", "log_every", "save_every", "save_limit", "resume", "wandb_mode", "wandb_project", "list", "sort", "show",
+    "eval_rows", "log_every", "save_every", "save_limit", "resume", "wandb_mode", "wandb_project", "list",
+    "sort", "show",
 ]
 TF_SCHEDULES = "constant", "linear", "cosine", "step", "exponential"
 LOWEST_CLIP = 0.1  # of grad_clip, however low the learning rate is
-AT_ONCE = 2048  # rows decoded together
 
 
 def main(argv=None):
@@ -281,8 +290,8 @@ def train(settings):
     if wandb_run:
         wandb_run.finish()
     if not done:
-        print(f"stopped by {signal.Signals(stopped_by).name} at step {step}; --resume --run_id={settings.run_id} goes on",
-              file=sys.stderr)
+        print(f"stopped by {signal.Signals(stopped_by).name} at step {step}; "
+              f"--resume --run_id={settings.run_id} goes on", file=sys.stderr)
         return 128 + stopped_by
     print(f"best on the validation rows: exact products {best['valid_exact']:.2%} at step {best['step']}, "
           f"{out_dir}/best.pt; next: python ablations/latent/evaluate.py {out_dir}")
@@ -290,33 +299,7 @@ def train(settings):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The model on padded rows
-
-def read(model, src):
-    """What the decoder needs of the source: its keys and values for each layer, and their mask. src: (B, S)"""
-    memory, mask = model.encode(src)  # (B, S, d), or (B, n_latent, d)
-    return [layer.cross.keys_values(memory) for layer in model.decoder], partial(attend, mask=mask)
-
-
-def write(model, source, tgt):
-    """Logits (B, T, V) of the token after each of tgt (B, T), BOS first. source: see `read`."""
-    keys_values, attend_source = source
-    encoding = model.positional_encoding("decoder", tgt.shape[1])
-    return model.decode(tgt, encoding, [partial(attend, causal=True)] * len(keys_values), keys_values, attend_source)
-
-
-@torch.no_grad()
-def mixed_inputs(model, source, tgt, share):
-    """
-    Tokens for the decoder to read: each is the true one with probability `share`, else the model's own most probable
-    one after the true tokens before it (scheduled sampling, Bengio et al. 2015, arXiv 1506.03099, in two parallel
-    passes: Mihaylova & Martins 2019, arXiv 1906.07651). BOS and padding stay. tgt: (B, T) -> (B, T)
-    """
-    own = torch.nn.functional.pad(write(model, source, tgt).argmax(-1)[:, :-1], (1, 0))  # (B, T)
-    keep = torch.rand(tgt.shape, device=tgt.device) < share
-    keep[:, 0] = True
-    return torch.where(keep | (tgt == PAD) | (tgt == EOS), tgt, own)
-
+# Loss and schedules
 
 def loss_of(logits, truth, smoothing, accuracy_weight):
     """
@@ -348,20 +331,6 @@ def clip_limit(settings, step, rate):
     of_peak = rate / settings.learning_rate if settings.learning_rate else 1.0
     follows = max(LOWEST_CLIP, of_peak**settings.clip_rate) if settings.clip_rate else 1.0
     return settings.grad_clip * follows * (1 - settings.clip_step * min(1.0, step / settings.max_steps))
-
-
-@torch.inference_mode()
-def validate(model, rows):
-    """(cross-entropy of a token, teacher-forced, in nats; share of the rows that greedy decoding gets exactly right)."""
-    model.eval()
-    loss, right = 0.0, []
-    for first in range(0, len(rows.src), AT_ONCE):
-        src, tgt = rows.src[first:first + AT_ONCE], rows.tgt[first:first + AT_ONCE]
-        logits = write(model, read(model, src), tgt[:, :-1])
-        loss += float(token_losses(logits.flatten(0, 1), tgt[:, 1:].flatten()).double().sum())
-        truths = [[id for id in ids if id != PAD] for ids in tgt[:, 1:].tolist()]
-        right += [answer.ids == truth for answer, truth in zip(greedy(model, src, tgt.shape[1] - 1), truths)]
-    return loss / int((rows.tgt[:, 1:] != PAD).sum()), statistics.fmean(right)
 
 
 if __name__ == "__main__":
