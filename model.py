@@ -28,7 +28,7 @@ from sinekan import SineKAN
 from tokenizer import PAD, Tokenizer
 
 CHOICES = {"ffn": ("mlp", "sinekan"), "norm": ("pre", "post"), "positions": ("rotary", "sinusoidal", "learned"),
-           "embeddings": ("separate", "tied", "shared"), "activation": ("gelu", "relu", "swiglu")}
+           "embeddings": ("separate", "tied", "shared"), "activation": ("gelu", "relu", "relu2", "swiglu")}
 
 
 @dataclass
@@ -56,6 +56,8 @@ class ModelConfig:
     embeddings: str = "separate"
     activation: str = "gelu"
     bias: bool = False
+    qk_norm: bool = False
+    zero_init: bool = False
     ffn: str = "mlp"
     kan_layers: str = "all"
     kan_grid: int = 8
@@ -191,13 +193,15 @@ def rotate(x, rope):
 class SelfAttention(nn.Module):
     def __init__(self, config, side):
         super().__init__()
-        width, self.heads = config.width(side), config.heads
+        width, self.heads, self.qk_norm = config.width(side), config.heads, config.qk_norm
         self.qkv = nn.Linear(width, 3 * width, bias=config.bias)  # one matrix product instead of three
         self.out = nn.Linear(width, width, bias=config.bias)
 
     def forward(self, x, rope, attend):
         """x: (..., d) -> (..., d). rope: see Transformer.embed. attend: q, k, v (..., H, h) -> (..., H, h)."""
         qk, v = self.qkv(x).unflatten(-1, (3 * self.heads, -1)).tensor_split((2 * self.heads,), dim=-2)
+        if self.qk_norm:
+            qk = normalise(qk)
         if rope is not None:
             qk = rotate(qk, rope)  # (..., 2 H, h); together: half the kernels
         return self.out(attend(*qk.chunk(2, dim=-2), v).flatten(-2))  # attention of (..., H, h) each
@@ -208,18 +212,25 @@ class CrossAttention(nn.Module):
 
     def __init__(self, config, side):
         super().__init__()
-        width, self.heads = config.width(side), config.heads
+        width, self.heads, self.qk_norm = config.width(side), config.heads, config.qk_norm
         self.q = nn.Linear(width, width, bias=config.bias)
         self.kv = nn.Linear(config.width("encoder"), 2 * width, bias=config.bias)
         self.out = nn.Linear(width, width, bias=config.bias)
 
     def keys_values(self, memory):
         """memory (..., d) -> keys and values (..., H, h): once per source, however many target tokens follow."""
-        return self.kv(memory).unflatten(-1, (2, self.heads, -1)).unbind(-3)
+        k, v = self.kv(memory).unflatten(-1, (2, self.heads, -1)).unbind(-3)
+        return normalise(k) if self.qk_norm else k, v
 
     def forward(self, x, keys_values, attend):
         """x: (..., d) -> (..., d). attend: q, k, v (..., H, h) -> (..., H, h)."""
-        return self.out(attend(self.q(x).unflatten(-1, (self.heads, -1)), *keys_values).flatten(-2))
+        q = self.q(x).unflatten(-1, (self.heads, -1))
+        return self.out(attend(normalise(q) if self.qk_norm else q, *keys_values).flatten(-2))
+
+
+def normalise(x):
+    """QK-norm (Henry et al. 2020, arXiv 2010.04245, with RMSNorm): queries and keys of length sqrt(h). (..., H, h)"""
+    return F.rms_norm(x, x.shape[-1:]).to(x.dtype)
 
 
 class MLP(nn.Module):
@@ -235,6 +246,8 @@ class MLP(nn.Module):
         if self.activation == "swiglu":  # Shazeer 2020, arXiv 2002.05202, eq. 6
             gate, x = x.chunk(2, dim=-1)
             return self.down(F.silu(gate) * x)
+        if self.activation == "relu2":  # So et al. 2021, arXiv 2109.08668
+            return self.down(F.relu(x).square())
         return self.down(F.relu(x) if self.activation == "relu" else F.gelu(x))
 
 
@@ -258,6 +271,12 @@ class Layer(nn.Module):
             width = widths[-1] if self.post_norm and branch == branches else widths[0]
             setattr(self, f"norm{branch}", nn.LayerNorm(width))
         self.dropout = nn.Dropout(config.dropout)
+
+    def silence(self):
+        """Zero the matrices that end the residual branches: each layer begins as the identity."""
+        ends = [self.attention.out] + ([self.cross.out] if hasattr(self, "cross") else [])
+        for matrix in [*ends, *([self.mlp.down] if isinstance(self.mlp, MLP) else [])]:
+            nn.init.zeros_(matrix.weight)
 
     def residual(self, x, norm, branch):
         """Add a residual branch. x: (..., d) -> (..., d)"""
@@ -353,6 +372,9 @@ class Transformer(nn.Module):
         self.scaled = config.positions != "rotary"
         self.latents = Latents(config) if config.n_latent else None
         self.apply(partial(initialise, small=not self.scaled))
+        if config.zero_init:
+            for layer in [*self.encoder, *self.decoder]:
+                layer.silence()
         if config.embeddings != "separate":  # weight tying (Press & Wolf 2017, arXiv 1608.05859)
             self.tgt_embedding.weight = self.head.weight
         if config.embeddings == "shared":

@@ -1,7 +1,7 @@
 """Every setting of every script with its default. Config files and --key=value override these."""
 
 # data: prepare.py
-theory = "qed"  # "qed", "qcd", "ew", "general", random ones "random:0-199", or a file: docs/my_theory.md
+theory = "qed"  # "qed", "qcd", "ew", "general", random ones "random:0-199", several, or a file: docs/my_theory.md
 processes = "2->2"  # processes to generate: numbers of legs or the particles, such as "2->2; 2->3; e A -> e A"
 sample = 0  # at most so many diagrams of each entry of `processes`: whole processes, drawn with the seed; 0: all
 max_diagrams = 200000  # refuse a larger job and print what it would cost
@@ -55,8 +55,10 @@ encoder_d_ff = 0  # hidden width of the encoder's MLPs; 0: d_ff
 norm = "post"  # layer norm, "post": after adding each residual branch (Vaswani et al.); "pre": before it and at the end
 positions = "rotary"  # "rotary": RoPE on queries and keys; "sinusoidal", "learned": added to the embeddings
 embeddings = "separate"  # "tied": target embedding = output matrix; "shared": and source embedding, one vocabulary
-activation = "gelu"  # of the MLPs: "gelu", "relu", "swiglu" (half more weights at the same d_ff)
+activation = "gelu"  # of the MLPs: "gelu", "relu", "relu2" (its square), "swiglu" (half more weights at the same d_ff)
 bias = False  # biases in the four matrices of attention and in the output matrix
+qk_norm = False  # queries and keys of each head divided by their root mean square
+zero_init = False  # matrices that end residual branches begin at zero
 ffn = "mlp"  # feed-forward network of the layers: "mlp" or "sinekan", see sinekan.py
 kan_layers = "all"  # layers with SineKANs: "all", "encoder", "decoder", "decoder:last", "encoder:1 decoder:3" (from 1)
 kan_grid = 8  # sines on each edge of a SineKAN
@@ -70,6 +72,7 @@ checkpoint_layers = False  # recompute the layers' activations for the gradients
 # train.py
 batch_tokens = 8192  # tokens in a micro-batch, source and target; rows of all lengths
 accumulate = 1  # micro-batches of a step on each rank: at most ranks * accumulate * batch_tokens tokens a step
+batch_ramp = 0.0  # share of the run over which the micro-batches of a step grow from 1 to `accumulate`
 compile = "auto"  # torch.compile: "on", "off"; "auto": on for runs on a GPU of 1,000 steps and 3 minutes at least
 optimizer = "adamw"  # "adamw", or "muon" for the matrices inside the layers and adamw for the rest
 learning_rate = 5e-4  # peak learning rate, reached after the warm-up

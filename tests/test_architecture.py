@@ -41,7 +41,9 @@ CHOICES = {
     "tied": dict(embeddings="tied"),
     "shared": dict(embeddings="shared", positions="sinusoidal"),
     "relu": dict(activation="relu"),
+    "relu2": dict(activation="relu2"),
     "swiglu": dict(activation="swiglu"),
+    "qk norm": dict(qk_norm=True),
     "bias": dict(bias=True),
     "narrow encoder": dict(encoder_d_model=8, encoder_d_ff=12),
     "wide encoder": dict(encoder_d_model=24, positions="learned", norm="post"),
@@ -300,7 +302,7 @@ def test_by_default_a_sinekan_has_the_weights_of_the_mlp():
         (dict(norm="none"), "norm: got 'none', wanted pre, post"),
         (dict(positions="relative"), "positions: got 'relative', wanted rotary, sinusoidal, learned"),
         (dict(embeddings="one"), "embeddings: got 'one', wanted separate, tied, shared"),
-        (dict(activation="tanh"), "activation: got 'tanh', wanted gelu, relu, swiglu"),
+        (dict(activation="tanh"), "activation: got 'tanh', wanted gelu, relu, relu2, swiglu"),
         (dict(ffn="kan"), "ffn: got 'kan', wanted mlp, sinekan"),
         (dict(encoder_d_model=-8), "encoder_d_model: got -8, wanted at least 0"),
         (dict(encoder_d_model=6), "encoder_d_model: 6 does not divide into 2 heads"),
@@ -365,3 +367,30 @@ def test_a_checkpoint_of_an_architecture_that_is_gone_says_so():
     assert config_of({"model_config": SIZES | {"kan_embed": False}}) == ModelConfig(**SIZES, norm="pre")
     with pytest.raises(InputError, match="kan_embed: SineKANs on the embeddings are no longer supported"):
         config_of({"model_config": SIZES | {"kan_embed": True}})
+
+
+def test_qk_norm_makes_attention_blind_to_the_size_of_queries_and_keys():
+    src, tgt = batch()
+    for qk_norm in (True, False):
+        model = model_of("qk norm", qk_norm=qk_norm)
+        before = padded(model, src, tgt).detach()
+        with torch.no_grad():
+            for layer in model.decoder:
+                layer.attention.qkv.weight[:32] *= 3  # queries and keys of self-attention, d = 16 each
+                layer.cross.q.weight *= 3
+                layer.cross.kv.weight[:16] *= 3
+        assert torch.allclose(padded(model, src, tgt), before, atol=1e-4) == qk_norm
+
+
+def test_with_zero_init_the_layers_begin_as_the_identity():
+    model = model_of("post", norm="pre", zero_init=True)
+    x = torch.randn(5, 16, dtype=torch.double)
+    rope = model.positional_encoding("encoder", 5)
+    assert torch.equal(model.encoder[0](x, rope, lambda q, k, v: v), x)
+    assert not torch.equal(model_of("post", norm="pre").encoder[0](x, rope, lambda q, k, v: v), x)
+
+
+def test_relu2_is_the_square_of_relu():
+    mlp = model_of("relu2").encoder[0].mlp
+    x = torch.randn(5, 16, dtype=torch.double)
+    assert close(mlp(x), mlp.down(torch.relu(mlp.up(x)) ** 2))

@@ -119,8 +119,9 @@ def check(settings):
         raise InputError(f"tf_schedule: got {settings.tf_schedule!r}, wanted {', '.join(TF_SCHEDULES)}")
     if not 0 < settings.tf_end <= 1:
         raise InputError(f"tf_end: got {settings.tf_end}, wanted more than 0 and at most 1")
-    if settings.clip_step >= 1:
-        raise InputError(f"clip_step: got {settings.clip_step}, wanted less than 1")
+    for name in ("clip_step", "label_smoothing"):
+        if getattr(settings, name) >= 1:
+            raise InputError(f"{name}: got {getattr(settings, name)}, wanted less than 1")
 
 
 def train(settings):

@@ -1,0 +1,44 @@
+"""
+The training sets of "What is learned" (docs/results.md): the same rows to validate and to test with, fewer orbits to
+train on.
+
+    python prepare.py config/random.py --split=orbit && python docs/variety.py data/random data/variety 100 1000
+
+Writes a data set for each number N into data/variety/N: train.csv has the rows of N orbits of the training rows, drawn
+at random, the smaller sets within the larger ones; valid.csv, test.csv and manifest.json are those of data/random.
+"""
+import random
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dataset.reader import read_rows
+from runtime.files import InputError, main_guard, write_rows
+
+
+def main():
+    if len(sys.argv) < 4 or not all(word.isdecimal() for word in sys.argv[3:]):
+        raise InputError("expected the data set's folder, the one to write into, and numbers of orbits: "
+                         "python docs/variety.py data/random data/variety 100 1000")
+    source, folder, numbers = Path(sys.argv[1]), Path(sys.argv[2]), [int(word) for word in sys.argv[3:]]
+    rows = [row for _, row in read_rows(source / "train.csv")]
+    if any("orbit" not in row for row in rows):
+        raise InputError(f"{source / 'train.csv'}: no column `orbit`; prepare.py writes it")
+    orbits = sorted({row["orbit"] for row in rows})
+    random.Random(0).shuffle(orbits)
+    for number in numbers:
+        if not 0 < number <= len(orbits):
+            raise InputError(f"{number} orbits: {source / 'train.csv'} has {len(orbits)}")
+        chosen = set(orbits[:number])
+        train = folder / str(number) / "train.csv"
+        train.parent.mkdir(parents=True, exist_ok=True)
+        count = write_rows(train, list(rows[0]), [row for row in rows if row["orbit"] in chosen])
+        for name in ("valid.csv", "test.csv", "manifest.json"):
+            shutil.copyfile(source / name, train.parent / name)
+        print(f"{train}: {count} rows of {number} orbits")
+
+
+if __name__ == "__main__":
+    main_guard(main)
