@@ -23,6 +23,7 @@ from model import ModelConfig, Transformer
 from runtime import checkpoint
 from runtime.files import InputError
 from tokenizer import BOS, EOS, PAD
+from train import make_optimizers
 
 BASE = ROOT / "ablations/latent/config.py"
 TINY = ["--d_model=16", "--heads=2", "--d_ff=16", "--encoder_layers=1", "--decoder_layers=1", "--max_digits=1",
@@ -182,6 +183,15 @@ def test_rows_of_one_length_are_packed_like_any_others():
 def test_latent_tokens_have_the_weights_of_an_encoder_layer_and_themselves():
     count = lambda model: sum(weight.numel() for weight in model.parameters())  # noqa: E731
     assert count(model_of(3)) == count(model_of(0, encoder_layers=2)) + 3 * 16
+
+
+def test_muon_gets_the_matrices_of_the_latent_tokens_and_not_the_tokens():
+    model = model_of(3)
+    _, views = make_optimizers(model, settings_of("--optimizer=muon"))
+    of_muon = {id(weight) for _, weight, _ in views}
+    latents = dict(model.latents.named_parameters())
+    assert {name for name in latents if id(latents[name]) in of_muon} == {
+        "cross.q.weight", "cross.kv.weight", "cross.out.weight", "mlp.up.weight", "mlp.down.weight"}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
