@@ -395,12 +395,25 @@ def test_every_table_has_its_place_and_is_filled_in(tmp_path):
 
 
 def test_the_runs_compare_models_of_equal_parameters_and_equal_flops():
-    runs = measure.all_runs()
+    runs = measure.tries() + measure.all_runs({})
     assert len({run.id for run in runs}) == len(runs)
     by_name = {run.name: run.flags for run in runs}
     assert by_name["latent-flops"]["max_steps"] < by_name["latent"]["max_steps"]  # 8 latent tokens, 6 of the source
     assert {flags["n_latent"] for name, flags in by_name.items() if not name.startswith("amplitude")} == {
         0, 1, 2, 4, 8, 16, 32}
+
+
+def test_each_model_takes_the_regularisation_with_most_validation_rows_right():
+    first, second, *_ = measure.CANDIDATES
+    exact = {"simple": [0.3, 0.5, 0.2, 0.1], "latent": [0.4, 0.3, 0.2, 0.1]}
+    found = {f"{model}-try{number}": [{"valid_exact": value, "train_exact": 1.0}]
+             for model, values in exact.items() for number, value in enumerate(values)}
+    chosen = measure.choose(found)
+    assert chosen == {"simple": second, "latent": first}
+    flags = {run.name: run.flags for run in measure.all_runs(chosen)}
+    assert flags["simple-long"]["weight_decay"] == measure.CANDIDATES[second]["weight_decay"]
+    assert flags["latent16"]["weight_decay"] == flags["latent"]["weight_decay"] == 0.1
+    assert any("**50.0%**" in line for line in measure.candidate_table(found))
 
 
 def test_interval_over_seeds_is_students():

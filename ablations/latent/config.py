@@ -24,7 +24,7 @@ dtype = "auto"  # "fp32", "bf16", "fp16"; "auto": bf16 or fp16 on GPU, else fp32
 
 # training
 rows_per_step = 256  # rows of a step
-optimizer = "muon"  # "adamw", "muon"
+optimizer = "adamw"  # "adamw", "muon"
 learning_rate = 2e-3  # peak learning rate
 warmup_steps = 100  # steps of linear warm-up
 weight_decay = 0.1  # weight decay, on matrices only

@@ -3,10 +3,11 @@ Make every table and plot of README.md: train all models, evaluate them, fill in
 
     python ablations/latent/measure.py [--workers=2] [--data_dir=data/offshell]
 
-Runs that are finished are skipped, and one that was interrupted goes on, so that this command can be killed and typed
-again. Each worker is a process of one thread. The most important runs come first, and the tables are filled in after
-each: what is missing says "not measured yet". data_dir: a data set of amplitudes that prepare.py made, for the last
-part (README.md has the command); without it that part is left out.
+First each model is trained with several regularisations, and takes the one with the most validation rows right. Then
+come all other runs, the most important ones first. Runs that are finished are skipped, and one that was interrupted goes
+on, so that this command can be killed and typed again. Each worker is a process of one thread. The tables are filled in
+after each run: what is missing says "not measured yet". data_dir: a data set of amplitudes that
+prepare.py made, for the last part (README.md has the command); without it that part is left out.
 """
 import contextlib
 import json
@@ -31,7 +32,7 @@ from ablations.latent import train as products
 from ablations.latent.data import TOKENS
 from ablations.latent.evaluate import score, table, verdicts
 from batches import lengths, load_split, pad
-from configurator import load_settings
+from configurator import DEFAULT, load_settings, read_config
 from generate import for_decoding, greedy
 from model import ARCHITECTURE, ModelConfig, load_model
 from runtime.files import InputError, atomic_open, main_guard, write_json
@@ -42,11 +43,18 @@ SEEDS = (1, 2, 3)
 LONG, SHORT = 2500, 500  # steps of the main runs, and of the others
 MINUTES = 0.8  # of the runs with equal wall time
 LATENTS = (1, 2, 4, 8, 16, 32)
+TRY_SEED, TRY_STEPS = 0, 1000  # of the runs that choose the regularisation: a split of their own
 DIGITS3_SEEDS, DIGITS3_STEPS = (1,), 1500
 AMPLITUDE_SEEDS, AMPLITUDE_STEPS, AMPLITUDE_LATENTS = (1, 2), 1000, (2, 8, 32)
 SIMPLE = {"n_latent": 0, "encoder_layers": 3}  # the latent tokens have the weights of an encoder layer
 LATENT = {"n_latent": 8, "encoder_layers": 2}
 MODELS = {"simple": SIMPLE, "latent": LATENT}
+CANDIDATES = {
+    "AdamW, weight decay 0.1": {"optimizer": "adamw", "weight_decay": 0.1},
+    "AdamW, weight decay 1": {"optimizer": "adamw", "weight_decay": 1.0},
+    "AdamW, weight decay 1, dropout 0.1": {"optimizer": "adamw", "weight_decay": 1.0, "dropout": 0.1},
+    "Muon, weight decay 1": {"optimizer": "muon", "weight_decay": 1.0},
+}
 GOALS = {"simple": (0.97, 0.60), "latent": (0.70, 0.35)}  # training rows, test rows
 T_QUANTILE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5% of Student's t with n - 1 degrees of freedom
 MISSING = "not measured yet"
@@ -63,34 +71,52 @@ class Run(NamedTuple):
         return f"{self.name}-seed{self.seed}"
 
 
-def all_runs():
-    """The runs, the most important ones first."""
-    tokens = len(TOKENS)
-    sizes = {"src_vocab": tokens, "tgt_vocab": tokens, "src_max_len": 16, "tgt_max_len": 16}
-    base = vars(load_settings("", [], [], HERE / "config.py"))
-    row = [np.array([6]), np.array([5])]  # tokens of "12*34" and "8040" with EOS
+def tries():
+    """The runs that choose a regularisation for each model."""
+    return [Run(f"{model}-try{number}", TRY_SEED, flags | candidate | {"max_steps": TRY_STEPS})
+            for number, candidate in enumerate(CANDIDATES.values()) for model, flags in MODELS.items()]
+
+
+def choose(found):
+    """{model: the candidate with most validation rows right}, of the models whose tries are all finished."""
+    chosen = {}
+    for model in MODELS:
+        scores = [found.get(f"{model}-try{number}") for number in range(len(CANDIDATES))]
+        if all(scores):
+            exact = [runs[0]["valid_exact"] for runs in scores]
+            chosen[model] = list(CANDIDATES)[exact.index(max(exact))]
+    return chosen
+
+
+def all_runs(chosen):
+    """The other runs, the most important ones first. chosen: see `choose`."""
+    first = next(iter(CANDIDATES))
+    models = {model: flags | CANDIDATES[chosen.get(model, first)] for model, flags in MODELS.items()}
+    latent = models["latent"]
+    defaults = read_config(DEFAULT) | read_config(HERE / "config.py")
     flops = {}
-    for model, flags in MODELS.items():
-        names = {name: base[name] for name in [*ARCHITECTURE, "dropout"]}
-        flops[model] = training_flops(ModelConfig(**sizes, **names | flags), *row)
+    for model, flags in models.items():
+        sizes = {name: (defaults | flags)[name] for name in [*ARCHITECTURE, "dropout", "src_max_len", "tgt_max_len"]}
+        row = np.array([6]), np.array([5])  # tokens of "12*34" and "8040", with EOS
+        flops[model] = training_flops(ModelConfig(len(TOKENS), len(TOKENS), **sizes), *row)
     equal_flops = round(SHORT * flops["simple"] / flops["latent"])
 
-    variants = [(f"{model}-long", flags | {"max_steps": LONG}) for model, flags in MODELS.items()]
-    variants += [(model, flags) for model, flags in MODELS.items()]
-    variants += [(f"latent{n}", LATENT | {"n_latent": n}) for n in LATENTS if n != LATENT["n_latent"]]
-    variants += [("latent-flops", LATENT | {"max_steps": equal_flops})]
+    variants = [(f"{model}-long", flags | {"max_steps": LONG}) for model, flags in models.items()]
+    variants += [(model, flags) for model, flags in models.items()]
+    variants += [(f"latent{n}", latent | {"n_latent": n}) for n in LATENTS if n != LATENT["n_latent"]]
+    variants += [("latent-flops", latent | {"max_steps": equal_flops})]
     variants += [(f"{model}-wall", flags | {"max_steps": 10**6, "max_minutes": MINUTES})
-                 for model, flags in MODELS.items()]
+                 for model, flags in models.items()]
     variants += [(f"{model}-{order}", flags | {"units_first": order})
-                 for order in ("none", "all") for model, flags in MODELS.items()]
+                 for order in ("none", "all") for model, flags in models.items()]
     variants += [(f"{model}-{positions}", flags | {"positions": positions})
-                 for positions in ("rotary", "sinusoidal") for model, flags in MODELS.items()]
+                 for positions in ("rotary", "sinusoidal") for model, flags in models.items()]
     listed = [Run(name, seed, {"max_steps": SHORT} | flags) for name, flags in variants for seed in SEEDS]
     listed += [Run(f"amplitude{n}", seed, LATENT | {"n_latent": n} if n else SIMPLE, True)
                for n in (0, *AMPLITUDE_LATENTS) for seed in AMPLITUDE_SEEDS]
     digits3 = {"min_digits": 3, "max_digits": 3, "max_pairs": 50000, "max_steps": DIGITS3_STEPS}
     listed += [Run(f"{model}-digits3", seed, flags | digits3)
-               for model, flags in MODELS.items() for seed in DIGITS3_SEEDS]
+               for model, flags in models.items() for seed in DIGITS3_SEEDS]
     return listed
 
 
@@ -188,6 +214,22 @@ def goal_lines(found):
     return lines
 
 
+def candidate_table(found):
+    lines = ["| regularisation | " + " | ".join(f"{model}, training rows | validation" for model in MODELS) + " |",
+             "| --- " * (1 + 2 * len(MODELS)) + "|"]
+    chosen = choose(found)
+    for number, candidate in enumerate(CANDIDATES):
+        cells = []
+        for model in MODELS:
+            runs = found.get(f"{model}-try{number}")
+            shares = [f"{runs[0][f'{split}_exact']:.1%}" for split in ("train", "valid")] if runs else [MISSING, ""]
+            if runs and chosen.get(model) == candidate:
+                shares[1] = f"**{shares[1]}**"
+            cells += shares
+        lines.append(f"| {candidate} | {' | '.join(cells)} |")
+    return lines
+
+
 def comparison_table(found):
     pairs = {"parameters and steps": ("simple", "latent"), "FLOPs of training": ("simple", "latent-flops"),
              "wall time": ("simple-wall", "latent-wall")}
@@ -242,7 +284,7 @@ def all_tables(found):
                                     for n in LATENTS}
     main = figures_table(found, {"simple": "simple-long", "8 latent tokens": "latent-long"})
     return {
-        "main": [*main, "", *goal_lines(found)], "latents": figures_table(found, sweep),
+        "candidates": candidate_table(found), "main": [*main, "", *goal_lines(found)], "latents": figures_table(found, sweep),
         "comparisons": comparison_table(found), "efficiency": efficiency_lines(found),
         "order": figures_table(found, pairs), "positions": figures_table(found, positions),
         "digits3": figures_table(found, {f"{model}, 100-999": f"{model}-digits3" for model in MODELS}),
@@ -317,10 +359,10 @@ def plot(found, folder):
     plt.close(figure)
 
 
-def read_scores(out_dir):
-    """{name: [scores of each seed]} of the finished runs."""
+def read_scores(out_dir, runs):
+    """{name: [scores of each seed]} of those of these runs that are finished."""
     found = {}
-    for run in all_runs():
+    for run in runs:
         path = Path(out_dir) / run.id / "scores.json"
         if path.exists():
             scores = json.loads(path.read_text(encoding="utf-8"))
@@ -331,15 +373,20 @@ def read_scores(out_dir):
 
 def main(argv=None):
     settings = load_settings(__doc__, ["workers", "data_dir", "out_dir"], argv, HERE / "config.py")
-    runs = all_runs()
-    if not (Path(settings.data_dir) / "train.csv").exists():
-        print(f"{settings.data_dir}: no data set of amplitudes; that part is left out", file=sys.stderr)
-        runs = [run for run in runs if not run.of_amplitudes]
-    tasks = [(run, settings.out_dir, settings.data_dir) for run in runs]
-    for number, name in enumerate(parallel_map(do, tasks, settings.workers), 1):
-        print(f"{number} of {len(runs)}: {name}", file=sys.stderr)
-        fill_in(HERE / "README.md", all_tables(read_scores(settings.out_dir)))
-    plot(read_scores(settings.out_dir), HERE)
+    out_dir, data_dir = settings.out_dir, settings.data_dir
+    of_amplitudes = (Path(data_dir) / "train.csv").exists()
+    if not of_amplitudes:
+        print(f"{data_dir}: no data set of amplitudes; that part is left out", file=sys.stderr)
+    chosen = {}
+    for stage in (tries, lambda: all_runs(chosen)):
+        runs = [run for run in stage() if of_amplitudes or not run.of_amplitudes]
+        tasks = [(run, out_dir, data_dir) for run in runs]
+        for number, name in enumerate(parallel_map(do, tasks, settings.workers), 1):
+            print(f"{number} of {len(runs)}: {name}", file=sys.stderr)
+            found = read_scores(out_dir, tries() + runs)
+            fill_in(HERE / "README.md", all_tables(found))
+        chosen = choose(found)
+    plot(found, HERE)
     print(f"{HERE / 'README.md'}; {device_name(torch.device('cpu'))}")
     return 0
 
