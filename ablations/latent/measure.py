@@ -4,10 +4,10 @@ Make every table and plot of README.md: train all models, evaluate them, fill in
     python ablations/latent/measure.py [--workers=2] [--data_dir=data/offshell]
 
 First each model is trained with several regularisations, and takes the one with the most validation rows right. Then
-come all other runs, the most important ones first. Runs that are finished are skipped, and one that was interrupted goes
-on, so that this command can be killed and typed again. Each worker is a process of one thread. The tables are filled in
-after each run: what is missing says "not measured yet". data_dir: a data set of amplitudes that
-prepare.py made, for the last part (README.md has the command); without it that part is left out.
+come all other runs, the most important ones first. Runs that are finished are skipped, and one that was interrupted
+goes on, so that this command can be killed and typed again. Each worker is a process of one thread. The tables are
+filled in after each run: what is missing says "not measured yet". data_dir: a data set of amplitudes that prepare.py
+made, for the last but one part (README.md has the command); without it that part is left out.
 """
 import contextlib
 import json
@@ -284,7 +284,8 @@ def all_tables(found):
                                     for n in LATENTS}
     main = figures_table(found, {"simple": "simple-long", "8 latent tokens": "latent-long"})
     return {
-        "candidates": candidate_table(found), "main": [*main, "", *goal_lines(found)], "latents": figures_table(found, sweep),
+        "candidates": candidate_table(found), "main": [*main, "", *goal_lines(found)],
+        "latents": figures_table(found, sweep),
         "comparisons": comparison_table(found), "efficiency": efficiency_lines(found),
         "order": figures_table(found, pairs), "positions": figures_table(found, positions),
         "digits3": figures_table(found, {f"{model}, 100-999": f"{model}-digits3" for model in MODELS}),
