@@ -37,6 +37,7 @@ from generate import for_decoding, greedy
 from model import ARCHITECTURE, ModelConfig, load_model
 from runtime.files import InputError, atomic_open, main_guard, write_json
 from runtime.hardware import device_name, training_flops
+from runtime.intervals import student
 from runtime.workers import parallel_map
 
 SEEDS = (1, 2, 3)
@@ -56,7 +57,6 @@ CANDIDATES = {
     "Muon, weight decay 1": {"optimizer": "muon", "weight_decay": 1.0},
 }
 GOALS = {"simple": (0.97, 0.60), "latent": (0.70, 0.35)}  # training rows, test rows
-T_QUANTILE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5% of Student's t with n - 1 degrees of freedom
 MISSING = "not measured yet"
 
 
@@ -168,11 +168,9 @@ def score_amplitudes(folder, data_dir):
 # Tables
 
 def mean_interval(values):
-    """Mean and half the width of its 95% interval over the seeds, after Student; nan for one seed."""
-    mean = statistics.fmean(values)
-    if len(values) not in T_QUANTILE:
-        return mean, math.nan
-    return mean, T_QUANTILE[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
+    """Mean and half the width of its 95% interval over the seeds, by Student's t; nan for one seed."""
+    interval = student(values)
+    return statistics.fmean(values), (interval[1] - interval[0]) / 2 if interval else math.nan
 
 
 def shown(values):
@@ -273,6 +271,11 @@ def amplitude_table(found):
     return lines
 
 
+def image(name, title):
+    """Lines that show a plot, once there is one."""
+    return ["", f"![{title}]({name})"] if (HERE / name).exists() else []
+
+
 def all_tables(found):
     orders = {"none": "largest digit first everywhere", "product": "units first in the product (the default)",
               "all": "units first everywhere"}
@@ -285,11 +288,11 @@ def all_tables(found):
     main = figures_table(found, {"simple": "simple-long", "8 latent tokens": "latent-long"})
     return {
         "candidates": candidate_table(found), "main": [*main, "", *goal_lines(found)],
-        "latents": figures_table(found, sweep),
+        "latents": figures_table(found, sweep) + image("latents.svg", "exact products against the latent tokens"),
         "comparisons": comparison_table(found), "efficiency": efficiency_lines(found),
         "order": figures_table(found, pairs), "positions": figures_table(found, positions),
         "digits3": figures_table(found, {f"{model}, 100-999": f"{model}-digits3" for model in MODELS}),
-        "amplitudes": amplitude_table(found),
+        "amplitudes": amplitude_table(found) + image("amplitudes.svg", "exact match and speed against latent tokens"),
     }
 
 
@@ -388,6 +391,7 @@ def main(argv=None):
             fill_in(HERE / "README.md", all_tables(found))
         chosen = choose(found)
     plot(found, HERE)
+    fill_in(HERE / "README.md", all_tables(found))  # with the plots
     print(f"{HERE / 'README.md'}; {device_name(torch.device('cpu'))}")
     return 0
 
