@@ -21,14 +21,16 @@ import torch.nn as nn
 import torch.nn.functional as F
 import torch.utils.checkpoint
 
-from attention import attend, attend_packed, pack_equal, set_up
+from ablations.wave.recurrence import ENCODER_MODES, RecurrentMixer
+from attention import Packing, attend, attend_packed, pack_equal, pad_rows, set_up
 from runtime import checkpoint
 from runtime.files import InputError
 from sinekan import SineKAN
 from tokenizer import PAD, Tokenizer
 
 CHOICES = {"ffn": ("mlp", "sinekan"), "norm": ("pre", "post"), "positions": ("rotary", "sinusoidal", "learned"),
-           "embeddings": ("separate", "tied", "shared"), "activation": ("gelu", "relu", "relu2", "swiglu")}
+           "embeddings": ("separate", "tied", "shared"), "activation": ("gelu", "relu", "relu2", "swiglu"),
+           "encoder": ("attention", "wave", "ssm")}
 
 
 @dataclass
@@ -51,6 +53,7 @@ class ModelConfig:
     dropout: float
     encoder_d_model: int = 0
     encoder_d_ff: int = 0
+    encoder: str = "attention"
     norm: str = "post"
     positions: str = "rotary"
     embeddings: str = "separate"
@@ -78,6 +81,9 @@ class ModelConfig:
             if getattr(self, name) % (2 * self.heads):
                 raise InputError(f"{name}: {getattr(self, name)} does not divide into {self.heads} heads of an even "
                                  "width")
+        if self.encoder != "attention" and self.width("encoder") % (ENCODER_MODES + 1):
+            raise InputError(f"encoder: {self.encoder} needs a width that is a multiple of {ENCODER_MODES + 1}, "
+                             f"it is {self.width('encoder')}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout: got {self.dropout}, wanted at least 0 and less than 1")
         if self.embeddings == "shared" and (self.width("encoder") != self.d_model or self.src_vocab != self.tgt_vocab):
@@ -259,7 +265,10 @@ class Layer(nn.Module):
         widths = config.ffn_widths(side, layer)
         self.post_norm = config.norm == "post"
         self.replaces_stream = config.ends(side, layer)
-        self.attention = SelfAttention(config, side)
+        if side == "decoder" or config.encoder == "attention":
+            self.attention = SelfAttention(config, side)
+        else:
+            self.attention = RecurrentMixer(config.encoder, config.width(side))
         if side == "decoder":
             self.cross = CrossAttention(config, side)
         if config.has_kan(side, layer):
@@ -299,7 +308,10 @@ class EncoderLayer(Layer):
         super().__init__(config, "encoder", layer)
 
     def forward(self, x, rope, attend):
-        """x: (..., d) -> (..., d). attend: attention of source tokens to source tokens."""
+        """
+        x: (..., d) -> (..., d). attend: attention of source tokens to source tokens; with encoder="wave" or "ssm" the
+        Packing of the rows instead.
+        """
         x = self.residual(x, self.norm1, lambda x: self.attention(x, rope, attend))
         return self.feed_forward(x, self.norm2)
 
@@ -413,7 +425,7 @@ class Transformer(nn.Module):
 
     def encode_tokens(self, src, encoding, attend):
         """
-        Source tokens (...) with their positional encodings -> memory (..., d). attend: self-attention of the source.
+        Source tokens (...) with their positional encodings -> memory (..., d). attend: see EncoderLayer.
         """
         x, rope = self.embed(src, "encoder", encoding)
         for layer in self.encoder:
@@ -427,7 +439,13 @@ class Transformer(nn.Module):
         """
         mask = (src != PAD)[:, None, None, :]
         encoding = self.positional_encoding("encoder", src.shape[1])
-        memory = self.encode_tokens(src, encoding, partial(attend, mask=mask))
+        if self.config.encoder == "attention":
+            memory = self.encode_tokens(src, encoding, partial(attend, mask=mask))
+        else:
+            tokens = src != PAD
+            start = F.pad(tokens.sum(1).cumsum(0), (1, 0)).int()
+            rows = Packing(start, *tokens.nonzero(as_tuple=True), longest=src.shape[1])
+            memory = pad_rows(self.encode_tokens(src[tokens], encoding[rows.position], rows), rows)
         if self.latents is None:
             return memory, mask
         memory = self.latents(memory, len(src), partial(attend, mask=mask))
@@ -455,7 +473,10 @@ class Transformer(nn.Module):
         """
         packed = partial(attend_packed, how=self.attention)
         encoding = self.positional_encoding("encoder", sources.longest)[sources.position]
-        memory = self.encode_tokens(src, encoding, partial(packed, queries=sources, keys=sources))  # (N, d)
+        mixing = sources  # recurrences need no more than the packing
+        if self.config.encoder == "attention":
+            mixing = partial(packed, queries=sources, keys=sources)
+        memory = self.encode_tokens(src, encoding, mixing)  # (N, d)
         if self.latents is not None:  # from here on the sources are their latent tokens
             latent = pack_equal(len(sources.start) - 1, self.config.n_latent, src.device)
             memory = self.latents(memory, len(sources.start) - 1, partial(packed, queries=latent, keys=sources))

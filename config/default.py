@@ -52,6 +52,7 @@ encoder_layers = 3  # layers of the encoder
 decoder_layers = 3  # layers of the decoder
 d_ff = 1024  # hidden width of the MLPs
 encoder_d_ff = 0  # hidden width of the encoder's MLPs; 0: d_ff
+encoder = "attention"  # how source tokens see each other: "attention"; linear in length: "wave", "ssm" (ablations/wave)
 norm = "post"  # layer norm, "post": after adding each residual branch (Vaswani et al.); "pre": before it and at the end
 positions = "rotary"  # "rotary": RoPE on queries and keys; "sinusoidal", "learned": added to the embeddings
 embeddings = "separate"  # "tied": target embedding = output matrix; "shared": and source embedding, one vocabulary

@@ -94,11 +94,14 @@ def training_flops(config, src, tgt):
 
     e, d = config.width("encoder"), config.width("decoder")
     # self-attention has four matrices; of cross-attention k and v are applied to its keys, q and output to targets
-    on_sources = sum(4 * e * e + ffn("encoder", layer) for layer in range(config.encoder_layers))
+    # (the ring of a wave applies its kernel to 14 units at each step, from both ends); a recurrence has no pairs
+    mixing = {"attention": 4, "ssm": 4, "wave": 30 / 8 + 84 / 64}[config.encoder] * e * e
+    source_pairs = src ** 2 if config.encoder == "attention" else 0
+    on_sources = sum(mixing + ffn("encoder", layer) for layer in range(config.encoder_layers))
     on_keys = config.decoder_layers * 2 * e * d
     on_targets = sum(4 * d * d + 2 * d * d + ffn("decoder", layer) for layer in range(config.decoder_layers))
     on_targets += config.end_width * config.tgt_vocab
-    keys, pairs = src, config.encoder_layers * e * src ** 2  # the decoder's keys: source tokens, or latent ones
+    keys, pairs = src, config.encoder_layers * e * source_pairs  # the decoder's keys: source tokens, or latent ones
     if config.n_latent:
         keys = config.n_latent
         on_sources += 2 * e * e

@@ -159,7 +159,7 @@ def test_padded_rows_packed_rows_and_greedy_decoding_agree(n_latent):
         assert answer.ids == alone.ids
         own = torch.tensor([[BOS, *answer.ids]])
         logprob = write(model, read(model, src[None]), own[:, :-1]).log_softmax(-1).gather(-1, own[:, 1:, None]).sum()
-        assert float(logprob) == pytest.approx(answer.logprob, abs=1e-9)
+        assert logprob.item() == pytest.approx(answer.logprob, abs=1e-9)
 
 
 def test_latent_tokens_follow_the_formula():
