@@ -22,7 +22,7 @@ import torch.nn.functional as F
 import torch.utils.checkpoint
 
 from ablations.wave.recurrence import ENCODER_MODES, RecurrentMixer
-from attention import Packing, attend, attend_packed, pad_rows, set_up
+from attention import Packing, attend, attend_packed, pack_equal, pad_rows, set_up
 from runtime import checkpoint
 from runtime.files import InputError
 from sinekan import SineKAN
@@ -66,10 +66,12 @@ class ModelConfig:
     kan_grid: int = 8
     kan_ff_dims: str = ""
     kan_end: bool = False
+    n_latent: int = 0
 
     def __post_init__(self):
         for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name.startswith("encoder_d_") else 1
+            value, may_be_0 = getattr(self, field.name), ("encoder_d_model", "encoder_d_ff", "n_latent")
+            least = 0 if field.name in may_be_0 else 1
             if field.type is int and value < least:
                 raise InputError(f"{field.name}: got {value}, wanted at least {least}")
         for name, known in CHOICES.items():
@@ -212,12 +214,14 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    def __init__(self, config):
+    """Attention of tokens with the width of a side to the encoder's memory."""
+
+    def __init__(self, config, side):
         super().__init__()
-        self.heads, self.qk_norm = config.heads, config.qk_norm
-        self.q = nn.Linear(config.d_model, config.d_model, bias=config.bias)
-        self.kv = nn.Linear(config.width("encoder"), 2 * config.d_model, bias=config.bias)
-        self.out = nn.Linear(config.d_model, config.d_model, bias=config.bias)
+        width, self.heads, self.qk_norm = config.width(side), config.heads, config.qk_norm
+        self.q = nn.Linear(width, width, bias=config.bias)
+        self.kv = nn.Linear(config.width("encoder"), 2 * width, bias=config.bias)
+        self.out = nn.Linear(width, width, bias=config.bias)
 
     def keys_values(self, memory):
         """memory (..., d) -> keys and values (..., H, h): once per source, however many target tokens follow."""
@@ -266,7 +270,7 @@ class Layer(nn.Module):
         else:
             self.attention = RecurrentMixer(config.encoder, config.width(side))
         if side == "decoder":
-            self.cross = CrossAttention(config)
+            self.cross = CrossAttention(config, side)
         if config.has_kan(side, layer):
             self.mlp = nn.Sequential(*(SineKAN(a, b, config.kan_grid) for a, b in zip(widths, widths[1:])))
         else:
@@ -326,6 +330,32 @@ class DecoderLayer(Layer):
         return self.feed_forward(x, self.norm3)
 
 
+class Latents(nn.Module):
+    """
+    n_latent learned tokens Z that read the encoder's memory M and replace it for the decoder:
+    Z1 = LN(Z + Attn(Z, M)), Z2 = LN(Z1 + MLP(Z1)), as in pooling by attention (Lee et al. 2019, arXiv 1810.00825).
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        width = config.width("encoder")
+        self.tokens = nn.Parameter(torch.randn(config.n_latent, width))  # of unit size, so that they ask differently
+        self.cross = CrossAttention(config, "encoder")
+        self.mlp = MLP([width, config.encoder_d_ff or config.d_ff, width], config.activation)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, memory, rows, attend):
+        """
+        memory (N, d) of packed rows or (rows, S, d) -> (rows * n_latent, d) or (rows, n_latent, d). attend: attention
+        of the latent tokens of a row to the memory of the row.
+        """
+        z = self.tokens.expand(rows, -1, -1)
+        z = z if memory.dim() == 3 else z.flatten(0, 1)
+        z = self.norm1(z + self.dropout(self.cross(z, self.cross.keys_values(memory), attend)))
+        return self.norm2(z + self.dropout(self.mlp(z)))
+
+
 class Transformer(nn.Module):
     def __init__(self, config: ModelConfig, attention="auto", checkpoint_layers=False):
         """
@@ -352,6 +382,7 @@ class Transformer(nn.Module):
         # Added positions want embeddings of their own size: sqrt(d) times numbers of size 1 / sqrt(d)
         # (Vaswani et al., section 3.4)
         self.scaled = config.positions != "rotary"
+        self.latents = Latents(config) if config.n_latent else None
         self.apply(partial(initialise, small=not self.scaled))
         if config.zero_init:
             for layer in [*self.encoder, *self.decoder]:
@@ -402,15 +433,23 @@ class Transformer(nn.Module):
         return self.encoder_norm(x)
 
     def encode(self, src):
-        """src (B, S), padded with PAD -> memory (B, S, d) and its padding mask (B, 1, 1, S), True at tokens."""
+        """
+        src (B, S), padded with PAD -> memory (B, S, d) and its padding mask (B, 1, 1, S), True at tokens. With latent
+        tokens these are the memory, and S is their number.
+        """
         mask = (src != PAD)[:, None, None, :]
         encoding = self.positional_encoding("encoder", src.shape[1])
         if self.config.encoder == "attention":
-            return self.encode_tokens(src, encoding, partial(attend, mask=mask)), mask
-        tokens = src != PAD
-        start = F.pad(tokens.sum(1).cumsum(0), (1, 0)).int()
-        rows = Packing(start, *tokens.nonzero(as_tuple=True), longest=src.shape[1])
-        return pad_rows(self.encode_tokens(src[tokens], encoding[rows.position], rows), rows), mask
+            memory = self.encode_tokens(src, encoding, partial(attend, mask=mask))
+        else:
+            tokens = src != PAD
+            start = F.pad(tokens.sum(1).cumsum(0), (1, 0)).int()
+            rows = Packing(start, *tokens.nonzero(as_tuple=True), longest=src.shape[1])
+            memory = pad_rows(self.encode_tokens(src[tokens], encoding[rows.position], rows), rows)
+        if self.latents is None:
+            return memory, mask
+        memory = self.latents(memory, len(src), partial(attend, mask=mask))
+        return memory, mask.new_ones(len(src), 1, 1, self.config.n_latent)
 
     def decode(self, tgt, encoding, attends, keys_values, attend_source):
         """
@@ -438,6 +477,10 @@ class Transformer(nn.Module):
         if self.config.encoder == "attention":
             mixing = partial(packed, queries=sources, keys=sources)
         memory = self.encode_tokens(src, encoding, mixing)  # (N, d)
+        if self.latents is not None:  # from here on the sources are their latent tokens
+            latent = pack_equal(len(sources.start) - 1, self.config.n_latent, src.device)
+            memory = self.latents(memory, len(sources.start) - 1, partial(packed, queries=latent, keys=sources))
+            sources = latent
         keys_values = [layer.cross.keys_values(memory) for layer in self.decoder]
         encoding = self.positional_encoding("decoder", targets.longest)[targets.position]
         causal = partial(packed, queries=targets, keys=targets, causal=True)
