@@ -30,18 +30,21 @@ LARGEST = 10**18  # result of arithmetic: squaring a number line after line woul
 WANTED = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 
 
-def load_settings(usage, keys, argv=None):
+def load_settings(usage, keys, argv=None, base=None):
     """
     Settings of a script from default.py, the config file and the flags in `argv` (sys.argv[1:] if None).
 
     usage: the script's docstring, for --help. keys: names of the settings that the script reads; --help and the table
-    on stderr show these. Returns a namespace with every key of default.py, data_dir and out_dir filled in, and
-    `config_name`, the stem of the config file. Raises InputError for an argument or a line that is wrong.
+    on stderr show these. base: file of an experiment with further settings, and other defaults of those in default.py.
+    Returns a namespace with every key of these files, data_dir and out_dir filled in, and `config_name`, the stem of
+    the config file. Raises InputError for an argument or a line that is wrong.
     """
     argv = sys.argv[1:] if argv is None else argv
     defaults = read_config(DEFAULT)
+    if base:
+        defaults |= read_config(Path(base))
     if "--help" in argv or "-h" in argv:
-        print_help(usage, keys, defaults)
+        print_help(usage, keys, defaults, base)
         raise SystemExit(0)
 
     files = [word for word in argv if not word.startswith("-")]
@@ -84,6 +87,8 @@ def check_least(settings, least):
 def settings_text(settings):
     """The settings as the text of a config file that gives the same settings again."""
     comments = read_comments()
+    of_experiment = vars(settings).keys() - comments.keys() - {"config_name"}
+    comments |= {name: "of this experiment" for name in sorted(of_experiment)}
     lines = [f"{name} = {getattr(settings, name)!r}  # {comment}" for name, comment in comments.items()]
     return '"""Settings of a run, as resolved; a valid config file."""\n' + "\n".join(lines) + "\n"
 
@@ -201,18 +206,20 @@ def nearest(name, known):
     return f"did you mean {close[0]}?" if close else "config/default.py lists them all"
 
 
-def read_comments():
-    """Comment of each setting in default.py, by name."""
+def read_comments(path=None):
+    """Comment of each setting in a file, by name. path: None is default.py."""
     comments = {}
-    for line in DEFAULT.read_text(encoding="utf-8").splitlines():
+    for line in (path or DEFAULT).read_text(encoding="utf-8").splitlines():
         name, equals, rest = line.partition(" = ")
         if equals and name.isidentifier():
             comments[name] = rest.partition("  # ")[2]
     return comments
 
 
-def print_help(usage, keys, defaults):
+def print_help(usage, keys, defaults, base=None):
     comments = read_comments()
+    if base:
+        comments |= read_comments(Path(base))
     width = max(len(f"--{name}={defaults[name]!r}") for name in keys)
     print((usage or "").strip())
     print("\nsettings (with their defaults):")
