@@ -3,9 +3,9 @@
 # problems
 max_num = 20  # largest number outside products
 max_ents = 4  # most entities of a problem, two at least; a parenthesis is one entity
-p_ent = 0.6  # probability of each entity beyond the second
-p_mult = 0.3  # probability of a sign to be "*", else it is "+"
-max_mult_num = 5  # largest number in a product
+p_ent = 0.7  # probability of each entity beyond the second
+p_mult = 0.25  # probability of a sign to be "*", else it is "+"
+max_mult_num = 4  # largest number in a product
 p_paren = 0.05  # probability of an entity to be a parenthesis, which has max_ents - 1 entities at most
 space_mults = True  # no product of more than two entities
 zipf_order = 0.0  # number n has a probability proportional to (n + 1)^-zipf_order; 0: all are equally likely
@@ -35,7 +35,7 @@ max_posencs = 256  # positions there are
 learnable_posencs = False  # train the positional encodings
 posenc_drop_p = 0.0  # dropout rate of the positional encodings
 pad_pos_skip = True  # positions count the tokens that are left; False: they have gaps where tokens were blotched
-seq_len = 128  # most tokens of a row, blotch token and EOS included
+seq_len = 256  # most tokens of a row, blotch token and EOS included
 
 # training
 batch_size = 64  # rows of a micro-batch

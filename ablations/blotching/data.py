@@ -145,13 +145,18 @@ def solution_of_sum(expression, longest):
 
     digits = [part for entity in entities for part in split_digits(entity)]
     digits.sort(key=len)
-    if digits != entities:
+    if "+".join(entities) not in ["+".join(digits), *sums(digits)]:  # else the sums would only undo it: 64+10
         yield "+".join(digits)
-    entities = digits
+        entities = digits
+    yield from sums(entities)
 
-    while len(entities) > 1:
-        entities[:2] = [str(int(entities[0]) + int(entities[1]))]
-        yield "+".join(entities)
+
+def sums(numbers):
+    """The expressions as the leftmost two numbers are added again and again. numbers: a list of texts."""
+    total = int(numbers[0])
+    for place in range(1, len(numbers)):
+        total += int(numbers[place])
+        yield "+".join([str(total), *numbers[place + 1:]])
 
 
 def split_digits(number):
