@@ -1,7 +1,9 @@
 """ablations/blotching: problems and their steps, blotching, the models, bootstraps, the training loop."""
+import ast
 import itertools
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -40,6 +42,7 @@ from ablations.blotching.data import (
 )
 from ablations.blotching.model import batch_positions, build_model, draw_positions, predict, solve
 from attention import attend
+from configurator import evaluate as evaluate_literal
 from configurator import load_settings, read_config
 from runtime import checkpoint
 from runtime.files import InputError
@@ -103,9 +106,9 @@ def test_every_step_of_random_chains_has_the_value_of_the_problem():
     chains = sample_chains(settings, 300, "any")
     assert all(is_right(chain) for chain in chains)
     assert any("(" in chain for chain in chains) and any(re.search(r"\*\d+\*", chain) for chain in chains)
-    for chain in chains:  # and Python's own arithmetic says so
+    for chain in chains:  # and so says Python's parser
         steps = chain.split("=")
-        assert len({eval(step) for step in steps}) == 1
+        assert len({evaluate_literal(ast.parse(step, mode="eval").body, {}) for step in steps}) == 1
         assert len(set(steps)) == len(steps)
 
 
@@ -125,7 +128,6 @@ def test_a_chain_with_a_wrong_step_is_answered_but_not_right():
 
 def test_the_sampler_obeys_its_settings():
     def draw(count=200, **changes):
-        import random
         rng = random.Random(1)
         return [sample_problem(settings_with(**changes), rng) for _ in range(count)]
 
@@ -207,10 +209,11 @@ def test_levels_state_their_probability():
     # level 0 keeps all steps, the last one none; the token says which
     batch = make_batch(CHAINS * 30, settings_with(n_btokens=1, blotch_p_min=0.0), np.random.default_rng(0))
     rows = [ids.tolist() for ids in batch.tokens.split(batch.rows.start.diff().tolist())]
-    for row, chain in zip(rows, CHAINS * 30):
-        expected = chain if row[0] == BLOTCH else "=".join([chain.split("=")[0], chain.split("=")[-1]])
-        assert decode([*row, EOS]) == expected
-    assert {row[0] for row in rows} == {BLOTCH, BLOTCH + 1}
+    assert len(rows) == 120 and {row[0] for row in rows} == {BLOTCH, BLOTCH + 1}
+    at_once = {"=".join([chain.split("=")[0], chain.split("=")[-1]]) for chain in CHAINS}
+    assert {decode([*row, EOS]) for row in rows if row[0] == BLOTCH} == set(CHAINS)
+    assert {decode([*row, EOS]) for row in rows if row[0] == BLOTCH + 1} == at_once
+    assert [len(row) for row in rows] == sorted(len(row) for row in rows)
 
 
 def test_the_problem_has_a_loss_only_if_it_is_asked_for():
@@ -257,6 +260,14 @@ def test_a_step_with_the_cache_is_the_forward_pass(kind):
         logits, state = model.step(torch.stack([row[time] for row in tokens]),
                                    torch.stack([row[time] for row in places]), time, state)
         assert torch.allclose(logits, torch.stack([row[time] for row in whole]), atol=1e-5)
+
+
+def test_rows_that_attend_together_are_the_rows_alone():
+    model, settings = small_model()
+    rows = [encode(chain, 1) for chain in CHAINS * 5]
+    together = predict(model, settings, collate(rows, False), np.random.default_rng(0))
+    alone = [predict(model, settings, collate([row], False), np.random.default_rng(0)) for row in rows]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
 @pytest.mark.parametrize("pad_pos_skip", [True, False])
@@ -342,7 +353,7 @@ def test_sampling_has_the_probabilities_of_the_model():
     for temperature in (1.0, 2.0):
         answers = solve(model, settings, ["1+2"] * 3000, 0, temperature, np.random.default_rng(0))
         share = sum(answer.startswith("1+2=7") for answer in answers) / 3000
-        wanted = float((logits / temperature).softmax(-1)[2 + 7])
+        wanted = (logits / temperature).softmax(-1)[2 + 7].item()
         assert abs(share - wanted) < 4 * (wanted * (1 - wanted) / 3000) ** 0.5
 
 
@@ -475,7 +486,7 @@ def test_bootstraps_come_every_few_epochs_or_at_plateaus(changes, epochs, tmp_pa
     seen = []
     monkeypatch.setattr(train, "bootstrap", lambda model, settings, cache, epoch: seen.append(epoch) or {})
     # without a learning rate and with no choice of level the loss of every epoch is the same
-    start(tmp_path, learning_rate=0.0, n_btokens=0, max_steps=9 * 5, **changes)
+    start(tmp_path, learning_rate=0.0, n_btokens=0, batch_size=40, max_steps=9, val_mod=99, **changes)
     assert seen == epochs
 
 
@@ -546,6 +557,22 @@ def test_the_commands_run_from_the_root(tmp_path):
     assert [(line["size"], line["level"]) for line in report["by_size"]] == [
         *itertools.product([2, 3, 4, 5], [0, 1, 2])]
     assert all(line["problems"] == 6 for line in report["by_level"])
+
+
+def test_one_problem_is_answered_at_a_level(tmp_path, capsys, monkeypatch):
+    start(tmp_path, max_steps=1, val_samples=1)
+    ask = [f"--ckpt={tmp_path}/last.pt", "--problem=2+2+2"]
+    answers = {0: "2+2+2=4+2=6", 1: "2+2+2=5+2=6", 2: "2+2+2=7"}
+    monkeypatch.setattr(evaluate, "solve", lambda model, trained, problems, level, *rest: [answers[level]])
+    for level, verdict in ((0, "every step is right"), (1, "the answer is right, a step is not"),
+                           (2, "wrong, the answer is 6")):
+        capsys.readouterr()
+        assert evaluate.main([*ask, f"--level={level}"]) == 0
+        assert capsys.readouterr().out == f"{answers[level]}  {verdict}\n"
+    with pytest.raises(InputError, match="^level: got 3, wanted 0 to 2$"):
+        evaluate.main([*ask, "--level=3"])
+    with pytest.raises(InputError, match="^problem: got '2\\+-2', wanted numbers"):
+        evaluate.main([*ask, "--problem=2+-2"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ space_mults = True  # no product of more than two entities
 zipf_order = 0.0  # number n has a probability proportional to (n + 1)^-zipf_order; 0: all are equally likely
 
 # data cache
-init_samples = 20000  # chains at the beginning; 0: max_samples
+init_samples = 10000  # chains at the beginning; 0: max_samples
 max_samples = 0  # most chains that bootstraps may grow it to, the oldest leave; 0: no limit
-val_samples = 200  # problems to validate with, none of them in training
+val_samples = 100  # problems to validate with, none of them in training
 
 # blotching
 n_btokens = 10  # blotch tokens 0 to n_btokens, one for each level; 0: one level, with probability blotch_p
@@ -54,8 +54,8 @@ save_limit = 1  # ckpt_STEP.pt that are kept; 0: all
 wandb_project = "symba-blotching"  # project at Weights & Biases
 
 # validation
-val_mod = 2  # epochs between validations
-val_batch_size = 100  # problems answered together, in validation and in bootstraps
+val_mod = 5  # epochs between validations
+val_batch_size = 250  # problems answered together, in validation and in bootstraps
 max_val_loops = 0  # batches of a validation at most; 0: all val_samples
 val_temp = 1.0  # sampling temperature; 0: the most probable token
 
@@ -74,5 +74,7 @@ abs_axe_tol = True  # axe_tol in nats a token; False: relative to the loss befor
 axe_comp_steps = 2  # steps after the deleted one whose loss is compared; 0: all
 
 # evaluate.py
-test_samples = 1000  # problems for each level
+test_samples = 500  # problems for each level
 test_sizes = 200  # problems for each size
+problem = ""  # answer this problem, such as "3+4*2", instead
+level = 0  # level of blotching of that answer, 0 to n_btokens

@@ -297,10 +297,11 @@ def collate(rows, incl_intl_prob):
 
 
 def make_batch(chains, settings, rng):
-    """Training batch: for each chain a random level, and blotches with its probability."""
+    """Training batch: for each chain a random level, and blotches with its probability. The shortest rows first."""
     rows = []
     for chain in chains:
         level = int(rng.integers(settings.n_btokens + 1))
         deleted = draw_blotches(count_steps(chain) - 1, blotch_p(settings, level), settings.contig_blotches, rng)
         rows.append(encode(chain, level, deleted))
+    rows.sort(key=lambda row: len(row[0]))
     return collate(rows, settings.incl_intl_prob)

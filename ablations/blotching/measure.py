@@ -25,13 +25,14 @@ from runtime.files import InputError, atomic_open, main_guard
 
 OUT = Path("out/blotching")
 SEEDS = 1, 2, 3
-BOOTSTRAP = "--pre_epochs=4 --aug_mod=1"
+TIME = "--max_minutes=4 --max_steps=1000000"  # CPU time on a CPU; the learning rate ends with it
+BOOTSTRAP = "--pre_epochs=4 --aug_mod=1 --max_samples=20000"
 RUNS = {  # name: (settings, seeds, what it is); in the order in which they run
     "blotch": ("", SEEDS, "blotching, 10 levels"),
     "plain": ("--n_btokens=0", SEEDS, "all steps, no blotching"),
-    "star": (f"{BOOTSTRAP} --star_loops=5", SEEDS, "blotching and STaR"),
-    "aug": (f"{BOOTSTRAP} --aug_loops=5", SEEDS, "blotching and augmentation in place"),
-    "axe": (f"{BOOTSTRAP} --axe_loops=5", SEEDS, "blotching and axing"),
+    "star": (f"{BOOTSTRAP} --star_loops=4", SEEDS, "blotching and STaR"),
+    "aug": (f"{BOOTSTRAP} --aug_loops=4", SEEDS, "blotching and augmentation in place"),
+    "axe": (f"{BOOTSTRAP} --axe_loops=4", SEEDS, "blotching and axing"),
     "lstm": ("--model_type=lstm --d_model=128 --n_layers=2", SEEDS[:1], "blotching, LSTM"),
     "random": ("--posenc_type=random", SEEDS[:1], "blotching, random positions"),
     "separate": ("--contig_blotches=False", SEEDS[:1], "blotching, no two neighbouring steps"),
@@ -71,7 +72,7 @@ def run(name, seed, flags):
     if (folder / "report.json").exists():
         return 0
     folder.mkdir(parents=True, exist_ok=True)
-    settings = [*RUNS[name][0].split(), f"--seed={seed}", f"--out_dir={folder}", *flags]
+    settings = [*TIME.split(), *RUNS[name][0].split(), f"--seed={seed}", f"--out_dir={folder}", *flags]
     # what train.py says last counts: it resumes where it was stopped, and does nothing where it is complete
     print(f"{folder}: begins or goes on, its messages are in {folder}/messages.txt", flush=True)
     with open(folder / "messages.txt", "a") as messages:

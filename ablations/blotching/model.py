@@ -14,7 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from ablations.blotching.data import EOS, PAD, decode, encode, vocabulary
-from attention import attend_packed, pad_rows
+from attention import pack_rows, pad_rows, with_padding
 from batches import to_device
 from model import EncoderLayer, ModelConfig, initialise, sinusoidal_table
 from runtime import checkpoint
@@ -22,6 +22,7 @@ from runtime.files import InputError
 
 MODEL = ("model_type", "d_model", "n_layers", "heads", "h_mult", "dropout", "norm", "posenc_type", "max_posencs",
          "learnable_posencs", "posenc_drop_p", "pad_pos_skip", "seq_len")
+AT_ONCE = 8  # rows of a call of the attention kernel on a CPU
 COMPACT_AT = 0.75  # drop rows that have ended from the batch when at most 75% are left
 
 
@@ -52,10 +53,11 @@ class CausalTransformer(nn.Module):
 
     def forward(self, tokens, positions, rows):
         """Logits of the token after each. tokens, positions: (N,) of packed rows -> (N, V)"""
-        x = self.embed(tokens, positions)
+        x, groups = self.embed(tokens, positions), group_rows(rows)
 
         def attend(q, k, v):
-            return attend_packed(q, k, v, rows, rows, causal=True)
+            return torch.cat([with_padding(q[span], k[span], v[span], group, group, causal=True)
+                              for span, group in groups])
         for layer in self.layers:
             x = layer(x, None, attend)
         return self.head(self.norm(x))
@@ -77,6 +79,23 @@ class CausalTransformer(nn.Module):
                 return F.scaled_dot_product_attention(q.unsqueeze(2), *past).squeeze(2)
             x = layer(x, None, attend)
         return self.head(self.norm(x)), state
+
+
+def group_rows(rows):
+    """
+    Rows that attend in one call of the kernel: [(slice of their tokens, their Packing)].
+
+    On a CPU these are AT_ONCE neighbours, which make_batch has sorted by length, padded to the longest of them: less
+    padding than one call for all rows needs, and fewer calls than one for each row. On a GPU one call is best.
+    """
+    if rows.start.is_cuda:
+        return [(slice(None), rows)]
+    groups, begin = [], 0
+    for lengths in rows.start.diff().long().split(AT_ONCE):
+        end = begin + int(lengths.sum())
+        groups.append((slice(begin, end), pack_rows(lengths)))
+        begin = end
+    return groups
 
 
 class LSTM(nn.Module):
