@@ -66,7 +66,8 @@ def main(argv=None):
         for level in sorted({0, trained.n_btokens // 2, trained.n_btokens}):
             report["by_size"].append({"size": size} | measure(chains, level))
 
-    print(f"{'size':>4} {'level':>5} {'problems':>8} {'accuracy':>8}  {'95% interval':>16} {'steps':>6} {'solution':>8}")
+    print(f"{'size':>4} {'level':>5} {'problems':>8} {'accuracy':>8}  {'95% interval':>16} {'steps':>6} "
+          f"{'solution':>8}")
     for line in report["by_level"] + report["by_size"]:
         low, high = line["interval"]
         print(f"{line.get('size', 'all'):>4} {line['level']:5} {line['problems']:8} {line['accuracy']:8.2%}  "

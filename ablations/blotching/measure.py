@@ -34,6 +34,7 @@ RUNS = {  # name: (settings, seeds, what it is); in the order in which they run
     "aug": (f"{BOOTSTRAP} --aug_loops=4", SEEDS, "blotching and augmentation in place"),
     "axe": (f"{BOOTSTRAP} --axe_loops=4", SEEDS, "blotching and axing"),
     "lstm": ("--model_type=lstm --d_model=128 --n_layers=2", SEEDS[:1], "blotching, LSTM"),
+    "sinusoidal": ("--posenc_type=sinusoidal", SEEDS[:1], "blotching, sinusoidal positions"),
     "random": ("--posenc_type=random", SEEDS[:1], "blotching, random positions"),
     "separate": ("--contig_blotches=False", SEEDS[:1], "blotching, no two neighbouring steps"),
 }
@@ -42,8 +43,9 @@ T_95 = {2: 12.706, 3: 4.303}  # Student's t of a 95% interval of the mean of so 
 
 
 def main():
-    given = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[1:] if word.startswith("--") and "=" in word)
-    if len(given) < len(sys.argv) - 1:
+    words = [word for word in sys.argv[1:] if word.startswith("--") and "=" in word]
+    given = dict(word.removeprefix("--").split("=", 1) for word in words)
+    if len(words) < len(sys.argv) - 1:
         raise InputError("python ablations/blotching/measure.py [--workers=2] [--key=value ...]: expected only these")
     try:
         workers = int(given.pop("workers", 2))
@@ -123,8 +125,8 @@ def results(reports):
     minutes = statistics.fmean(report["log"][-1]["seconds"] for report in blotch) / 60
     lines = [
         "# Results of ablations/blotching", "",
-        f"Made by `python ablations/blotching/measure.py`. {blotch[0]['device']}, {minutes:.1f} minutes of CPU time for "
-        f"the training of each run, {blotch[0]['by_level'][0]['problems']} test problems, sampling temperature "
+        f"Made by `python ablations/blotching/measure.py`. {blotch[0]['device']}, {minutes:.1f} minutes of "
+        f"training for each run, {blotch[0]['by_level'][0]['problems']} test problems, sampling temperature "
         f"{blotch[0]['temperature']}. Mean of the seeds and their range.", "",
         "## Goals", "", "| goal | measured | reached |", "| --- | --- | --- |"]
     accuracy = [statistics.fmean(figures(blotch, level, "accuracy")) for level in range(last + 1)]
@@ -137,7 +139,8 @@ def results(reports):
             (f"steps at level {last} <= 1.2", steps[last], steps[last] <= 1.2)):
         lines.append(f"| {goal} | {measured:.3f} | {'yes' if reached else 'no'} |")
     lines += ["", "## Levels of blotching", "", "![accuracy and steps against the level](levels.svg)", "",
-              "| level | p | accuracy | all steps right | steps | characters |", "| --- | --- | --- | --- | --- | --- |"]
+              "| level | p | accuracy | all steps right | steps | characters |",
+              "| --- | --- | --- | --- | --- | --- |"]
     for level in range(last + 1):
         cells = [mean(figures(blotch, level, key), form) for key, form in
                  (("accuracy", ".3f"), ("all_steps_right", ".3f"), ("steps", ".2f"), ("tokens", ".1f"))]
@@ -151,8 +154,8 @@ def results(reports):
                  (("accuracy", ".3f"), ("steps", ".2f"), ("steps_of_solution", ".2f"))]
         lines.append(f"| {line['size']} | {line['level']} | {' | '.join(cells)} |")
     lines += ["", "## All runs, at equal time", "",
-              f"| run | seeds | accuracy, level 0 | steps | accuracy, level {middle} | steps | accuracy, level {last} | "
-              "steps | training steps |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+              f"| run | seeds | accuracy, level 0 | steps | accuracy, level {middle} | steps | accuracy, level {last} "
+              "| steps | training steps |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for name, (_, seeds, what) in RUNS.items():
         cells = []
         for level in (0, middle, last):

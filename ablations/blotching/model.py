@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from ablations.blotching.data import EOS, PAD, decode, encode, vocabulary
 from attention import pack_rows, pad_rows, with_padding
 from batches import to_device
-from model import EncoderLayer, ModelConfig, initialise, sinusoidal_table
+from model import EncoderLayer, ModelConfig, initialise, rotary_table, sinusoidal_table
 from runtime import checkpoint
 from runtime.files import InputError
 
@@ -40,26 +40,32 @@ class CausalTransformer(nn.Module):
         self.head = nn.Linear(config.d_model, vocab)
         self.dropout, self.position_dropout = nn.Dropout(config.dropout), nn.Dropout(settings.posenc_drop_p)
         self.apply(lambda module: initialise(module, small=False))
-        if settings.posenc_type == "sinusoidal":
-            table = sinusoidal_table(torch.arange(settings.max_posencs), config.d_model).float()
+        self.rotary, places = settings.posenc_type == "rotary", torch.arange(settings.max_posencs)
+        if self.rotary:
+            table = rotary_table(places, config.d_model // config.heads).float()
+        elif settings.posenc_type == "sinusoidal":
+            table = sinusoidal_table(places, config.d_model).float()
         else:
             table = torch.randn(settings.max_posencs, config.d_model) / math.sqrt(2)  # as large as a sinusoidal one
-        self.positions = nn.Parameter(table, requires_grad=settings.learnable_posencs)  # (max_posencs, d)
+        self.positions = nn.Parameter(table, requires_grad=settings.learnable_posencs)  # (max_posencs, ...)
 
     def embed(self, tokens, positions):
-        """Tokens and their positions, (...) each -> (..., d)"""
-        x = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)
-        return self.dropout(x + self.position_dropout(self.positions[positions]))
+        """Tokens and their positions, (N,) each -> hidden states (N, d), and their RoPE table or None."""
+        x, encoding = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim), self.positions[positions]
+        if self.rotary:
+            return self.dropout(x), encoding
+        return self.dropout(x + self.position_dropout(encoding)), None
 
     def forward(self, tokens, positions, rows):
         """Logits of the token after each. tokens, positions: (N,) of packed rows -> (N, V)"""
-        x, groups = self.embed(tokens, positions), group_rows(rows)
+        x, rope = self.embed(tokens, positions)
+        groups = group_rows(rows)
 
         def attend(q, k, v):
             return torch.cat([with_padding(q[span], k[span], v[span], group, group, causal=True)
                               for span, group in groups])
         for layer in self.layers:
-            x = layer(x, None, attend)
+            x = layer(x, rope, attend)
         return self.head(self.norm(x))
 
     def start(self, rows, longest):
@@ -69,7 +75,7 @@ class CausalTransformer(nn.Module):
 
     def step(self, tokens, positions, time, state):
         """Logits after the token number `time` of each row. tokens, positions: (B,) -> (B, V), the new state"""
-        x = self.embed(tokens, positions)
+        x, rope = self.embed(tokens, positions)
         for number, layer in enumerate(self.layers):
             keys, values = state[2 * number:2 * number + 2]
 
@@ -77,7 +83,7 @@ class CausalTransformer(nn.Module):
                 keys[time], values[time] = k, v
                 past = [x[:time + 1].permute(1, 2, 0, 3) for x in (keys, values)]  # (B, H, time + 1, h)
                 return F.scaled_dot_product_attention(q.unsqueeze(2), *past).squeeze(2)
-            x = layer(x, None, attend)
+            x = layer(x, rope, attend)
         return self.head(self.norm(x)), state
 
 
@@ -128,8 +134,10 @@ def build_model(settings, n_btokens):
     vocab = len(vocabulary(n_btokens))
     if settings.model_type not in ("transformer", "lstm"):
         raise InputError(f"model_type: got {settings.model_type!r}, wanted transformer, lstm")
-    if settings.posenc_type not in ("random", "sinusoidal"):
-        raise InputError(f"posenc_type: got {settings.posenc_type!r}, wanted random, sinusoidal")
+    if settings.posenc_type not in ("rotary", "sinusoidal", "random"):
+        raise InputError(f"posenc_type: got {settings.posenc_type!r}, wanted rotary, sinusoidal, random")
+    if settings.posenc_type == "rotary" and (settings.learnable_posencs or settings.posenc_drop_p):
+        raise InputError("learnable_posencs, posenc_drop_p: rotary positions have neither weights nor dropout")
     for name in ("dropout", "posenc_drop_p"):
         if not 0 <= getattr(settings, name) < 1:
             raise InputError(f"{name}: got {getattr(settings, name)}, wanted at least 0 and less than 1")
@@ -156,10 +164,10 @@ def draw_positions(settings, rows, count, rng):
     """
     Positions of `count` consecutive tokens of each row. (rows, count)
 
-    "sinusoidal": 0, 1, 2, ... "random": a random increasing sequence of 0 to max_posencs - 1 for each row, so that
+    "rotary" and "sinusoidal": 0, 1, 2, ... "random": a random increasing sequence of 0 to max_posencs - 1 for each row, so that
     longer rows meet no position that is new (Ruoss et al. 2023, arXiv 2305.16843). rng: a numpy Generator.
     """
-    if settings.posenc_type == "sinusoidal":
+    if settings.posenc_type != "random":
         return torch.arange(count).expand(rows, count)
     chosen = torch.from_numpy(rng.random((rows, settings.max_posencs))).argsort(1)[:, :count]
     return chosen.sort(1).values

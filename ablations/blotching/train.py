@@ -249,8 +249,8 @@ def train(settings, device):
         print(f"stopped by {signal.Signals(stopped_by).name} at step {step}, nothing is lost; go on with: "
               f"python {sys.argv[0]} {out_dir}/config.py --resume", file=sys.stderr)
         return 128 + stopped_by
-    print(f"accuracy {figures['valid_exact']:.2%} at level 0 with {figures['valid_steps']:.2f} steps, {out_dir}/last.pt; "
-          f"next: python ablations/blotching/evaluate.py {out_dir}/config.py")
+    print(f"accuracy {figures['valid_exact']:.2%} at level 0 with {figures['valid_steps']:.2f} steps, "
+          f"{out_dir}/last.pt; next: python ablations/blotching/evaluate.py {out_dir}/config.py")
     return 0
 
 
