@@ -164,8 +164,8 @@ def draw_positions(settings, rows, count, rng):
     """
     Positions of `count` consecutive tokens of each row. (rows, count)
 
-    "rotary" and "sinusoidal": 0, 1, 2, ... "random": a random increasing sequence of 0 to max_posencs - 1 for each row, so that
-    longer rows meet no position that is new (Ruoss et al. 2023, arXiv 2305.16843). rng: a numpy Generator.
+    "rotary" and "sinusoidal": 0, 1, 2, ... "random": a random increasing sequence of 0 to max_posencs - 1 for each
+    row, so that longer rows meet no position that is new (Ruoss et al. 2023, arXiv 2305.16843). rng: a numpy Generator.
     """
     if settings.posenc_type != "random":
         return torch.arange(count).expand(rows, count)
