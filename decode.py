@@ -68,6 +68,7 @@ from dataset.reader import file_names, read_rows, warn
 from generate import beam_search, for_decoding, greedy, sample
 from generate_terms import search_terms
 from model import load_model
+from physics import mathml
 from physics.exact import equal, prove
 from physics.expression import parse
 from physics.formats import annotated, check_format, formula_or_empty, to_function, to_sympy
@@ -78,6 +79,7 @@ from physics.particles import NO_FACTS, Facts, parse_masses
 from physics.spelling import canonical
 from physics.square import square_many
 from runtime import checkpoint
+from runtime.certainty import CERTAINTY
 from runtime.distributed import join, leave, wait
 from runtime.files import InputError, atomic_open, check_output, digest, main_guard, writing
 from runtime.hardware import find_device
@@ -87,7 +89,6 @@ SEARCH = ["beam", "beam_size", "length_penalty", "samples", "temperature", "top_
           "fallback", "agree", "masses"]
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", "amp", *SEARCH, "n_best", "format", "batch_rows", "max_rows",
         "device", "dtype"]
-CERTAINTY = ["logprob", "token_mean", "token_min", "margin", "agreement"]
 COLUMNS = ["row", "amp", "prediction", "logprob", "status", *CERTAINTY[1:], "rank"]
 WINDOW = 8  # batches read together, so that amplitudes of like length meet in one
 MOST = 1000  # candidates of a row; fewer where one of the next two is the limit
@@ -120,11 +121,16 @@ class Answer(NamedTuple):
         return to_function(parse(self.prediction))
 
     def _repr_latex_(self):
-        """What a notebook shows: the typeset prediction and its status; None, its text, if it is no formula."""
+        """The typeset prediction and its status, for notebooks that show LaTeX; None if it is no formula."""
         try:
             return latex_text(parse(self.prediction), self.status)
         except InputError:
             return None
+
+    def _repr_html_(self):
+        """What a notebook shows: the typeset prediction, or its text if it is no formula, verdict and certainty."""
+        notes = ", ".join(certainty_texts(self))
+        return mathml.answer(self.prediction, self.status, verdict_text(self).removeprefix(self.status), notes)
 
 
 class Loaded(NamedTuple):
@@ -603,21 +609,30 @@ def answer_one(loaded, amp, options, facts, format):
     answer, = decode(loaded, amp, facts=facts, **options)
     if answer.status == "unreadable":
         raise InputError(f"--amp: {answer.reason.removeprefix('amp: ')}")
-    lines = []
-    if answer.rank:
-        probability = f"log-probability {answer.logprob:.4g} (probability {math.exp(answer.logprob):.2%})"
-        figures = [probability, f"least certain token {answer.token_min:.2%}"]
-        if answer.margin > 0:
-            figures.append(f"{answer.margin:.3g} nats ahead of the next")
-        if answer.rank > 1:
-            figures.append(f"candidate {answer.rank}")
-        lines.append(", ".join(figures))
-    lines.append({"verified": "verified: equal to the square of the amplitude at random momenta, in exact arithmetic",
-                  "computed": "computed: the model's candidates are all wrong, this is the square by FORM",
-                  "unverified": f"unverified: {answer.reason}",
-                  "unfinished": "unfinished: the answer was not complete at the model's tgt_max_len tokens",
-                  }[answer.status])
-    print(annotated(answer.prediction, format, lines), end="")
+    lines = [", ".join(certainty_texts(answer)), verdict_text(answer)]
+    print(annotated(answer.prediction, format, list(filter(None, lines))), end="")
+
+
+def certainty_texts(answer):
+    """How certain the model is of an answer, for people; [] where the answer is not the model's."""
+    if not answer.rank:
+        return []
+    texts = [f"log-probability {answer.logprob:.4g} (probability {math.exp(answer.logprob):.2%})",
+             f"least certain token {answer.token_min:.2%}"]
+    if answer.margin > 0:
+        texts.append(f"{answer.margin:.3g} nats ahead of the next")
+    if answer.rank > 1:
+        texts.append(f"candidate {answer.rank}")
+    return texts
+
+
+def verdict_text(answer):
+    """An answer's status and what it means."""
+    meaning = {"verified": "equal to the square of the amplitude at random momenta, in exact arithmetic",
+               "computed": "the model's candidates are all wrong, this is the square by FORM",
+               "unchecked": "nobody has compared it with the amplitude",
+               "unfinished": "the answer was not complete at the model's tgt_max_len tokens"}
+    return f"{answer.status}: {meaning.get(answer.status, answer.reason)}"
 
 
 def main(argv=None):

@@ -11,7 +11,10 @@
     python evaluate.py config/qed.py --export=FOLDER            also write the model, with its scores on a card, as the
                                                                 Hugging Face hub has it; --ckpt=FOLDER reads it again
     python evaluate.py --compare="out/A out/B"                  do B, C, ... differ from A on the same rows? From their
-                                                                reports: a table, compare.json and compare.html in out/A
+                                                                reports: a table, compare.json and compare.html in
+                                                                out/A; also means over runs that differ in their seed
+    python evaluate.py --notations --compare="out/n/*"          accuracy against notation, of runs that differ in
+                                                                notation and seed alone: a table and a figure
 
 Prints a table and some answers beside the truth; writes report.json (or --output=FILE.json), the page report.html that
 shows it, and, where it decoded, predictions.csv beside it. In the report, each a share of the rows:
@@ -28,7 +31,7 @@ shows it, and, where it decoded, predictions.csv beside it. In the report, each 
                         orbit, of every n-th row so that it is asked about 1,000 at most; see dataset/baseline.py)
     coverage            answers that are verified or computed (--verify), where a physicist need not look
     certainty           right physics among the 50%, 80%, 90% and 95% of the rows that are most certain by each figure
-                        of decode.py
+                        of decode.py; certainty_intervals: 95% intervals, over the rows
     ceiling             what exact match can hope for: one amplitude may stand with several right texts of its square;
                         for each row, the share of the most frequent text among the rows of its amplitude in all splits
 by_process and by_length are the first figures by kind of process and by length. `train` has the same of --train_rows
@@ -47,10 +50,10 @@ are wrong; those of the training split are what `scst.py --indices=` learns from
 An answer that is not finished, or to an amplitude that the model cannot read, is wrong.
 """
 import collections
+import glob
 import hashlib
 import json
 import math
-import re
 import shutil
 import statistics
 import sys
@@ -69,7 +72,6 @@ from dataset.baseline import canonical_key, every_nth, lookup_scores
 from dataset.card import claim
 from dataset.reader import file_names, warn
 from decode import (
-    CERTAINTY,
     COLUMNS,
     SEARCH,
     Answer,
@@ -86,47 +88,59 @@ from decode import (
     search_options,
     silent,
 )
-from physics.diagrams import diagram_type
-from physics.expression import Negative, Product, Sum, parse
 from physics.numeric import verify
 from physics.particles import parse_masses
-from physics.processes import process_kind
 from physics.spelling import canonical
-from runtime import checkpoint
-from runtime.compare import EQUAL, EXACT, NONE, compare, comparison_table
+from runtime import checkpoint, notation_accuracy
+from runtime.certainty import CERTAINTY, accuracy_at_coverage, certainty, certainty_intervals, reliability
+from runtime.compare import compare, comparison_table
 from runtime.export import export_model
 from runtime.files import InputError, atomic_open, check_output, digest, main_guard, write_json, write_rows
-from runtime.intervals import bootstrap, wilson
 from runtime.page import comparison_page, page_of
 from runtime.runs import columns, read_log
+from runtime.scores import (
+    LEAST,
+    LETTERS,
+    NONE,
+    OTHERWISE,
+    PROVEN,
+    RIGHT,
+    UNFINISHED,
+    UNREADABLE,
+    WRONG,
+    accuracies,
+    accuracies_by,
+    by_process_and_length,
+    ceiling,
+    diagram_of,
+    intervals,
+    is_right,
+    kind_of,
+    readable_tokens,
+    terms_of,
+    token_accuracy,
+    unproven,
+)
+from runtime.summary import examples, table
 from tokenizer import EOS, numbered, rename, sqamp_tokens
 
 KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *SEARCH, "batch_rows", "max_rows", "train_rows", "device",
         "dtype", "notations", "compare", "export"]
-SHARES = (0.5, 0.8, 0.9, 0.95)
-LEAST = 5  # rows of each kind in the sample of training rows
 NEXT = """next: open {page} in a browser
       python decode.py --beam --verify        answers that are checked before you see them
       python prepare.py config/quickstart.py --split=orbit --data_dir=data/orbit    squares unlike those of training"""
 NAMED = 5  # unreadable rows that stderr names
-RIGHT, OTHERWISE, WRONG = "right", "right but spelled otherwise", "wrong"
-UNFINISHED, UNREADABLE = "unfinished", "unreadable"
-PROVEN = ("verified", "computed")
-# of a report's `outcomes`; runtime/compare.py reads them
-LETTERS = {RIGHT: EXACT, OTHERWISE: EQUAL, WRONG: "w", UNFINISHED: "f", UNREADABLE: "x"}
-BINS = 10  # dots of a reliability diagram
-POINTS = 100  # of a curve of accuracy against coverage
 LONGEST_CURVE = 400  # points of a training curve
 WORST, SAMPLED = 40, 40  # rows on the page
 SHOWN_COLUMNS = ("amp", "sqamp", "prediction", "verdict", "status", "reason", "process", "diagram", "theory")
-SHOWN = {RIGHT: 2, OTHERWISE: 2, WRONG: 3, UNFINISHED: 1, UNREADABLE: 1}  # answers of each kind at the end
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Scores. A row is a dictionary with amp, sqamp, prediction, logprob (NaN if none), status; then also verdict
+# Scores. A row is a dictionary with amp, sqamp, prediction, logprob (NaN if none), status; then also verdict. The
+# figures themselves are in runtime/scores.py and runtime/certainty.py
 
 def verdict_of(row, masses=()):
-    """One of the keys of SHOWN. The reason of a wrong answer is left in row["reason"]. masses: see parse_masses."""
+    """One of the keys of LETTERS. The reason of a wrong answer is left in row["reason"]. masses: see parse_masses."""
     if row["status"] in (UNFINISHED, UNREADABLE):
         return row["status"]
     if row["prediction"] == row["sqamp"] and row["status"] != "computed":
@@ -137,167 +151,6 @@ def verdict_of(row, masses=()):
         return WRONG
     row["reason"] = doubt_of(row["amp"], row["prediction"], facts_of(row, masses))
     return WRONG if row["reason"] else OTHERWISE
-
-
-def unproven(row):
-    """Whether the answer is equal to the square in floating point, but exact arithmetic has no proof."""
-    return row["verdict"] == WRONG and row.get("reason", "").startswith("no proof")
-
-
-def accuracies(rows):
-    right, otherwise = (sum(row["verdict"] == verdict for row in rows) for verdict in (RIGHT, OTHERWISE))
-    count = len(rows)
-    return {"rows": count, "sequence_accuracy": right / count, "right_physics": (right + otherwise) / count}
-
-
-def accuracies_by(group_of, rows):
-    """{group: accuracies}, in natural order: 8-15 before 16-31."""
-    groups = collections.defaultdict(list)
-    for row in rows:
-        groups[group_of(row)].append(row)
-    order = sorted(groups, key=lambda name: [part.zfill(9) for part in re.split(r"(\d+)", name)])
-    return {name: accuracies(groups[name]) for name in order}
-
-
-def by_process_and_length(rows):
-    return {"by_length": accuracies_by(length_of, rows), "by_process": accuracies_by(kind_of, rows)}
-
-
-def kind_of(row):
-    return process_kind(row["amp"])
-
-
-def length_of(row):
-    """Bin of the truth's length in tokens: "32-63"."""
-    return power_of_two_bin(len(sqamp_tokens(row["sqamp"])))
-
-
-def power_of_two_bin(count):
-    low = 1 << count.bit_length() - 1
-    return f"{low}-{2 * low - 1}"
-
-
-def diagram_of(row):
-    try:
-        return diagram_type(row["amp"])
-    except InputError:
-        return "unknown"
-
-
-def terms_of(row):
-    """Bin of the number of terms of the truth's polynomial: of its longest factor that is a sum."""
-    tree = parse(row["sqamp"])
-    while type(tree) is Negative:
-        tree = tree.operand
-    factors = zip(tree.factors, tree.inverse) if type(tree) is Product else [(tree, False)]
-    sums = [len(factor.terms) for factor, divides in factors if type(factor) is Sum and not divides]
-    return power_of_two_bin(max(sums, default=1))
-
-
-def token_accuracy(row):
-    answer, truth = readable_tokens(row["prediction"]), sqamp_tokens(row["sqamp"])
-    return sum(a == b for a, b in zip(answer, truth)) / max(len(answer), len(truth))
-
-
-def readable_tokens(text):
-    """Tokens of a square; of a text that is none, the tokens of its longest beginning that is one up to parentheses."""
-    ends = [len(text)] + [match.start() for match in re.finditer(r"[*/)]| \+ ", text)][::-1]
-    for end in ends:
-        try:
-            return sqamp_tokens(text[:end])
-        except InputError:
-            pass
-    return []
-
-
-def ceiling(rows, known):
-    """(mean share of the most frequent text of a row's amplitude, number of rows whose amplitude has several texts).
-
-    known: the rows of all splits; one that comes twice, index names and all, counts once. The rows may be some of them
-    under other index names: of a text that stands in both, the greater number counts.
-    """
-    known, own = texts_by_amplitude(known), texts_by_amplitude(rows)
-    counts = [known[key] | own[key] for key in (canonical_key(row["amp"]) for row in rows)]
-    highest = statistics.fmean(max(count.values()) / count.total() for count in counts)
-    return highest, sum(len(count) > 1 for count in counts)
-
-
-def texts_by_amplitude(rows):
-    """{amplitude up to index names: {sqamp: number of different amp that stand with it}}"""
-    texts = collections.defaultdict(collections.Counter)
-    for amp, sqamp in {(row["amp"], row["sqamp"]) for row in rows}:
-        texts[canonical_key(amp)][sqamp] += 1
-    return texts
-
-
-def certainty(rows):
-    """
-    {figure: {share: right physics of the most certain share of the rows}} of judged rows. The figure that orders them
-    best comes first.
-    """
-    table = {}
-    for figure, order in orders(rows).items():
-        right = [is_right(rows[k]) for k in order]
-        counts = {f"{share:.0%}": math.ceil(share * len(rows)) for share in SHARES}
-        table[figure] = {share: statistics.fmean(right[:count]) for share, count in counts.items()}
-    return dict(sorted(table.items(), key=lambda item: -sum(item[1].values())))
-
-
-def orders(rows):
-    """{figure of certainty that some row has: numbers of the rows, the most certain first}"""
-    found = {}
-    for figure in CERTAINTY:
-        values = [row.get(figure, math.nan) for row in rows]
-        if not all(map(math.isnan, values)):
-            found[figure] = sorted(range(len(rows)), key=lambda k: (math.isnan(values[k]), -values[k]))  # NaN: last
-    return found
-
-
-def is_right(row):
-    return row["verdict"] in (RIGHT, OTHERWISE)
-
-
-def accuracy_at_coverage(rows):
-    """{figure: [(share of the rows, right physics of so many that are most certain), ...]}, at most POINTS of them."""
-    curves = {}
-    for figure, order in orders(rows).items():
-        right = np.cumsum([is_right(rows[k]) for k in order])
-        counts = np.unique(np.linspace(1, len(rows), min(POINTS, len(rows))).round().astype(int))
-        curves[figure] = [(int(count) / len(rows), int(right[count - 1]) / int(count)) for count in counts]
-    return curves
-
-
-def reliability(rows):
-    """
-    {figure that is a probability: {"error": expected calibration error, "bins": [...]}}. A bin has as many rows as any
-    other: their number, the mean of what the model says, the share that is right and its interval.
-    """
-    found = {}
-    for figure, order in orders(rows).items():
-        known = [rows[k] for k in order if not math.isnan(rows[k][figure])]
-        if figure == "margin":
-            continue
-        bins = []
-        for group in np.array_split(np.arange(len(known)), min(BINS, len(known))):
-            values = [known[k][figure] for k in group]
-            predicted = statistics.fmean(map(math.exp, values) if figure == "logprob" else values)
-            right = sum(is_right(known[k]) for k in group)
-            bins.append({"rows": len(group), "predicted": predicted, "right": right / len(group),
-                         "interval": wilson(right, len(group))})
-        error = sum(group["rows"] * abs(group["predicted"] - group["right"]) for group in bins) / len(known)
-        found[figure] = {"error": error, "bins": bins}
-    return found
-
-
-def intervals(rows, seed):
-    """95% intervals of the first figures of a report, over judged rows."""
-    count = len(rows)
-    return {
-        "sequence_accuracy": wilson(sum(row["verdict"] == RIGHT for row in rows), count),
-        "right_physics": wilson(sum(map(is_right, rows)), count),
-        "token_accuracy": bootstrap(list(map(token_accuracy, rows)), seed),
-        "coverage": wilson(sum(row["status"] in PROVEN for row in rows), count),
-    }
 
 
 def report_of(rows, train, others, masses=()):
@@ -322,7 +175,7 @@ def report_of(rows, train, others, masses=()):
         "rows_with_several_texts": ambiguous,
         "rows_in_training_set": sum(canonical_key(row["amp"]) in trained for row in rows),  # up to index names
         "rows_unproven": sum(map(unproven, rows)),
-        "verdicts": {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in SHOWN},
+        "verdicts": {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in LETTERS},
         "mean_logprob": {name: statistics.fmean(logprobs[right]) if logprobs[right] else None
                          for name, right in (("right", True), ("wrong", False))},
         "certainty": certainty(rows),
@@ -337,6 +190,7 @@ def details_of(rows, loaded, seed):
     return {
         "rows_sha256": hashlib.sha256(json.dumps(known).encode()).hexdigest(),
         "intervals": intervals(rows, seed),
+        "certainty_intervals": certainty_intervals(rows, seed),
         "by_diagram": accuracies_by(diagram_of, rows),
         "by_terms": accuracies_by(terms_of, rows),
         "reliability": reliability(rows),
@@ -413,13 +267,13 @@ def curves_of(run_dir):
     return {key: points for key, points in curves.items() if points}
 
 
-def never_learned(train):
-    """Kinds of process with at least LEAST sampled training rows and none right, while 90% of the other kinds' are."""
-    kinds = train["by_process"]
-    never = [kind for kind, group in kinds.items() if group["rows"] >= LEAST and group["right_physics"] == 0]
-    others = [group for kind, group in kinds.items() if kind not in never]
-    right = sum(group["rows"] * group["right_physics"] for group in others)
-    return never if others and right >= 0.9 * sum(group["rows"] for group in others) else []
+def training_of(run_dir):
+    """Steps, minutes and tokens/s (the median) of a run, from log.jsonl; {} where there is no log."""
+    lines = [line for line in read_log(run_dir) if line.get("tokens_per_second") is not None]
+    if not lines:
+        return {}
+    return {"steps": lines[-1]["step"], "minutes": lines[-1]["seconds"] / 60,
+            "tokens_per_second": statistics.median(line["tokens_per_second"] for line in lines)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -516,6 +370,18 @@ def judge(rows, masses):
         row["verdict"] = verdict_of(row, masses)
 
 
+def tokens_per_row(rows, tokenizer):
+    """{"source": mean number of tokens of an amplitude, "target": of its square}, of rows that the model can read."""
+    lengths = []
+    for row in rows:
+        try:
+            square = tokenizer.encode_sqamp(row["sqamp"], tokenizer.fermions(row["amp"]))
+            lengths.append((len(tokenizer.encode_amp(row["amp"])[0]), len(square)))
+        except InputError:  # not in the vocabulary
+            pass
+    return dict(zip(("source", "target"), map(statistics.fmean, zip(*lengths))))
+
+
 def indices_name(name):
     """Name of the file with the row numbers of a report's wrong answers."""
     return "inc_idx.npy" if name == "report.json" else f"{name.removesuffix('.json')}.inc_idx.npy"
@@ -548,83 +414,6 @@ def sequence_accuracy(loaded, path, max_rows=0, **search):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What the terminal shows
-
-def table(report):
-    lookup = report["lookup"]
-    lines = [f"{report['rows']} rows"]
-
-    def add(name, share, comment="", *more):
-        lines.append(f"{name:18} {share:7.2%}   {comment}".rstrip())
-        lines.extend(f"{'':28}{comment}" for comment in more)
-
-    highest = f"the exact text; at most {report['ceiling']:.2%} can be expected"
-    add("sequence accuracy", report["sequence_accuracy"], highest)
-    add("right physics", report["right_physics"], "the exact text, or proven to be the square though spelled otherwise")
-    add("token accuracy", report["token_accuracy"])
-    add("coverage", report["coverage"], "answers proven right before anyone sees them (--verify)")
-    add("lookup table", report["lookup_accuracy"],
-        f"what a table of the training rows would score: {lookup['exact']:.2%} if it ignores",
-        f"index names, {lookup['renamed']:.2%} if particle names too,",
-        f"{lookup['rescaled']:.2%} if the number in front too,",
-        f"{lookup['relabelled']:.2%} if the order and sides of the legs too;",
-        f"{report['rows_in_training_set']} rows are in the training set up to index names")
-    if "train" in report:
-        train = report["train"]
-        add("training rows", train["sequence_accuracy"],
-            f"the exact text, {train['right_physics']:.2%} right physics: {train['rows']} rows of the training split")
-        for kind in never_learned(train):
-            count = train["by_process"][kind]["rows"]
-            lines.append(f"warning: {kind} was not learned: none of its {count} training rows looked at is right, "
-                         "of the other kinds at least 90% are")
-    if report["rows_unproven"]:
-        lines.append(f"{report['rows_unproven']} answers counted as wrong are equal to the square in floating point, "
-                     "but have no proof")
-    if report.get("rows_unreadable"):
-        lines.append(f"{report['rows_unreadable']} more rows cannot be read or judged and count nowhere")
-    if report["certainty"]:
-        lines += ["", f"{'right physics of the most certain':34}" + "".join(f"{share:>8.0%}" for share in SHARES)]
-        lines += [f"  by {figure:29}" + "".join(f"{right:8.1%}" for right in shares.values())
-                  for figure, shares in report["certainty"].items()]
-    for title, groups in (("process", report["by_process"]), ("target tokens", report["by_length"])):
-        width = max(map(len, (title, *groups)))
-        lines += ["", f"{title:{width}}  {'rows':>6} {'exact':>8} {'physics':>8}"]
-        lines += [f"{name:{width}}  {group['rows']:6} {group['sequence_accuracy']:8.1%} {group['right_physics']:8.1%}"
-                  for name, group in groups.items()]
-    return "\n".join(lines)
-
-
-def examples(rows, width):
-    """
-    Some answers of each kind beside the truth, each line at most `width` characters. Of long texts the characters
-    around the first difference are shown.
-    """
-    lines = []
-    for verdict, count in SHOWN.items():
-        for row in [row for row in rows if row["verdict"] == verdict][:count]:
-            truth, answer = row["sqamp"], row["prediction"]
-            same = next((k for k, (a, b) in enumerate(zip(truth, answer)) if a != b), min(len(truth), len(answer)))
-            middle = same if truth != answer else 0
-            texts = ("amp", row["amp"], 0), ("truth", truth, middle), ("answer", answer, middle)
-            lines += ["", f"{verdict}: {kind_of(row)}"]
-            lines += [f"  {name:6} {shorten(text, width - 9, at)}" for name, text, at in texts]
-    return "\n".join(lines)
-
-
-def shorten(text, width, middle):
-    """At most `width` characters of the text, those around `middle`; ... where something is left out."""
-    if len(text) <= width:
-        return text
-    first = max(0, min(middle - width // 2, len(text) - width))
-    piece, last = text[first:first + width], first + width
-    if first > 0:
-        piece = "..." + piece[3:]
-    if last < len(text):
-        piece = piece[:-3] + "..."
-    return piece
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Without a model: lengths in each notation, and runs compared
 
 def compare_notations(settings):
@@ -638,9 +427,24 @@ def compare_notations(settings):
     print(f"\n{output}")
 
 
+def run_names(settings):
+    """What --compare names: run folders or reports, separated by spaces; "out/n/*" is all of a folder."""
+    return [name for pattern in settings.compare.split() for name in sorted(glob.glob(pattern)) or [pattern]]
+
+
+def accuracy_by_notation(settings):
+    """--notations --compare: print the table of the runs' accuracy by notation, draw the figure."""
+    output = Path(settings.output or "notation_accuracy.svg")
+    check_output(output, "<?xml")
+    groups = notation_accuracy.in_order(compare(run_names(settings))["groups"])
+    print(notation_accuracy.table(groups))
+    notation_accuracy.draw(groups, output)
+    print(f"\n{output}")
+
+
 def compare_runs(settings):
     """--compare: print the table, write compare.json and compare.html."""
-    names = settings.compare.split()
+    names = run_names(settings)
     comparison = compare(names)
     folder = Path(names[0]) if Path(names[0]).is_dir() else Path(names[0]).parent
     output = Path(settings.output or folder / "compare.json")
@@ -663,6 +467,8 @@ def write_page(path, text):
 
 def main(argv=None):
     settings = load_settings(__doc__, KEYS, argv)
+    if settings.notations and settings.compare:
+        return accuracy_by_notation(settings)
     if settings.notations:
         return compare_notations(settings)
     if settings.compare:
@@ -706,7 +512,8 @@ def main(argv=None):
         state = loaded.state
         run |= {"checkpoint": str(ckpt), "step": state["step"], "seed": state["settings"]["seed"],
                 "device": str(loaded.model.tgt_embedding.weight.device), "search": options,
-                "seconds": seconds, "seconds_per_row": seconds / len(rows)}
+                "seconds": seconds, "seconds_per_row": seconds / len(rows), "settings": state["settings"],
+                "tokens_per_row": tokens_per_row(rows, loaded.tokenizer), "training": training_of(ckpt.parent)}
     judge(rows, masses)
     for row in filter(unproven, rows):
         print(f"{path}: row {row['number'] + 1}: equal in floating point, but {row['reason']}", file=sys.stderr)

@@ -68,8 +68,8 @@ from tokenizer import PAD, SCHEME, Tokenizer, scheme_of
 
 SETTINGS = [
     "data_dir", "out_dir", "run_id", "seed", "device", "dtype", "compile", "src_max_len", "tgt_max_len",
-    *VOCABULARY, *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens",
-    "accumulate", "optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2",
+    *VOCABULARY, *ARCHITECTURE, "dropout", "attention", "checkpoint_layers", "batch_tokens", "accumulate",
+    "batch_ramp", "optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2",
     "grad_clip", "label_smoothing", "ema", "loss_spike", "bad_steps", "max_rollbacks", "max_steps", "max_minutes",
     "draw_indices", "eval_every", "eval_rows", "eval_train_rows", "eval_batch_tokens", "log_every", "save_every",
     "save_limit", "resume", "resume_best", "new_data", "init_from", "wandb_mode", "wandb_project", "list", "plot",
@@ -77,9 +77,9 @@ SETTINGS = [
 ]
 LEAST = {
     "seed": 0, "batch_tokens": 1, "accumulate": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0,
-    "grad_clip": 0, "label_smoothing": 0, "ema": 0, "loss_spike": 0, "bad_steps": 0, "max_rollbacks": 0,
-    "max_steps": 1, "max_minutes": 0, "eval_every": 1, "eval_rows": 0, "eval_train_rows": 0, "eval_batch_tokens": 1,
-    "log_every": 1, "save_every": 1, "save_limit": 0,
+    "grad_clip": 0, "label_smoothing": 0, "ema": 0, "batch_ramp": 0, "loss_spike": 0, "bad_steps": 0,
+    "max_rollbacks": 0, "max_steps": 1, "max_minutes": 0, "eval_every": 1, "eval_rows": 0, "eval_train_rows": 0,
+    "eval_batch_tokens": 1, "log_every": 1, "save_every": 1, "save_limit": 0,
 }
 SCHEDULES = "cosine", "linear", "constant", "one-cycle"
 FLOOR = 0.1  # nats a token: the expected loss of a step counts as this much at least, so that one hard row is no spike
@@ -101,7 +101,7 @@ def main(argv=None):
         print(output)
         return 0
     check_least(settings, LEAST)
-    for name in ("label_smoothing", "ema"):
+    for name in ("label_smoothing", "ema", "batch_ramp"):
         if getattr(settings, name) >= 1:
             raise InputError(f"{name}: got {getattr(settings, name)}, wanted less than 1")
     if settings.schedule not in SCHEDULES:
@@ -333,7 +333,8 @@ def train(settings, world):
             # ---- gradients of the loss of all target tokens of this step, whatever their rank and micro-batch
             number = step + len(given)
             second_try = bool(dealt)  # rows of this step were skipped at their last turn
-            micro_batches = next_micro_batches(world.size * settings.accumulate)  # of all ranks, sample numbers each
+            count = world.size * micro_batches_of(settings, progress(settings, number, seconds))
+            micro_batches = next_micro_batches(count)  # of all ranks, sample numbers each
             samples = np.concatenate(micro_batches)
             src_lengths, tgt_lengths = lengths(train_rows, samples)  # (samples,) each
             targets = int(tgt_lengths.sum())
@@ -623,6 +624,12 @@ def progress(settings, step, seconds):
     """How much of the run is done, 0..1: by steps, or by the clock if that is further on."""
     by_clock = seconds / (60 * settings.max_minutes) if settings.max_minutes else 0.0
     return max(step / settings.max_steps, by_clock)
+
+
+def micro_batches_of(settings, progress):
+    """Micro-batches of a step on each rank: over the first batch_ramp of the run they grow from 1 to accumulate."""
+    share = progress / settings.batch_ramp if settings.batch_ramp else 1
+    return max(1, round(min(1, share) * settings.accumulate))
 
 
 def learning_rate(settings, step, progress):

@@ -1,7 +1,7 @@
 """Every setting of every script with its default. Config files and --key=value override these."""
 
 # data: prepare.py
-theory = "qed"  # "qed", "qcd", "ew", "general", random ones "random:0-199", or a file: docs/my_theory.md
+theory = "qed"  # "qed", "qcd", "ew", "general", random ones "random:0-199", several, or a file: docs/my_theory.md
 processes = "2->2"  # processes to generate: numbers of legs or the particles, such as "2->2; 2->3; e A -> e A"
 sample = 0  # at most so many diagrams of each entry of `processes`: whole processes, drawn with the seed; 0: all
 max_diagrams = 200000  # refuse a larger job and print what it would cost
@@ -71,6 +71,7 @@ checkpoint_layers = False  # recompute the layers' activations for the gradients
 # train.py
 batch_tokens = 8192  # tokens in a micro-batch, source and target; rows of all lengths
 accumulate = 1  # micro-batches of a step on each rank: at most ranks * accumulate * batch_tokens tokens a step
+batch_ramp = 0.0  # share of the run over which the micro-batches of a step grow from 1 to `accumulate`
 compile = "auto"  # torch.compile: "on", "off"; "auto": on for runs on a GPU of 1,000 steps and 3 minutes at least
 optimizer = "adamw"  # "adamw", or "muon" for the matrices inside the layers and adamw for the rest
 learning_rate = 5e-4  # peak learning rate, reached after the warm-up
@@ -137,7 +138,7 @@ format = "text"  # notation of formulas: "text", "latex", "sympy", "mathematica"
 column = "sqamp"  # column that `python -m dataset.convert` writes in that notation
 batch_rows = 64  # rows decoded together; 512 and more keep a GPU busy
 max_rows = 0  # stop after so many rows; 0: all of them
-notations = False  # evaluate.py: lengths of the data sets in `input` in each notation, instead of a model's score
+notations = False  # evaluate.py: lengths of the data sets in `input` in each notation; with `compare` accuracy of runs
 train_rows = 200  # evaluate.py: training rows decoded too, the same ones each time; 0: none
 export = ""  # evaluate.py, prepare.py: folder to write the model, or the data set, with its card into
 compare = ""  # evaluate.py: runs that were evaluated on the same rows, separated by spaces: do they differ?

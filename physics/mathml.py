@@ -29,6 +29,7 @@ from physics.expression import (
     epsilon_legs,
     expand,
     fold,
+    names_in,
     parse,
     to_text,
 )
@@ -38,6 +39,7 @@ from runtime.files import InputError
 GREEK = {"mu": "μ", "tau": "τ", "nu": "ν", "theta": "θ", "alpha": "α", "lambda": "λ"}
 NAMES = {"L": "μνρσλκταβδηξ", "D": "xyzwrsqhnm", "C": "ijklmnopqr", "A": "abcdefgh"}  # of indices, by kind
 OPEN, CLOSE = '<mo stretchy="false">(</mo>', '<mo stretchy="false">)</mo>'
+STATUS_COLOURS = {"verified": "#1f7a4d", "computed": "#1b6f86", "unverified": "#b3261e"}  # of an answer; others amber
 SLASH, BAR = "\u0338", "\u0304"  # combining characters
 ITALIC = {"u": "𝑢", "v": "𝑣"}  # as browsers print a letter that is alone in its element
 
@@ -74,6 +76,37 @@ def amplitude(text):
     if front:
         chunks = [front, OPEN + chunks[0], *chunks[1:-1], chunks[-1] + CLOSE]
     return "".join(map(_math, chunks))
+
+
+def answer(text, status, meaning, notes):
+    """
+    HTML of an answer, as a notebook shows it: the square `text`, or its characters if it is no formula; below it the
+    status, coloured, with what it means; what its symbols are; notes.
+    """
+    try:
+        shown = square(text).replace("<math>", '<math displaystyle="true">')
+        told = definitions(names_in(parse(text)))
+    except InputError:
+        shown, told = f"<code>{html.escape(text)}</code>", ""
+    colour = STATUS_COLOURS.get(status, "#8a5a00")
+    small = "".join(f'<div style="font-size:85%;opacity:.75">{line}</div>'
+                    for line in (html.escape(notes), told) if line)
+    return (f'<div><div style="font-size:110%;line-height:2.4;overflow-x:auto">{shown}</div>'
+            f'<div style="margin-top:.3em"><b style="color:{colour}">{status}</b>{html.escape(meaning)}</div>'
+            f"{small}</div>")
+
+
+def definitions(symbols):
+    """What s_ij, ϵ and ε are, for those that occur, as HTML."""
+    told = []
+    if any(INVARIANT.fullmatch(name) for name in symbols):
+        told.append("<i>s<sub>ij</sub></i> = <i>p<sub>i</sub></i>·<i>p<sub>j</sub></i>")
+    if "reg_prop" in symbols:
+        told.append("<i>ϵ</i> is added to <i>q</i>² − <i>m</i>² in the denominator of each propagator")
+    if any(map(epsilon_legs, symbols)):
+        momenta = ", ".join(f"<i>p<sub>{letter}</sub></i>" for letter in "ijkl")
+        told.append(f"<i>ε</i>({momenta}) is the determinant of the contravariant components of the four momenta")
+    return ", ".join(told)
 
 
 def pieces(tree):

@@ -38,16 +38,23 @@ SPINS = {"0": 0, "1/2": 1, "0.5": 1, "1": 2}
 
 
 def theory_names(setting):
-    """The names of the theories that the setting `theory` stands for, as find_theory takes them. Raises InputError."""
-    if match := RANDOM.fullmatch(setting):
-        first, last = int(match[1]), int(match[2] or match[1])
-        if not first <= last < first + MOST:
-            raise InputError(f"theory: got '{setting}', wanted a range of at most {MOST:,} seeds such as random:0-199")
-        return [f"random:{seed}" for seed in range(first, last + 1)]
-    if setting not in THEORIES and not setting.endswith(".py"):
-        raise InputError(f"theory: got '{setting}', wanted one of {', '.join(THEORIES)}, random:0-199 "
-                         "or a file such as my_theory.py")
-    return [setting]
+    """
+    The names of the theories that the setting `theory` stands for, as find_theory takes them: those of its words, or
+    the one file that it names. Raises InputError.
+    """
+    names = []
+    for word in [setting] if setting.endswith(".py") else setting.split() or [""]:
+        if match := RANDOM.fullmatch(word):
+            first, last = int(match[1]), int(match[2] or match[1])
+            if not first <= last < first + MOST:
+                raise InputError(f"theory: got '{word}', wanted a range of at most {MOST:,} seeds such as random:0-199")
+            names += [f"random:{seed}" for seed in range(first, last + 1)]
+        elif word in THEORIES or word.endswith(".py"):
+            names.append(word)
+        else:
+            raise InputError(f"theory: got '{word}', wanted one of {', '.join(THEORIES)}, random:0-199 "
+                             "or a file such as my_theory.py")
+    return names
 
 
 @functools.lru_cache(maxsize=16)

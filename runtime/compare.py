@@ -1,4 +1,8 @@
-"""Runs that have answered the same rows: do they differ? From the reports that evaluate.py wrote."""
+"""
+Runs that have answered the same rows: do they differ? From the reports that evaluate.py wrote.
+
+Two runs are compared row by row; runs that differ in nothing but their seed also as a group, see runtime/seeds.py.
+"""
 import json
 from pathlib import Path
 
@@ -6,8 +10,8 @@ import numpy as np
 
 from runtime.files import InputError
 from runtime.intervals import bootstrap, mcnemar, wilson
-
-EXACT, EQUAL, NONE = "r", "o", "-"  # in a report's `outcomes`: the exact text, equal as physics, no row that counts
+from runtime.scores import EQUAL, EXACT, NONE
+from runtime.seeds import SHARES, group_difference, group_lines, groups_of
 
 
 def compare(names):
@@ -34,7 +38,9 @@ def compare(names):
                                      for key, found in right.items()})
     for k, name in enumerate(names[1:], 1):
         differences.append({"run": name} | {key: difference(found[:, k], found[:, 0]) for key, found in right.items()})
-    return {"rows": len(letters), "input": reports[0]["input"], "runs": runs, "differences": differences}
+    groups = groups_of(runs, reports)
+    return {"rows": len(letters), "input": reports[0]["input"], "runs": runs, "differences": differences,
+            "groups": groups, "group_differences": [group_difference(group, groups[0]) for group in groups[1:]]}
 
 
 def difference(this, first):
@@ -65,11 +71,11 @@ def comparison_table(comparison):
              f"{'run':{width}}  {'exact':>8}  {'95% interval':>16}  {'physics':>8}  {'95% interval':>16}"]
     for run in comparison["runs"]:
         line = f"{run['run']:{width}}"
-        for key in ("sequence_accuracy", "right_physics"):
+        for key in SHARES:
             low, high = run[key]["interval"]
             line += f"  {run[key]['share']:8.2%}  {f'{low:.2%} to {high:.2%}':>16}"
         lines.append(line)
-    for key, title in (("sequence_accuracy", "exact"), ("right_physics", "physics")):
+    for key, title in SHARES.items():
         lines += ["", f"{title}: points more than {comparison['runs'][0]['run']}, 95% interval (bootstrap), rows that "
                       "only this run and only that one has right, p (McNemar)"]
         for pair in comparison["differences"]:
@@ -78,4 +84,4 @@ def comparison_table(comparison):
             interval = f"{low:+.2f} to {high:+.2f}"
             lines.append(f"{pair['run']:{width}}  {100 * found['difference']:+8.2f}  {interval:>16}  "
                          f"{found['only_this']:6} {found['only_first']:6}  {found['p']:.3g}")
-    return "\n".join(lines)
+    return "\n".join(lines + group_lines(comparison))

@@ -2,27 +2,30 @@
 The page of a run: what report.json holds, as one HTML file that opens without a network.
 
 `page_of` and `comparison_page` are pure functions from the content of report.json, or of compare.json, to text. Charts
-are SVG, formulas MathML, and the script on the page only filters, sorts and moves the focus: without it all is there.
+are SVG, formulas MathML. page.css is its style, page.js its script, which only filters, sorts and moves the focus:
+without it all is there.
 """
 import difflib
 import html
 import math
 import re
+from pathlib import Path
 
 from physics import mathml
 from physics.diagrams import picture, process_of
+from runtime.charts import chart
 from runtime.files import InputError
 from runtime.intervals import wilson
 
 LARGEST = 2_600_000  # bytes of the rows on a page: the last ones are left out
 VERDICTS = {"right": "right", "right but spelled otherwise": "otherwise", "wrong": "wrong", "unfinished": "unfinished",
             "unreadable": "unreadable"}  # and the CSS class of each
-TABLES = {"exact": "knows equal amplitudes, up to index names", "renamed": "up to particle names too",
+TABLES = {"exact": "if amplitudes are equal up to index names", "renamed": "up to particle names too",
           "rescaled": "up to the number in front too", "relabelled": "up to the order of the legs too"}
 FIGURES = {"logprob": "probability of the whole answer", "token_mean": "mean probability of a token",
            "token_min": "least probable token", "margin": "margin to the next candidate",
            "agreement": "agreement of the candidates"}
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 460, 290, 62, 42, 12, 24  # of a chart, and its margins
+STYLE, SCRIPT = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
 
 
 def page_of(report):
@@ -43,7 +46,9 @@ def comparison_page(comparison):
     """The page of several runs on the same rows as text. comparison: the content of compare.json."""
     count = comparison["rows"]
     about = f"<h1>Runs compared</h1><p>The same {count:,} rows of <code>{escape(comparison['input'])}</code>.</p>"
-    return document("Runs compared", about, [("comparison", "Comparison", compared(comparison))])
+    sections = [("seeds", "Means over seeds", over_seeds(comparison)),
+                ("comparison", "Run by run", compared(comparison))]
+    return document("Runs compared", about, [section for section in sections if section[2]])
 
 
 def document(title, about, sections):
@@ -70,6 +75,11 @@ def interval_text(interval):
     return f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}%"
 
 
+def with_interval(share, interval):
+    """A share with its interval in grey, on a narrow screen below it."""
+    return f'{percent(share)} <span class="dim under">{interval_text(interval) if interval else ""}</span>'
+
+
 def table(head, lines, classes=""):
     """An HTML table; the first cell of a line is its heading. The cells are markup."""
     head = "".join(f'<th scope="col">{cell}</th>' for cell in head)
@@ -89,7 +99,7 @@ def header(report, name):
     if "step" in report:
         facts.append(f"step {report['step']:,}, seed {report['seed']}")
         facts.append(search_text(report["search"]))
-    return f"<h1>{escape(name)}</h1><p>{' · '.join(facts)}</p>"
+    return f"<p class='dim'>Squares of scattering amplitudes</p><h1>{escape(name)}</h1><p>{' · '.join(facts)}</p>"
 
 
 def search_text(search):
@@ -110,7 +120,9 @@ def scores(report):
     tiles = "".join(tile(report, *figure) for figure in shown)
     lookup = "".join(f"<li><b>{percent(share)}</b> {escape(TABLES.get(kind, kind))}</li>"
                      for kind, share in report["lookup"].items())
-    notes = [f"{report['rows_in_training_set']:,} of the rows stand in the training set up to index names."]
+    known = report["rows_in_training_set"]
+    notes = [f"{known:,} of the rows stand in the training set up to index names." if known else
+             "No row stands in the training set, up to index names."]
     if report["ceiling"] < 1:
         notes.append(f"{report['rows_with_several_texts']:,} rows have an amplitude that stands with several right "
                      f"texts, so exact match can reach {percent(report['ceiling'], 2)}.")
@@ -159,13 +171,13 @@ def groups(report):
                     bar(group["sequence_accuracy"], group["rows"]), percent(group["right_physics"])]
             if key in trained:
                 seen = trained[key].get(name)
-                line.append(f'{percent(seen["sequence_accuracy"])} <span class="dim">of {seen["rows"]}</span>'
+                line.append(f'{percent(seen["sequence_accuracy"])} <span class="dim under">of {seen["rows"]}</span>'
                             if seen else "–")
             lines.append(line)
         head = [title, "rows", "exact", "physics"] + ["training rows"] * (key in trained)
         blocks.append(f"<div>{table(head, lines, 'bars')}</div>")
     return ('<p class="dim">The bar is the share of exact texts, the line its 95% interval. f is a fermion, f̄ an '
-            f'antifermion, A the photon.</p><div class="columns">{"".join(blocks)}</div>')
+            f'antifermion, A the photon, G the gluon.</p><div class="columns">{"".join(blocks)}</div>')
 
 
 def formatted(name):
@@ -192,74 +204,7 @@ def bar(share, count):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Charts
-
-def ticks(low, high, count=5):
-    """Round numbers between low and high, about `count` of them."""
-    span = (high - low) or 1
-    step = 10 ** math.floor(math.log10(span / count))
-    step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= count)
-    first = math.ceil(low / step - 1e-9)
-    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def chart(title, series, x_name, y_name, x_range=None, y_range=None, log=False, shares=False, extra=""):
-    """
-    A line chart with a legend, as a figure. series: (name, points (x, y), CSS class); a class with `dots` has dots
-    only. log: the y axis is logarithmic. shares: the axes whose numbers are 0..1 say 0% to 100%.
-    """
-    points = [point for _, line, _ in series for point in line]
-    x_low, x_high = x_range or (min(x for x, _ in points), max(x for x, _ in points))
-    y_low, y_high = y_range or (min(y for _, y in points), max(y for _, y in points))
-    scale = math.log10 if log else float
-    y_low, y_high = scale(y_low), scale(y_high)
-    if not y_range:
-        y_low, y_high = y_low - 0.04 * (y_high - y_low or 1), y_high + 0.04 * (y_high - y_low or 1)
-
-    def place(x, y):
-        y = min(max(scale(y), y_low), y_high)
-        return (LEFT + (x - x_low) / ((x_high - x_low) or 1) * (WIDTH - LEFT - RIGHT),
-                HEIGHT - BOTTOM - (y - y_low) / ((y_high - y_low) or 1) * (HEIGHT - BOTTOM - TOP))
-
-    marks = []
-    for x in ticks(x_low, x_high):
-        at, _ = place(x, 10**y_low if log else y_low)
-        text = f"{x:.0%}" if shares and x_high <= 1 else f"{x:,.10g}"
-        marks.append(f'<path class="grid" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
-                     f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{text}</text>')
-    for y in ticks(y_low, y_high) if not log else range(math.ceil(y_low), math.floor(y_high) + 1):
-        _, at = place(x_low, 10**y if log else y)
-        text = number_text(10.0**y) if log else f"{100 * y:.4g}%" if shares else number_text(y)
-        marks.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>'
-                     f'<text x="{LEFT - 7}" y="{at + 4:.1f}" text-anchor="end">{text}</text>')
-    lines = []
-    for name, line, kind in series:
-        placed = [place(*point) for point in line]
-        if "dots" not in kind:
-            path = "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
-            lines.append(f'<path class="line {kind}" d="M{path}"/>')
-        if "dots" in kind or len(placed) <= 20:
-            lines += [f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{escape(name)}: '
-                      f"{value_text(point, shares)}</title></circle>" for (x, y), point in zip(placed, line)]
-    extra = extra(place) if extra else ""
-    across, up = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
-    names = [f'<text class="axis" x="{across}" y="{HEIGHT - 6}" text-anchor="middle">{x_name}</text>',
-             f'<text class="axis" transform="translate(14 {up}) rotate(-90)" text-anchor="middle">{y_name}</text>']
-    legend = "".join(f'<li class="{kind}">{escape(name)}</li>' for name, _, kind in series if name)
-    return (f'<figure><figcaption>{title}</figcaption><svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-            f'aria-label="{escape(re.sub("<[^>]*>", "", title))}">{"".join(marks + [extra] + lines + names)}</svg>'
-            f'<ul class="legend">{legend}</ul></figure>')
-
-
-def number_text(value):
-    """0.01 or 5e-4."""
-    return f"{value:.10g}" if value == 0 or abs(value) >= 0.005 else f"{value:.0e}".replace("e-0", "e−")
-
-
-def value_text(point, shares):
-    x, y = point
-    return f"{x:.1%}, {y:.1%}" if shares else f"{x:,.6g}, {y:.4g}"
-
+# Certainty and training
 
 def certainty(report):
     curves, bins = report["accuracy_at_coverage"], report["reliability"]
@@ -289,15 +234,18 @@ def certainty(report):
                  f"{percent(found['error'])}</span>")
         figures.append(chart(title, [("", points, f"dots {kind}")], "probability that the model gives", "right physics",
                              (0, 1), (0, 1), shares=True, extra=bars))
-    shares = list(next(iter(report["certainty"].values())))
-    lines = [[FIGURES[figure], *map(percent, found.values())] for figure, found in report["certainty"].items()]
+    shares, intervals = list(next(iter(report["certainty"].values()))), report["certainty_intervals"]
+    lines = [[FIGURES[figure], *(with_interval(right, intervals[figure][share]) for share, right in found.items())]
+             for figure, found in report["certainty"].items()]
+    verified = ""
     if report["coverage"]:
-        verified = f"100% at a coverage of {percent(report['coverage'])}"
-        lines.append(["verification", verified, *[""] * (len(shares) - 1)])
+        verified = (f"<p>Verification, beside these: {percent(report['coverage'])} of the rows have an answer that is "
+                    "proven right.</p>")
     return (f'<div class="figures">{"".join(figures)}</div><h3>Right physics among the most certain answers</h3>'
-            + table(["ordered by", *shares], lines)
-            + '<p class="dim">A dot of a reliability diagram is a tenth of the rows; the line is its 95% interval. On '
-              "the diagonal a probability is what it says. A verified answer need not be the most probable one.</p>")
+            + table(["share of the rows, ordered by", *shares], lines) + verified
+            + '<p class="dim">Intervals are of 95%, over the rows. A dot of a reliability diagram is a tenth of the '
+              "rows; the line is its interval. On the diagonal a probability is what it says. A verified answer need "
+              "not be the most probable one.</p>")
 
 
 def training(report):
@@ -459,136 +407,35 @@ def compared(comparison):
                       "seed.</p>")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-
-STYLE = """
-:root{color-scheme:light dark;--page:#fbfbfa;--card:#fff;--text:#1c1e21;--dim:#5f6670;--rule:#dfe2e6;--fill:#3a6ea5;
---soft:#dce6f1;--good:#1f7a4d;--other:#1b6f86;--bad:#b3261e;--warn:#8a5a00;--mark:#ffe08a;--c0:#2f66b0;--c1:#c2571a;
---c2:#2c8a57;--c3:#8a4fb0;--c4:#a8323e}
-@media(prefers-color-scheme:dark){:root{--page:#15171a;--card:#1d2024;--text:#e7e9ec;--dim:#a0a7b1;--rule:#343940;
---fill:#6fa3dc;--soft:#28384a;--good:#5cc38e;--other:#5fb8cf;--bad:#ff8a80;--warn:#e6b450;--mark:#6b5710;--c0:#78aaf0;
---c1:#f0985a;--c2:#66c793;--c3:#c596ea;--c4:#f08a94}}
-*{box-sizing:border-box}html{scroll-padding-top:3.5rem}
-body{margin:0;background:var(--page);color:var(--text);font:16px/1.5 system-ui,sans-serif}
-header,main{max-width:76rem;margin:auto;padding:0 1.25rem}header{padding-top:1.5rem}
-h1{font-size:1.5rem;line-height:1.25;margin:0 0 .3rem;overflow-wrap:anywhere}
-h2{font-size:1.25rem;margin:2.75rem 0 .75rem;border-bottom:1px solid var(--rule);padding-bottom:.3rem}
-h3{font-size:1rem;margin:1rem 0 .4rem}p{margin:.4rem 0}code{font:.88em ui-monospace,monospace;overflow-wrap:anywhere}
-.dim{color:var(--dim);font-size:.875rem}
-nav{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;margin-top:.75rem}a{color:var(--fill)}
-:focus-visible{outline:2px solid var(--fill);outline-offset:2px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:1rem}
-.tile,article,figure{background:var(--card);border:1px solid var(--rule);border-radius:8px}
-.tile{padding:.9rem 1.1rem}.tile h3{margin:0}.big{font-size:2.1rem;font-weight:600;line-height:1.15;margin:.15rem 0;
-font-variant-numeric:tabular-nums}
-.scale,.bar{position:relative;display:block;height:10px;background:var(--soft);border-radius:2px}
-.scale{margin:.6rem 0}.scale i,.bar i{position:absolute;top:0;bottom:0}
-.fill{background:var(--fill);left:0;border-radius:2px}
-.band{top:4px!important;bottom:4px!important;background:var(--text);min-width:2px}
-.scale .lookup,.scale .ceiling{top:-5px;bottom:-5px;width:0;border-left:2px solid var(--c1);transform:translateX(-1px)}
-.scale .ceiling{border-left:2px dashed var(--text)}
-.key{display:inline-block;height:.9em;width:0;margin:0 .35em 0 .15em;border-left:2px solid var(--c1);
-vertical-align:-.1em}.key.ceiling{border-left:2px dashed var(--text)}
-.tile span{white-space:nowrap;margin-right:.5em}
-.badge{display:inline-block;font-size:.8rem;font-weight:600;padding:.05rem .5rem;border-radius:1rem;border:1px solid;
-white-space:nowrap}
-.badge.right{color:var(--good)}.badge.otherwise{color:var(--other)}.badge.wrong{color:var(--bad)}
-.badge.unfinished{color:var(--warn)}.badge.unreadable{color:var(--dim)}
-.notes{display:grid;grid-template-columns:repeat(auto-fit,minmax(18rem,1fr));gap:0 2rem}
-.notes ul{margin:.2rem 0;padding-left:1.1rem}
-.columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(30rem,100%),1fr));gap:1.5rem 2.5rem;
-align-items:start}
-.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{padding:.3rem .6rem .3rem 0;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
-th:first-child{text-align:left}thead th{color:var(--dim);font-weight:500}tbody th{font-weight:400}
-.bars td:nth-child(3){width:45%;min-width:8rem}.bars td:nth-child(3) .number{display:inline-block;width:3.4rem}
-.bars .bar{display:inline-block;width:calc(100% - 4rem);vertical-align:middle;margin-left:.5rem}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(22rem,100%),1fr));gap:1rem}
-figure{margin:0;padding:.8rem .9rem;min-width:0}figcaption{font-weight:600;font-size:.95rem}
-figcaption .dim{font-weight:400;display:block}
-.chart{width:100%;max-width:34rem;display:block;margin:auto;font:13px system-ui,sans-serif}
-.chart text{fill:var(--dim)}.chart .axis{fill:var(--text)}.grid{stroke:var(--rule);fill:none}
-.line{fill:none;stroke-width:2;stroke-linejoin:round}.line.thin{stroke-width:1.5}
-.ideal{stroke:var(--dim);stroke-dasharray:4 4;fill:none}
-.c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}.c4{stroke:var(--c4)}
-path.c1:not(.thin){stroke-dasharray:7 3}path.c2:not(.thin){stroke-dasharray:2 3}
-path.c3:not(.thin){stroke-dasharray:9 3 2 3}
-circle.c0{fill:var(--c0)}circle.c1{fill:var(--c1)}circle.c2{fill:var(--c2)}circle.c3{fill:var(--c3)}
-circle.c4{fill:var(--c4)}circle.verified{fill:var(--good);stroke:var(--card);r:6px}
-.legend{list-style:none;margin:.3rem 0 0;padding:0;display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;font-size:.85rem}
-.legend li::before{content:"";display:inline-block;width:1.5em;border-top:3px solid;margin-right:.4em;
-vertical-align:.25em}
-.legend .c0::before{border-color:var(--c0)}.legend .c1::before{border-color:var(--c1);border-top-style:dashed}
-.legend .c2::before{border-color:var(--c2);border-top-style:dotted}
-.legend .c3::before{border-color:var(--c3);border-top-style:dashed}.legend .c4::before{border-color:var(--c4)}
-.legend .dots::before{width:.6em;height:.6em;border:0;border-radius:50%;background:var(--c1);vertical-align:0}
-.legend .verified::before{background:var(--good)}
-.controls{display:flex;flex-wrap:wrap;gap:.6rem 1rem;align-items:end}.controls label{font-size:.85rem;color:var(--dim);
-display:grid;gap:.15rem}
-select,input{font:inherit;font-size:.95rem;color:var(--text);background:var(--card);border:1px solid var(--rule);
-border-radius:5px;padding:.35rem .5rem;max-width:100%;min-height:2.3rem}input{width:17rem}
-#list{display:grid;gap:1rem;grid-template-columns:minmax(0,1fr)}
-article{padding:.9rem 1.1rem;content-visibility:auto;contain-intrinsic-size:auto 22rem}article[hidden]{display:none}
-article h3{margin:0;font-size:1.05rem}.row{display:grid;grid-template-columns:15rem minmax(0,1fr);gap:.5rem 1.5rem;
-align-items:start;margin-top:.4rem}.row>dl:only-child{grid-column:1/-1}
-dl{margin:0}dt{font-size:.8rem;color:var(--dim);margin-top:.6rem}dt:first-child{margin-top:0}dd{margin:0}
-.feynman{width:100%;max-height:13rem;overflow:visible;font:italic 15px Georgia,serif}
-.feynman line,.feynman path{stroke:currentColor;stroke-width:1.7;fill:none}
-.feynman polygon,.feynman text{fill:currentColor}
-.feynman .leg{fill:var(--dim)}.feynman .number{font-size:10px;font-style:normal;baseline-shift:-3px}
-.formula{line-height:2;overflow-x:auto;padding:.1rem 0}
-math{math-style:normal;font-family:"STIX Two Math","Latin Modern Math","Cambria Math","STIX Math",math;
-font-size:1.08rem}
-.diff,mark{background:var(--mark);color:inherit;border-radius:3px}
-.strip{margin:.25rem 0 0;font-size:.85rem;line-height:1.9}
-.strip b,.strip mark{font-weight:400;padding:.1em .28em;border-radius:3px;border:1px solid var(--rule)}
-.strip [style]{background:color-mix(in srgb,var(--bad) calc(25% + .6*var(--u)),transparent)}
-.strip mark{border:2px solid var(--warn)}.strip mark:not([style]){background:var(--mark)}
-sub,sup{font-size:.72em;line-height:0}
-details{margin-top:.6rem;font-size:.85rem}summary{cursor:pointer;color:var(--dim)}
-kbd{font:.85em ui-monospace,monospace;border:1px solid var(--rule);border-radius:3px;padding:0 .3em}
-@media(max-width:44rem){header,main{padding-left:.9rem;padding-right:.9rem}.row{grid-template-columns:minmax(0,1fr)}
-.feynman{max-width:17rem;justify-self:center}.keys{display:none}.controls label{flex:1 1 9rem}select,input{width:100%}
-th,td{padding-right:.45rem}.bars .bar{width:calc(100% - 4rem);min-width:2.5rem}.bars td:nth-child(3){min-width:7rem}}
-@media print{.controls,.keys,nav{display:none}article{break-inside:avoid}}
-"""
-
-SCRIPT = """
-'use strict';
-const list = document.getElementById('list');
-if (list) {
-  const articles = [...list.children], control = id => document.getElementById(id);
-  const keys = ['set', 'verdict', 'kind', 'type'];
-  function update() {
-    const words = control('search').value.toLowerCase().split(' ').filter(Boolean);
-    let count = 0;
-    for (const article of articles) {
-      const text = article.textContent.toLowerCase();
-      const shown = keys.every(key => !control(key).value || article.dataset[key] === control(key).value)
-        && words.every(word => text.includes(word));
-      article.hidden = !shown;
-      count += shown;
-    }
-    const order = control('sort').value, key = order.replace('-', ''), sign = order[0] === '-' ? -1 : 1;
-    const sorted = key ? [...articles].sort((a, b) => sign * (a.dataset[key] - b.dataset[key])) : articles;
-    list.append(...sorted);
-    control('count').textContent = count + (count === 1 ? ' row' : ' rows');
-  }
-  document.forms[0].addEventListener('submit', event => event.preventDefault());
-  for (const id of [...keys, 'sort', 'search']) control(id).addEventListener('input', update);
-  document.addEventListener('keydown', event => {
-    if (event.target.matches('input, select') || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === '/') {
-      event.preventDefault();
-      control('search').focus();
-    } else if (event.key === 'j' || event.key === 'k') {
-      const shown = [...list.children].filter(article => !article.hidden);
-      const place = shown.indexOf(document.activeElement.closest('article'));
-      const next = shown[event.key === 'j' ? place + 1 : Math.max(place - 1, 0)];
-      if (next) { next.focus(); next.scrollIntoView({block: 'start'}); }
-    }
-  });
-  update();
-}
-"""
-
+def over_seeds(comparison):
+    """Means of the groups of runs that differ in their seed; "" where there is none."""
+    groups = comparison["groups"]
+    if not groups:
+        return ""
+    content = ""
+    for key, name in (("sequence_accuracy", "Sequence accuracy"), ("right_physics", "Right physics")):
+        differences = {pair["name"]: pair[key] for pair in comparison["group_differences"]}
+        lines = []
+        for group in groups:
+            found, pair = group[key], differences.get(group["name"])
+            points = ""
+            if pair:
+                points = f"{100 * pair['difference']:+.2f}"
+                if pair["interval"]:
+                    low, high = pair["interval"]
+                    points += f' <span class="dim under">{100 * low:+.2f} to {100 * high:+.2f}</span>'
+            lines.append([f"<code>{escape(group['name'])}</code>", with_interval(found["mean"], found["interval"]),
+                          " / ".join(percent(share) for share in found["each"]), points])
+        content += f"<h3>{name}</h3>" + table(["settings", "mean", "each seed", "points more than the first"], lines)
+    for group in groups:
+        if group["certainty"]:
+            shares = list(next(iter(group["certainty"].values())))
+            lines = [[FIGURES[figure], *(with_interval(value["mean"], value["interval"]) for value in found.values())]
+                     for figure, found in group["certainty"].items()]
+            content += (f"<h3>Right physics among the most certain answers, <code>{escape(group['name'])}</code></h3>"
+                        + table(["share of the rows, ordered by", *shares], lines))
+            if group["coverage"] and group["coverage"]["mean"]:
+                share = with_interval(group["coverage"]["mean"], group["coverage"]["interval"])
+                content += f"<p>Verification, beside these: rows with an answer that is proven right: {share}</p>"
+    return content + ('<p class="dim">Runs of one line have the same settings but for the seed. Intervals are of 95%, '
+                      "over seeds: Student's t of the mean, Welch's t of a difference.</p>")

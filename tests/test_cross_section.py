@@ -2,12 +2,14 @@
 import csv
 import functools
 import math
+import re
 
 import numpy as np
 import pytest
 from tiny import make_run
 
 import cross_section as script
+from dataset.rows import make_rows
 from decode import choose
 from generate import Hypothesis
 from physics.amplitude import amplitudes, parse_process
@@ -148,6 +150,38 @@ def test_an_answer_that_is_not_verified_is_not_drawn(run, tmp_path, capsys):
     script.main(["e A -> e A", f"--ckpt={run / 'run' / 'best.pt'}", f"--output={tmp_path / 'c.csv'}", "--device=cpu"])
     assert "verified\n" not in capsys.readouterr().out
     assert list(columns(tmp_path / "c.csv")) == ["energy_GeV", "form_nb", "textbook_nb"]
+
+
+@pytest.fixture(scope="module")
+def process_run(tmp_path_factory):
+    """A model that has learned squares of whole processes by heart, from rows as --squares=process makes them."""
+    folder, qed = tmp_path_factory.mktemp("processes"), THEORIES["qed"]
+    processes = [parse_process(text, qed) for text in ("e A -> e A", "e e~ -> e e~", "e e~ -> A A")]
+    rows = make_rows(processes, "qed", "process", "all", 0)["rows"]
+    assert [row["process"] for row in rows] == ["e A -> e A", "e e~ -> e e~", "e e~ -> A A"]
+    return folder, make_run(folder, 120, rows, 200, closed_vocabulary=True)
+
+
+def test_a_model_of_whole_processes_squares_interference_too(process_run, tmp_path, capsys):
+    """The two diagrams of Compton scattering together, from the text of the amplitude to nanobarns."""
+    folder, rows = process_run
+    script.main(["e A -> e A", f"--ckpt={folder / 'run' / 'best.pt'}", f"--output={tmp_path / 'c.csv'}",
+                 "--device=cpu"])
+    said, found = capsys.readouterr().out, columns(tmp_path / "c.csv")
+    assert "verified\n" in said and f"|M|^2 of e A -> e A: {rows[0]['sqamp']}\n" in said
+    assert list(found) == ["energy_GeV", "form_nb", "model_nb", "textbook_nb"]
+    assert found["model_nb"] == pytest.approx(found["textbook_nb"], rel=1e-9)
+    assert "model_nb_per_sr" in columns(tmp_path / "c.angles.csv")
+
+
+def test_where_a_model_of_whole_processes_errs_forms_square_stands_alone(process_run, tmp_path, capsys):
+    """A A -> e e~ is none of its three processes: it reads the amplitude, answers wrongly, and that is said."""
+    script.main(["A A -> e e~", f"--ckpt={process_run[0] / 'run' / 'best.pt'}", f"--output={tmp_path / 'a.csv'}",
+                 "--device=cpu"])
+    assert re.search(r"the model's answer \(.*\): (unverified: |unfinished)", capsys.readouterr().out)
+    found = columns(tmp_path / "a.csv")
+    assert list(found) == ["energy_GeV", "form_nb", "textbook_nb"]
+    assert found["form_nb"] == pytest.approx(found["textbook_nb"], rel=1e-9)
 
 
 @pytest.mark.parametrize("wrong", [False, True])

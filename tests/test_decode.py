@@ -23,6 +23,7 @@ from dataset.vocabulary import build_vocabulary
 from decode import COLUMNS, choose, decode, load, main
 from generate import Hypothesis, greedy
 from model import ModelConfig, Transformer, load_model
+from physics import mathml
 from physics.expression import parse
 from physics.formats import document, formula, to_sympy
 from physics.latex import latex_lines
@@ -853,3 +854,20 @@ def test_an_answer_is_a_sympy_expression_a_function_and_a_typeset_formula(run, l
     assert r"$s_{ij} = p_i \cdot p_j$" in shown
     assert answer._replace(status="unverified")._repr_latex_().count("unverified") == 1
     assert answer._replace(prediction="2*")._repr_latex_() is None
+
+
+def test_a_notebook_shows_the_formula_and_its_verdict(run, loaded):
+    """As HTML too: MathML, what the status means, how certain the model is."""
+    answer, = decode(loaded, run[1][2]["amp"], check=True)
+    shown = answer._repr_html_()
+    formula_shown = shown.replace(' displaystyle="true"', "")
+    assert mathml.square(answer.prediction) in formula_shown and "verified</b>: equal to the square" in shown
+    assert f"least certain token {answer.token_min:.2%}" in shown and "<i>s<sub>ij</sub></i> = " in shown
+    assert shown.count("<div") == shown.count("</div>")
+    wrong = answer._replace(status="unverified", reason="another <value>")._repr_html_()
+    assert "unverified</b>: another &lt;value&gt;" in wrong and "verified</b>: equal" not in wrong
+    assert "<code>2*&lt;</code>" in answer._replace(prediction="2*<")._repr_html_()  # no formula: its characters
+    nothing, = decode(loaded, "no amplitude")
+    assert "unreadable</b>: amp: " in nothing._repr_html_() and "<math" not in nothing._repr_html_()
+    assert "computed</b>: the model" in answer._replace(status="computed", rank=0)._repr_html_()
+    assert "nobody has compared" in answer._replace(status="unchecked")._repr_html_()

@@ -14,29 +14,16 @@ from tiny import make_run, qed_rows, write_csv
 
 import evaluate as script
 from dataset.baseline import canonical_key
-from decode import CERTAINTY, choose, load
-from evaluate import (
-    accuracies,
-    by_process_and_length,
-    ceiling,
-    certainty,
-    examples,
-    main,
-    never_learned,
-    readable_tokens,
-    report_of,
-    sample_rows,
-    sequence_accuracy,
-    shorten,
-    table,
-    token_accuracy,
-    verdict_of,
-)
+from decode import choose, load
+from evaluate import main, report_of, sample_rows, sequence_accuracy, verdict_of
 from generate import Hypothesis
 from physics.particles import Facts, parse_masses
 from physics.processes import process_kind
 from physics.square import square
+from runtime.certainty import CERTAINTY, certainty
 from runtime.files import InputError
+from runtime.scores import accuracies, by_process_and_length, ceiling, never_learned, readable_tokens, token_accuracy
+from runtime.summary import examples, shorten, table
 from tokenizer import sqamp_tokens
 
 
@@ -432,6 +419,9 @@ def test_decode_and_evaluate_agree(run, tmp_path):
         "reliability",  # predictions.csv has its figures with 6 digits
         "examples",  # and no probabilities of tokens
         "curves",
+        "settings",
+        "tokens_per_row",
+        "training",
     ):
         a.pop(name, None), b.pop(name, None)
     assert a == b

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from runtime.intervals import bootstrap, mcnemar, wilson
+from runtime.intervals import bootstrap, mcnemar, quantile, student, welch, wilson
 
 
 def test_wilson_s_interval():
@@ -28,3 +28,25 @@ def test_mcnemar_s_exact_test():
     assert mcnemar(0, 5) == mcnemar(5, 0) == 2 / 32
     assert mcnemar(1, 5) == 2 * (1 + 6) / 64
     assert mcnemar(2000, 2300) < 1e-4
+
+
+def test_student_s_quantiles():
+    """Of the usual table, two-sided 95%; at a single degree of freedom it is a Cauchy distribution."""
+    for freedom, t in ((1, 12.7062), (2, 4.30265), (5, 2.57058), (30, 2.04227), (1000, 1.96234)):
+        assert quantile(freedom) == pytest.approx(t, rel=1e-5)
+    assert quantile(2) < quantile(1.5) < quantile(1)
+
+
+def test_the_interval_of_a_mean_of_three_seeds():
+    assert student([0.8]) is None and student([0.8, 0.8, 0.8]) == pytest.approx([0.8, 0.8])
+    half = 4.30265 * 0.01 / 3**0.5                                            # standard deviation 0.01
+    assert student([0.79, 0.80, 0.81]) == pytest.approx([0.8 - half, 0.8 + half], rel=1e-5)
+
+
+def test_welch_s_interval_of_a_difference():
+    """Equal spreads: freedom 4 and the pooled interval. One without spread: that of the other alone."""
+    half = 2.776445 * 0.01 * (2 / 3)**0.5
+    assert welch([0.79, 0.80, 0.81], [0.89, 0.90, 0.91]) == pytest.approx([0.1 - half, 0.1 + half], rel=1e-4)
+    half = 4.30265 * 0.01 / 3**0.5
+    assert welch([0.5] * 3, [0.79, 0.80, 0.81]) == pytest.approx([0.3 - half, 0.3 + half], rel=1e-4)
+    assert welch([0.5] * 2, [0.7] * 2) == pytest.approx([0.2, 0.2]) and welch([0.5], [0.7, 0.8]) is None

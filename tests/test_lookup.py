@@ -19,6 +19,7 @@ from physics.numeric import verify
 from physics.orbits import orbit_of
 from physics.square import square
 from physics.theory import THEORIES
+from runtime import summary
 
 QED = THEORIES["qed"]
 
@@ -152,7 +153,7 @@ def test_the_report_and_the_table_have_the_relabelled_score():
     report = evaluate.report_of(answered, train, [])
     assert report["lookup"] == {"exact": 0, "renamed": 0, "rescaled": 0, "relabelled": 1}
     assert report["lookup_accuracy"] == 0
-    assert "100.00% if the order and sides of the legs too;" in evaluate.table(report)
+    assert "100.00% if the order and sides of the legs too;" in summary.table(report)
 
 
 def test_masses_that_are_not_called_after_their_particle_tell_orbits_apart():

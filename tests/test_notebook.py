@@ -1,5 +1,6 @@
 """docs/quickstart.ipynb runs from its first cell to its last, here with few rows and few steps."""
 import os
+import re
 import sys
 
 import pytest
@@ -26,4 +27,8 @@ data, run = {str(tmp_path / "data")!r}, {str(tmp_path / "run")!r}"""
     assert "rows: " in text and "all verified" in text and "best on the validation split" in text
     assert "sequence accuracy" in text and "lookup table" in text
     shown = [list(output.data) for cell in code for output in cell.outputs if output.output_type == "execute_result"]
+    answers = [output.data["text/html"] for cell in code for output in cell.outputs
+               if output.output_type == "execute_result" and "<b style" in output.data.get("text/html", "")]
+    assert len(answers) == 1 and re.search(">(verified|unverified|unfinished)</b>: ", answers[0])
+    assert "least certain token" in answers[0]
     assert ["image/png", "text/plain"] in shown and (tmp_path / "run" / "report.html").exists()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -149,6 +150,14 @@ def test_half_precision_is_close_to_single_and_keeps_single_precision_weights(da
     assert ("scale" in half["scaler"]) == (dtype == "fp16") and not single["scaler"]
 
 
+def test_batches_grow_over_the_ramp():
+    settings = SimpleNamespace(accumulate=4, batch_ramp=0.5)
+    counts = [train.micro_batches_of(settings, step / 16) for step in range(17)]
+    assert counts == [1, 1, 1, 2, 2, 2, 3, 4] + [4] * 9
+    settings.batch_ramp = 0.0
+    assert {train.micro_batches_of(settings, step / 16) for step in range(17)} == {4}
+
+
 def test_everything_at_once_resumes_bit_for_bit(data, tmp_path, monkeypatch):
     flags = [
         "--max_steps=24",
@@ -156,6 +165,7 @@ def test_everything_at_once_resumes_bit_for_bit(data, tmp_path, monkeypatch):
         "--optimizer=muon",
         "--ema=0.9",
         "--accumulate=3",
+        "--batch_ramp=0.5",
         "--schedule=one-cycle",
         "--label_smoothing=0.1",
     ]
@@ -298,6 +308,7 @@ def test_a_run_that_does_not_recover_stops_and_leaves_its_last_good_checkpoint(d
         (["--schedule=step"], "schedule: got 'step', wanted cosine, linear, constant, one-cycle"),
         (["--accumulate=0"], "accumulate: got 0, wanted at least 1"),
         (["--ema=1"], "ema: got 1.0, wanted less than 1"),
+        (["--batch_ramp=1"], "batch_ramp: got 1.0, wanted less than 1"),
         (["--label_smoothing=-0.1"], "label_smoothing: got -0.1"),
     ],
 )

@@ -11,19 +11,15 @@ from test_evaluate import answered, judged, reordered
 from tiny import make_run, qed_rows, write_csv
 
 from decode import decode, load
-from evaluate import (
-    accuracy_at_coverage,
-    details_of,
-    intervals,
-    main,
-    reliability,
-    report_of,
-    scored_tokens,
-    terms_of,
-)
-from runtime.compare import compare
+from evaluate import details_of, main, report_of, scored_tokens
+from runtime.certainty import accuracy_at_coverage, certainty, certainty_intervals, reliability
+from runtime.charts import ticks
+from runtime.compare import compare, comparison_table
 from runtime.files import InputError
-from runtime.page import comparison_page, differing, page_of, strip, ticks, token_text
+from runtime.intervals import student, wilson
+from runtime.notation_accuracy import name_of
+from runtime.page import comparison_page, differing, page_of, strip, token_text
+from runtime.scores import intervals, terms_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
@@ -233,14 +229,120 @@ def test_curves_of_certainty_by_hand():
     assert found["error"] == pytest.approx((0.1 + 0.2 + 0.5 + 0.6) / 4)
 
 
+def test_intervals_of_the_most_certain_are_over_rows():
+    """Where certainty says nothing, half of the rows have the interval of a share of half the rows, nearly."""
+    rng = np.random.default_rng(0)
+    rows = [{"logprob": -rng.random(), "margin": math.nan, "verdict": "right" if rng.random() < 0.7 else "wrong"}
+            for _ in range(400)]
+    found = certainty_intervals(rows, seed=1)
+    assert list(found) == ["logprob"] and list(found["logprob"]) == ["50%", "80%", "90%", "95%"]
+    for share, count in (("50%", 200), ("95%", 380)):
+        right = certainty(rows)["logprob"][share]
+        assert found["logprob"][share] == pytest.approx(wilson(round(right * count), count), abs=0.03)
+    assert found == certainty_intervals(rows, seed=1) != certainty_intervals(rows, seed=2)
+    sure = [row | {"logprob": 0.0 if row["verdict"] == "right" else -9.0} for row in rows]
+    assert certainty_intervals(sure, seed=1)["logprob"]["50%"] == [1, 1]      # the wrong ones are the least certain
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Runs compared
 
-def report_file(path, outcomes, rows_sha256="x"):
+def report_file(path, outcomes, rows_sha256="x", **more):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('{\n  "rows": 1, ' + json.dumps({"outcomes": outcomes, "rows_sha256": rows_sha256,
-                                                     "input": "test.csv"})[1:])
+                                                     "input": "test.csv"} | more)[1:])
     return str(path.parent)
+
+
+def seed_reports(folder, **settings):
+    """Reports of two notations with three seeds each: 5, 6, 7 and 8, 8, 8 of ten rows are exact, one more is right."""
+    names = []
+    for notation, counts in (("infix", (5, 6, 7)), ("hybrid", (8, 8, 8))):
+        for seed, count in enumerate(counts):
+            names.append(report_file(
+                folder / f"{notation}-{seed}" / "report.json", "r" * count + "o" + "w" * (9 - count),
+                settings={"seed": seed, "out_dir": f"out/{notation}-{seed}", "src_notation": notation,
+                          "tgt_notation": notation, "d_model": 64} | settings.get(notation, {}),
+                certainty={"logprob": {"50%": count / 10, "80%": 0.5}, "margin": {"50%": 0.5, "80%": 0.5}},
+                coverage=0.9, tokens_per_row={"source": 40.0, "target": 20.0 if notation == "infix" else 25.5},
+                training={"steps": 100 + seed, "minutes": 2.0, "tokens_per_second": 1000.0 + seed}))
+    return names
+
+
+def test_means_over_seeds_of_runs_with_the_same_settings(tmp_path, capsys):
+    names = seed_reports(tmp_path)
+    comparison = compare(names)
+    infix, hybrid = comparison["groups"]
+    assert infix["name"] == "src_notation=infix tgt_notation=infix" and infix["seeds"] == [0, 1, 2]
+    assert infix["sequence_accuracy"]["mean"] == pytest.approx(0.6)
+    assert infix["sequence_accuracy"]["interval"] == pytest.approx(student([0.5, 0.6, 0.7]))
+    assert infix["right_physics"]["each"] == pytest.approx([0.6, 0.7, 0.8])
+    assert hybrid["sequence_accuracy"]["interval"] == pytest.approx([0.8, 0.8])
+    assert (hybrid["source_tokens"], hybrid["target_tokens"], hybrid["tokens_per_second"]) == (40, 25.5, 1001)
+    assert infix["certainty"]["logprob"]["50%"]["each"] == [0.5, 0.6, 0.7]
+    difference, = comparison["group_differences"]
+    assert difference["name"] == hybrid["name"]
+    assert difference["sequence_accuracy"]["difference"] == pytest.approx(0.2)
+    low, high = difference["sequence_accuracy"]["interval"]                   # the spread of three seeds is too large
+    assert low < 0 < 0.2 < high
+    main([f"--compare={tmp_path}/*-*", f"--output={tmp_path}/all.json"])
+    assert len(json.loads((tmp_path / "all.json").read_text())["runs"]) == 6
+    page, said = (tmp_path / "all.html").read_text(), capsys.readouterr().out
+    assert "Means over seeds" in page and "60.0%" in page and "60.00%" in said
+    assert "verification: 90.0% (90.0% to 90.0%)" in said and "Verification, beside these" in page
+    assert "-44.84 to +4.84" in said and "-44.84 to +4.84" in page            # infix against hybrid, the first by name
+
+
+def test_runs_of_one_seed_each_have_no_means(tmp_path):
+    names = seed_reports(tmp_path)
+    assert compare([names[0], names[3]])["groups"] == []
+    assert "Means over seeds" not in comparison_page(compare([names[0], names[3]]))
+    one, several = compare([names[0], *names[3:]])["groups"]
+    assert one["sequence_accuracy"]["interval"] is None and len(several["seeds"]) == 3
+    assert "one seed" in comparison_table(compare([names[0], *names[3:]]))
+    assert compare(names[:2])["groups"][0]["name"] == "the same settings"
+
+
+def test_answers_of_one_model_are_no_seeds(tmp_path):
+    """Twice the same seed: by beam search and greedily, or evaluated again."""
+    settings = {"seed": 1, "d_model": 64}
+    greedy, beam, again, other = (
+        report_file(tmp_path / name / "report.json", "rw", settings=settings | {"seed": seed},
+                    search={"beam_size": size})
+        for name, seed, size in (("greedy", 1, 1), ("beam", 1, 5), ("again", 1, 1), ("other", 2, 1)))
+    assert compare([greedy, again])["groups"] == compare([greedy, beam])["groups"] == []
+    assert [group["name"] for group in compare([greedy, other, beam])["groups"]] == ["beam_size=1", "beam_size=5"]
+
+
+def test_accuracy_against_notation_is_a_table_and_a_figure(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    names = seed_reports(tmp_path)[::-1]
+    main(["--notations", f"--compare={' '.join(names)}", f"--output={tmp_path}/n.svg"])
+    head, _, infix, hybrid, _, path = capsys.readouterr().out.splitlines()
+    assert head.startswith("| notation | seeds | exact, mean (95%) |") and path == f"{tmp_path}/n.svg"
+    low, high = student([0.5, 0.6, 0.7])
+    assert infix.startswith(f"| infix | 3 | 60.0% ({low:.1%} to {high:.1%}) | 70.0 / 60.0 / 50.0 | 70.0% ")
+    assert hybrid == ("| hybrid | 3 | 80.0% (80.0% to 80.0%) | 80.0 / 80.0 / 80.0 | 90.0% (90.0% to 90.0%) "
+                      "| 90.0 / 90.0 / 90.0 | 40.0 + 25.5 | 1,001 | 101 | 2.0 |")
+    assert (tmp_path / "n.svg").read_text().startswith("<?xml")
+
+
+def test_runs_that_differ_in_more_than_notation_and_seed_are_refused(tmp_path):
+    names = " ".join(seed_reports(tmp_path, hybrid={"d_model": 128, "max_minutes": 4}))
+    with pytest.raises(InputError, match="the runs differ in d_model, max_minutes too"):
+        main(["--notations", f"--compare={names}", f"--output={tmp_path}/n.svg"])
+    first, second, *_ = names.split()
+    with pytest.raises(InputError, match="wanted runs of two notations or more"):
+        main(["--notations", f"--compare={first} {second}", f"--output={tmp_path}/n.svg"])
+    assert not (tmp_path / "n.svg").exists()
+
+
+def test_notations_in_words():
+    assert name_of({"src_notation": "infix", "tgt_notation": "prefix", "shorten_masses": True}) == (
+        "infix amplitudes, prefix squares, masses shortened")
+    assert name_of({"tgt_notation": "hybrid"}) == "hybrid squares"
+    assert name_of({"shorten_masses": False}) == "masses not shortened"
+    assert name_of({"src_notation": "hybrid", "tgt_notation": "hybrid", "glue": "none"}) == "hybrid, glue=none"
 
 
 def test_runs_are_compared_on_the_rows_that_all_have_answered(tmp_path, capsys):

@@ -90,23 +90,24 @@ def write_csv(path, rows):
     return path
 
 
-def make_run(folder, steps=150, **scheme):
+def make_run(folder, steps=150, rows=None, longest=64, **scheme):
     """
     Data in folder/data (the three splits are the same rows), folder/run/best.pt, trained for so many steps; returns
-    the rows. scheme: settings of the vocabulary, see build_vocabulary.
+    the rows. rows: those of qed_rows if none are given, of at most so many tokens. scheme: settings of the vocabulary,
+    see build_vocabulary.
     """
-    rows = qed_rows()
+    rows = rows or qed_rows()
     (folder / "data").mkdir()
     for split in ("train", "valid", "test"):
         write_csv(folder / "data" / f"{split}.csv", rows)
     tokens = Tokenizer(build_vocabulary(folder / "data" / "train.csv", **scheme))
-    packed = load_split(folder / "data", "train", tokens, 64, 64)
+    packed = load_split(folder / "data", "train", tokens, longest, longest)
     torch.manual_seed(0)
     config = ModelConfig(
         src_vocab=len(tokens.vocabulary["src"]),
         tgt_vocab=len(tokens.vocabulary["tgt"]),
-        src_max_len=64,
-        tgt_max_len=64,
+        src_max_len=longest,
+        tgt_max_len=longest,
         d_model=64,
         heads=4,
         encoder_layers=1,
