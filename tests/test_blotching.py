@@ -620,6 +620,7 @@ def test_the_tables_say_what_was_measured(tmp_path, monkeypatch):
     assert "| accuracy at level 0 >= 0.9 | 0.970 | yes |" in text
     assert "| steps at level 5 <= 0.6 of level 0 | 0.583 | yes |" in text
     assert "| 0 | 0.0 | 0.970 (0.960 to 0.980) |" in text
-    assert "| blotching and axing | -0.100 ± 0.000, less | +0.000 ± 0.000, no difference seen |" in text
+    assert ("| blotching, then axing | blotching, then more of it | -0.100 ± 0.000, less | +0.000 ± 0.000, no difference "
+            "seen |") in text
     assert "| 12 of 30 |" in text
     assert all((tmp_path / name).read_text().startswith("<?xml") for name in ("levels.svg", "sizes.svg"))

@@ -38,7 +38,7 @@ pad_pos_skip = True  # positions count the tokens that are left; False: they hav
 seq_len = 256  # most tokens of a row, blotch token and EOS included
 
 # training
-batch_size = 64  # rows of a micro-batch
+batch_size = 32  # rows of a micro-batch
 n_grad_loops = 1  # micro-batches of a step
 incl_intl_prob = False  # the tokens of the problem have a loss too
 init_checkpt = ""  # checkpoint to take the first weights from
@@ -54,7 +54,7 @@ save_limit = 1  # ckpt_STEP.pt that are kept; 0: all
 wandb_project = "symba-blotching"  # project at Weights & Biases
 
 # validation
-val_mod = 5  # epochs between validations
+val_mod = 4  # epochs between validations
 val_batch_size = 250  # problems answered together, in validation and in bootstraps
 max_val_loops = 0  # batches of a validation at most; 0: all val_samples
 val_temp = 1.0  # sampling temperature; 0: the most probable token
@@ -75,6 +75,6 @@ axe_comp_steps = 2  # steps after the deleted one whose loss is compared; 0: all
 
 # evaluate.py
 test_samples = 500  # problems for each level
-test_sizes = 200  # problems for each size
+test_sizes = 100  # problems for each size
 problem = ""  # answer this problem, such as "3+4*2", instead
 level = 0  # level of blotching of that answer, 0 to n_btokens

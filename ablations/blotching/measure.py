@@ -3,8 +3,9 @@ Every table and plot of the README: all trainings, their evaluations, results.md
 
     python ablations/blotching/measure.py [--workers=2] [--device=cuda] [--max_minutes=...]
 
-Each worker trains one run with one thread. Runs go to out/blotching/NAME-SEED; what is finished there is not run again,
-so this can be stopped at any time and goes on when started anew. Other settings are handed to every run.
+Each worker trains one run with one thread. Runs go to out/blotching/NAME-SEED, below the current folder; what is
+finished there is not run again, so this can be stopped at any time and goes on when started anew. Other settings are
+handed to every run.
 """
 import json
 import math
@@ -25,20 +26,20 @@ from runtime.files import InputError, atomic_open, main_guard
 
 OUT = Path("out/blotching")
 SEEDS = 1, 2, 3
-TIME = "--max_minutes=4 --max_steps=1000000"  # CPU time on a CPU; the learning rate ends with it
-BOOTSTRAP = "--pre_epochs=4 --aug_mod=1 --max_samples=20000"
+# CPU time on a CPU, in minutes; the learning rate ends with it
+FIRST = "--max_steps=1000000 --max_minutes=7"
+MORE = ("--max_steps=1000000 --max_minutes=2.5 --learning_rate=1e-3 --pre_epochs=0 --aug_mod=1 --max_samples=20000 "
+        "--init_checkpt=out/blotching/blotch-{seed}/last.pt")
 RUNS = {  # name: (settings, seeds, what it is); in the order in which they run
-    "blotch": ("", SEEDS, "blotching, 10 levels"),
-    "plain": ("--n_btokens=0", SEEDS, "all steps, no blotching"),
-    "star": (f"{BOOTSTRAP} --star_loops=4", SEEDS, "blotching and STaR"),
-    "aug": (f"{BOOTSTRAP} --aug_loops=4", SEEDS, "blotching and augmentation in place"),
-    "axe": (f"{BOOTSTRAP} --axe_loops=4", SEEDS, "blotching and axing"),
-    "lstm": ("--model_type=lstm --d_model=128 --n_layers=2", SEEDS[:1], "blotching, LSTM"),
-    "sinusoidal": ("--posenc_type=sinusoidal", SEEDS[:1], "blotching, sinusoidal positions"),
-    "random": ("--posenc_type=random", SEEDS[:1], "blotching, random positions"),
-    "separate": ("--contig_blotches=False", SEEDS[:1], "blotching, no two neighbouring steps"),
+    "blotch": (FIRST, SEEDS, "blotching"),
+    "more": (MORE, SEEDS, "blotching, then more of it"),
+    "star": (f"{MORE} --star_loops=8", SEEDS, "blotching, then STaR"),
+    "aug": (f"{MORE} --aug_loops=8", SEEDS, "blotching, then augmentation in place"),
+    "axe": (f"{MORE} --axe_loops=4", SEEDS, "blotching, then axing"),
+    "plain": (f"{FIRST} --n_btokens=0", SEEDS, "no blotching"),
+    "lstm": (f"{FIRST} --max_minutes=4 --model_type=lstm --d_model=128 --n_layers=2", SEEDS[:1], "blotching, LSTM"),
 }
-COMPARED = "plain", "star", "aug", "axe"  # with "blotch"
+COMPARED = {"star": "more", "aug": "more", "axe": "more", "plain": "blotch"}  # runs of equal time
 T_95 = {2: 12.706, 3: 4.303}  # Student's t of a 95% interval of the mean of so many numbers
 
 
@@ -52,13 +53,13 @@ def main():
     except ValueError:
         raise InputError(f"workers: got {given['workers']}, wanted a whole number") from None
     flags = [f"--{name}={value}" for name, value in given.items()]
-    jobs = sorted((SEEDS.index(seed), place, name) for place, (name, (_, seeds, _)) in enumerate(RUNS.items())
-                  for seed in seeds)  # the first seed of every run comes first
+    jobs = [(name, seed) for name, (_, seeds, _) in RUNS.items() for seed in seeds]
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        codes = list(pool.map(lambda job: run(job[2], SEEDS[job[0]], flags), jobs))
-    if any(codes):
-        raise InputError(f"{sum(map(bool, codes))} of {len(codes)} runs failed, see their lines above; "
-                         "start this again to go on")
+        for part in jobs[:len(SEEDS)], jobs[len(SEEDS):]:  # others go on from the first ones
+            codes = list(pool.map(lambda job: run(*job, flags), part))
+            if any(codes):
+                raise InputError(f"{sum(map(bool, codes))} of {len(codes)} runs failed, see their lines above; "
+                                 "start this again to go on")
     reports = {name: [read_run(name, seed) for seed in seeds] for name, (_, seeds, _) in RUNS.items()}
     with atomic_open(HERE / "results.md") as file:
         file.write(results(reports))
@@ -74,7 +75,7 @@ def run(name, seed, flags):
     if (folder / "report.json").exists():
         return 0
     folder.mkdir(parents=True, exist_ok=True)
-    settings = [*TIME.split(), *RUNS[name][0].split(), f"--seed={seed}", f"--out_dir={folder}", *flags]
+    settings = [*RUNS[name][0].format(seed=seed).split(), f"--seed={seed}", f"--out_dir={folder}", *flags]
     # what train.py says last counts: it resumes where it was stopped, and does nothing where it is complete
     print(f"{folder}: begins or goes on, its messages are in {folder}/messages.txt", flush=True)
     with open(folder / "messages.txt", "a") as messages:
@@ -126,8 +127,8 @@ def results(reports):
     lines = [
         "# Results of ablations/blotching", "",
         f"Made by `python ablations/blotching/measure.py`. {blotch[0]['device']}, {minutes:.1f} minutes of "
-        f"training for each run, {blotch[0]['by_level'][0]['problems']} test problems, sampling temperature "
-        f"{blotch[0]['temperature']}. Mean of the seeds and their range.", "",
+        f"training for the runs of the first three tables, {blotch[0]['by_level'][0]['problems']} test problems, "
+        f"sampling temperature {blotch[0]['temperature']}. Mean of the seeds and their range.", "",
         "## Goals", "", "| goal | measured | reached |", "| --- | --- | --- |"]
     accuracy = [statistics.fmean(figures(blotch, level, "accuracy")) for level in range(last + 1)]
     steps = [statistics.fmean(figures(blotch, level, "steps")) for level in range(last + 1)]
@@ -153,9 +154,10 @@ def results(reports):
         cells = [mean([report["by_size"][place][key] for report in blotch], form) for key, form in
                  (("accuracy", ".3f"), ("steps", ".2f"), ("steps_of_solution", ".2f"))]
         lines.append(f"| {line['size']} | {line['level']} | {' | '.join(cells)} |")
-    lines += ["", "## All runs, at equal time", "",
+    lines += ["", "## All runs", "",
               f"| run | seeds | accuracy, level 0 | steps | accuracy, level {middle} | steps | accuracy, level {last} "
-              "| steps | training steps |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+              "| steps | training steps | minutes |",
+              "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for name, (_, seeds, what) in RUNS.items():
         cells = []
         for level in (0, middle, last):
@@ -163,22 +165,24 @@ def results(reports):
             cells += [mean(figures(reports[name], level, key), form) if has_level else "-"
                       for key, form in (("accuracy", ".3f"), ("steps", ".2f"))]
         taken = mean([report["log"][-1]["step"] for report in reports[name]], ",.0f")
-        lines.append(f"| {what} | {len(seeds)} | {' | '.join(cells)} | {taken} |")
-    lines += ["", "## Against blotching alone, at equal time", "",
-              "Difference of the mean, seed by seed, with a 95% interval (Student's t).", "",
-              f"| run | accuracy, level 0 | steps, level 0 | accuracy, level {middle} | steps, level {middle} | chains "
-              "kept of tried |", "| --- | --- | --- | --- | --- | --- |"]
-    for name in COMPARED:
+        time = statistics.fmean(report["log"][-1]["seconds"] for report in reports[name]) / 60
+        lines.append(f"| {what} | {len(seeds)} | {' | '.join(cells)} | {taken} | {time:.1f} |")
+    lines += ["", "## At equal time", "",
+              "Mean of the differences, seed by seed, and its 95% interval (Student's t). Runs with \"then\" begin with "
+              "the weights of the blotching run of their seed.", "",
+              f"| run | compared with | accuracy, level 0 | steps, level 0 | accuracy, level {middle} "
+              f"| steps, level {middle} | chains kept of tried |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for name, other in COMPARED.items():
         cells = []
         for level in (0, middle):
             has_level = level < len(reports[name][0]["by_level"])
-            cells += [difference(reports[name], blotch, level, key) if has_level else "-"
+            cells += [difference(reports[name], reports[other], level, key) if has_level else "-"
                       for key in ("accuracy", "steps")]
         counts = [line[name] for report in reports[name] for line in report["log"] if name in line]
         kept = "-"
         if counts:
             kept = f"{sum(c['kept'] for c in counts):,} of {sum(c['tried'] for c in counts):,}"
-        lines.append(f"| {RUNS[name][2]} | {' | '.join(cells)} | {kept} |")
+        lines.append(f"| {RUNS[name][2]} | {RUNS[other][2]} | {' | '.join(cells)} | {kept} |")
     return "\n".join(lines) + "\n"
 
 
