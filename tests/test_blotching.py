@@ -616,11 +616,11 @@ def test_the_tables_say_what_was_measured(tmp_path, monkeypatch):
                 {"step": 100, "seconds": 240.0, name: {"tried": 10, "kept": 4}}) + "\n")
     assert measure.main() == 0
     text = (tmp_path / "results.md").read_text()
-    assert "4.0 minutes of CPU time" in text
+    assert "4.0 minutes of training" in text
     assert "| accuracy at level 0 >= 0.9 | 0.970 | yes |" in text
     assert "| steps at level 5 <= 0.6 of level 0 | 0.583 | yes |" in text
     assert "| 0 | 0.0 | 0.970 (0.960 to 0.980) |" in text
-    assert ("| blotching, then axing | blotching, then more of it | -0.100 ± 0.000, less | +0.000 ± 0.000, no difference "
-            "seen |") in text
+    assert ("| blotching, then axing | blotching, then more of it | -0.100 ± 0.000, less "
+            "| +0.000 ± 0.000, no difference seen |") in text
     assert "| 12 of 30 |" in text
     assert all((tmp_path / name).read_text().startswith("<?xml") for name in ("levels.svg", "sizes.svg"))

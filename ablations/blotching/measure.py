@@ -168,7 +168,7 @@ def results(reports):
         time = statistics.fmean(report["log"][-1]["seconds"] for report in reports[name]) / 60
         lines.append(f"| {what} | {len(seeds)} | {' | '.join(cells)} | {taken} | {time:.1f} |")
     lines += ["", "## At equal time", "",
-              "Mean of the differences, seed by seed, and its 95% interval (Student's t). Runs with \"then\" begin with "
+              "Mean difference, seed by seed, and its 95% interval (Student's t). Runs with \"then\" begin with "
               "the weights of the blotching run of their seed.", "",
               f"| run | compared with | accuracy, level 0 | steps, level 0 | accuracy, level {middle} "
               f"| steps, level {middle} | chains kept of tried |", "| --- | --- | --- | --- | --- | --- | --- |"]
