@@ -52,6 +52,13 @@ def pack_rows(lengths):
     return Packing(start.int(), row, torch.arange(len(row)) - start[row], int(lengths.max()))
 
 
+def pack_equal(rows, length, device):
+    """Packing of so many rows of one length, made on the device."""
+    token = torch.arange(rows * length, device=device)
+    start = length * torch.arange(rows + 1, device=device, dtype=torch.int32)
+    return Packing(start, token // length, token % length, length)
+
+
 def pad_rows(x, rows):
     """Packed tokens (N, ...) -> padded rows (B, T, ...), T the longest; 0 at the padding."""
     B, T = len(rows.start) - 1, rows.longest

@@ -29,6 +29,7 @@ shows it, and, where it decoded, predictions.csv beside it. In the report, each 
                         well); beside it in `lookup` stand "rescaled" (up to the product of the charges as well) and
                         "relabelled" (up to the order and sides of the legs as well: any training row of the same
                         orbit, of every n-th row so that it is asked about 1,000 at most; see dataset/baseline.py)
+    mistakes            how often wrong answers have which mistake, see physics/mistakes.py
     coverage            answers that are verified or computed (--verify), where a physicist need not look
     certainty           right physics among the 50%, 80%, 90% and 95% of the rows that are most certain by each figure
                         of decode.py; certainty_intervals: 95% intervals, over the rows
@@ -116,6 +117,7 @@ from runtime.scores import (
     intervals,
     is_right,
     kind_of,
+    mistakes,
     readable_tokens,
     terms_of,
     token_accuracy,
@@ -176,6 +178,7 @@ def report_of(rows, train, others, masses=()):
         "rows_in_training_set": sum(canonical_key(row["amp"]) in trained for row in rows),  # up to index names
         "rows_unproven": sum(map(unproven, rows)),
         "verdicts": {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in LETTERS},
+        "mistakes": mistakes(rows),
         "mean_logprob": {name: statistics.fmean(logprobs[right]) if logprobs[right] else None
                          for name, right in (("right", True), ("wrong", False))},
         "certainty": certainty(rows),

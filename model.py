@@ -21,14 +21,16 @@ import torch.nn as nn
 import torch.nn.functional as F
 import torch.utils.checkpoint
 
-from attention import attend, attend_packed, set_up
+from ablations.wave.recurrence import ENCODER_MODES, RecurrentMixer
+from attention import Packing, attend, attend_packed, pack_equal, pad_rows, set_up
 from runtime import checkpoint
 from runtime.files import InputError
 from sinekan import SineKAN
 from tokenizer import PAD, Tokenizer
 
 CHOICES = {"ffn": ("mlp", "sinekan"), "norm": ("pre", "post"), "positions": ("rotary", "sinusoidal", "learned"),
-           "embeddings": ("separate", "tied", "shared"), "activation": ("gelu", "relu", "relu2", "swiglu")}
+           "embeddings": ("separate", "tied", "shared"), "activation": ("gelu", "relu", "relu2", "swiglu"),
+           "encoder": ("attention", "wave", "ssm")}
 
 
 @dataclass
@@ -51,6 +53,7 @@ class ModelConfig:
     dropout: float
     encoder_d_model: int = 0
     encoder_d_ff: int = 0
+    encoder: str = "attention"
     norm: str = "post"
     positions: str = "rotary"
     embeddings: str = "separate"
@@ -63,10 +66,12 @@ class ModelConfig:
     kan_grid: int = 8
     kan_ff_dims: str = ""
     kan_end: bool = False
+    n_latent: int = 0
 
     def __post_init__(self):
         for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name.startswith("encoder_d_") else 1
+            value, may_be_0 = getattr(self, field.name), ("encoder_d_model", "encoder_d_ff", "n_latent")
+            least = 0 if field.name in may_be_0 else 1
             if field.type is int and value < least:
                 raise InputError(f"{field.name}: got {value}, wanted at least {least}")
         for name, known in CHOICES.items():
@@ -76,6 +81,9 @@ class ModelConfig:
             if getattr(self, name) % (2 * self.heads):
                 raise InputError(f"{name}: {getattr(self, name)} does not divide into {self.heads} heads of an even "
                                  "width")
+        if self.encoder != "attention" and self.width("encoder") % (ENCODER_MODES + 1):
+            raise InputError(f"encoder: {self.encoder} needs a width that is a multiple of {ENCODER_MODES + 1}, "
+                             f"it is {self.width('encoder')}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout: got {self.dropout}, wanted at least 0 and less than 1")
         if self.embeddings == "shared" and (self.width("encoder") != self.d_model or self.src_vocab != self.tgt_vocab):
@@ -206,12 +214,14 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    def __init__(self, config):
+    """Attention of tokens with the width of a side to the encoder's memory."""
+
+    def __init__(self, config, side):
         super().__init__()
-        self.heads, self.qk_norm = config.heads, config.qk_norm
-        self.q = nn.Linear(config.d_model, config.d_model, bias=config.bias)
-        self.kv = nn.Linear(config.width("encoder"), 2 * config.d_model, bias=config.bias)
-        self.out = nn.Linear(config.d_model, config.d_model, bias=config.bias)
+        width, self.heads, self.qk_norm = config.width(side), config.heads, config.qk_norm
+        self.q = nn.Linear(width, width, bias=config.bias)
+        self.kv = nn.Linear(config.width("encoder"), 2 * width, bias=config.bias)
+        self.out = nn.Linear(width, width, bias=config.bias)
 
     def keys_values(self, memory):
         """memory (..., d) -> keys and values (..., H, h): once per source, however many target tokens follow."""
@@ -255,9 +265,12 @@ class Layer(nn.Module):
         widths = config.ffn_widths(side, layer)
         self.post_norm = config.norm == "post"
         self.replaces_stream = config.ends(side, layer)
-        self.attention = SelfAttention(config, side)
+        if side == "decoder" or config.encoder == "attention":
+            self.attention = SelfAttention(config, side)
+        else:
+            self.attention = RecurrentMixer(config.encoder, config.width(side))
         if side == "decoder":
-            self.cross = CrossAttention(config)
+            self.cross = CrossAttention(config, side)
         if config.has_kan(side, layer):
             self.mlp = nn.Sequential(*(SineKAN(a, b, config.kan_grid) for a, b in zip(widths, widths[1:])))
         else:
@@ -295,7 +308,10 @@ class EncoderLayer(Layer):
         super().__init__(config, "encoder", layer)
 
     def forward(self, x, rope, attend):
-        """x: (..., d) -> (..., d). attend: attention of source tokens to source tokens."""
+        """
+        x: (..., d) -> (..., d). attend: attention of source tokens to source tokens; with encoder="wave" or "ssm" the
+        Packing of the rows instead.
+        """
         x = self.residual(x, self.norm1, lambda x: self.attention(x, rope, attend))
         return self.feed_forward(x, self.norm2)
 
@@ -312,6 +328,32 @@ class DecoderLayer(Layer):
         x = self.residual(x, self.norm1, lambda x: self.attention(x, rope, attend))
         x = self.residual(x, self.norm2, lambda x: self.cross(x, keys_values, attend_source))
         return self.feed_forward(x, self.norm3)
+
+
+class Latents(nn.Module):
+    """
+    n_latent learned tokens Z that read the encoder's memory M and replace it for the decoder:
+    Z1 = LN(Z + Attn(Z, M)), Z2 = LN(Z1 + MLP(Z1)), as in pooling by attention (Lee et al. 2019, arXiv 1810.00825).
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        width = config.width("encoder")
+        self.tokens = nn.Parameter(torch.randn(config.n_latent, width))  # of unit size, so that they ask differently
+        self.cross = CrossAttention(config, "encoder")
+        self.mlp = MLP([width, config.encoder_d_ff or config.d_ff, width], config.activation)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, memory, rows, attend):
+        """
+        memory (N, d) of packed rows or (rows, S, d) -> (rows * n_latent, d) or (rows, n_latent, d). attend: attention
+        of the latent tokens of a row to the memory of the row.
+        """
+        z = self.tokens.expand(rows, -1, -1)
+        z = z if memory.dim() == 3 else z.flatten(0, 1)
+        z = self.norm1(z + self.dropout(self.cross(z, self.cross.keys_values(memory), attend)))
+        return self.norm2(z + self.dropout(self.mlp(z)))
 
 
 class Transformer(nn.Module):
@@ -340,6 +382,7 @@ class Transformer(nn.Module):
         # Added positions want embeddings of their own size: sqrt(d) times numbers of size 1 / sqrt(d)
         # (Vaswani et al., section 3.4)
         self.scaled = config.positions != "rotary"
+        self.latents = Latents(config) if config.n_latent else None
         self.apply(partial(initialise, small=not self.scaled))
         if config.zero_init:
             for layer in [*self.encoder, *self.decoder]:
@@ -382,7 +425,7 @@ class Transformer(nn.Module):
 
     def encode_tokens(self, src, encoding, attend):
         """
-        Source tokens (...) with their positional encodings -> memory (..., d). attend: self-attention of the source.
+        Source tokens (...) with their positional encodings -> memory (..., d). attend: see EncoderLayer.
         """
         x, rope = self.embed(src, "encoder", encoding)
         for layer in self.encoder:
@@ -390,10 +433,23 @@ class Transformer(nn.Module):
         return self.encoder_norm(x)
 
     def encode(self, src):
-        """src (B, S), padded with PAD -> memory (B, S, d) and its padding mask (B, 1, 1, S), True at tokens."""
+        """
+        src (B, S), padded with PAD -> memory (B, S, d) and its padding mask (B, 1, 1, S), True at tokens. With latent
+        tokens these are the memory, and S is their number.
+        """
         mask = (src != PAD)[:, None, None, :]
         encoding = self.positional_encoding("encoder", src.shape[1])
-        return self.encode_tokens(src, encoding, partial(attend, mask=mask)), mask
+        if self.config.encoder == "attention":
+            memory = self.encode_tokens(src, encoding, partial(attend, mask=mask))
+        else:
+            tokens = src != PAD
+            start = F.pad(tokens.sum(1).cumsum(0), (1, 0)).int()
+            rows = Packing(start, *tokens.nonzero(as_tuple=True), longest=src.shape[1])
+            memory = pad_rows(self.encode_tokens(src[tokens], encoding[rows.position], rows), rows)
+        if self.latents is None:
+            return memory, mask
+        memory = self.latents(memory, len(src), partial(attend, mask=mask))
+        return memory, mask.new_ones(len(src), 1, 1, self.config.n_latent)
 
     def decode(self, tgt, encoding, attends, keys_values, attend_source):
         """
@@ -417,7 +473,14 @@ class Transformer(nn.Module):
         """
         packed = partial(attend_packed, how=self.attention)
         encoding = self.positional_encoding("encoder", sources.longest)[sources.position]
-        memory = self.encode_tokens(src, encoding, partial(packed, queries=sources, keys=sources))  # (N, d)
+        mixing = sources  # recurrences need no more than the packing
+        if self.config.encoder == "attention":
+            mixing = partial(packed, queries=sources, keys=sources)
+        memory = self.encode_tokens(src, encoding, mixing)  # (N, d)
+        if self.latents is not None:  # from here on the sources are their latent tokens
+            latent = pack_equal(len(sources.start) - 1, self.config.n_latent, src.device)
+            memory = self.latents(memory, len(sources.start) - 1, partial(packed, queries=latent, keys=sources))
+            sources = latent
         keys_values = [layer.cross.keys_values(memory) for layer in self.decoder]
         encoding = self.positional_encoding("decoder", targets.longest)[targets.position]
         causal = partial(packed, queries=targets, keys=targets, causal=True)

@@ -590,7 +590,7 @@ def make_optimizers(model, settings):
     optimizers, views, inside = [], [], {}
     if settings.optimizer == "muon":
         for name, weight in model.named_parameters():
-            if name.startswith(("encoder.", "decoder.")) and weight.dim() == 2:
+            if name.startswith(("encoder.", "decoder.", "latents.cross.", "latents.mlp.")) and weight.dim() == 2:
                 inside[name] = weight
                 fused = {"qkv": 3, "kv": 2, "up": 1 + (model.config.activation == "swiglu")}.get(name.split(".")[-2], 1)
                 rows = len(weight) // fused

@@ -4,6 +4,7 @@
     python bench/run.py train [config/file.py] [--key=value ...]     training beside torch.nn.Transformer
     python bench/run.py decode                                       decoding beside Hugging Face and CTranslate2
     python bench/run.py sinekan [config/file.py] [--key=value ...]   SineKAN beside the MLP
+    python bench/run.py wave [config/file.py] [--key=value ...]      encoders linear in the length beside attention
     python bench/run.py gpu [config/file.py] [--key=value ...]       one GPU: training, decoding, validation; 4 minutes
     python bench/speedrun.py                                         seconds of training until all answers are right
 
@@ -26,6 +27,7 @@ from bench import decode as bench_decode
 from bench import gpu as bench_gpu
 from bench import sinekan as bench_sinekan
 from bench import train as bench_train
+from bench import wave as bench_wave
 from dataset.rows import make_rows, randomise_indices
 from dataset.vocabulary import build_vocabulary
 from physics.processes import list_processes
@@ -106,10 +108,12 @@ def main():
         bench_train.main(arguments)  # reads settings and --help itself
     elif name == "sinekan":
         bench_sinekan.main(arguments)  # the same
+    elif name == "wave":
+        bench_wave.main(arguments)  # the same
     elif name == "gpu":
         bench_gpu.main(arguments)  # the same
     elif name not in ("data", "decode"):
-        raise InputError(f"bench/run.py {name}: no such benchmark; expected data, train, decode, sinekan or gpu")
+        raise InputError(f"bench/run.py {name}: no such benchmark; expected data, train, decode, sinekan, wave or gpu")
     elif wants_help:
         print(DATA_HELP if name == "data" else bench_decode.__doc__.strip())
     elif arguments:

@@ -52,6 +52,7 @@ encoder_layers = 3  # layers of the encoder
 decoder_layers = 3  # layers of the decoder
 d_ff = 1024  # hidden width of the MLPs
 encoder_d_ff = 0  # hidden width of the encoder's MLPs; 0: d_ff
+encoder = "attention"  # how source tokens see each other: "attention"; linear in length: "wave", "ssm" (ablations/wave)
 norm = "post"  # layer norm, "post": after adding each residual branch (Vaswani et al.); "pre": before it and at the end
 positions = "rotary"  # "rotary": RoPE on queries and keys; "sinusoidal", "learned": added to the embeddings
 embeddings = "separate"  # "tied": target embedding = output matrix; "shared": and source embedding, one vocabulary
@@ -64,6 +65,7 @@ kan_layers = "all"  # layers with SineKANs: "all", "encoder", "decoder", "decode
 kan_grid = 8  # sines on each edge of a SineKAN
 kan_ff_dims = ""  # hidden widths of the SineKANs: "256 256"; "none": one SineKAN; "": one width, weights like the MLP
 kan_end = False  # last layer: the SineKAN has no residual branch; the head reads its last width (S-KANformer)
+n_latent = 0  # the decoder sees so many learned tokens that have read the encoder's memory; 0: the memory itself
 dropout = 0.1  # dropout rate of the embeddings and of every residual branch
 attention = "auto"  # "varlen": fused, on packed rows (GPU, bf16 or fp16), "sdpa", "reference"; "auto": varlen or sdpa
 checkpoint_layers = False  # recompute the layers' activations for the gradients: less memory, a quarter more time

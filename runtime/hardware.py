@@ -82,22 +82,33 @@ def training_flops(config, src, tgt):
     """
     src, tgt = src.astype(float), tgt.astype(float)
 
+    def mlp(width, hidden):
+        return (3 if config.activation == "swiglu" else 2) * width * hidden  # two first matrices with a gate
+
     def ffn(side, layer):
-        """Weights of the feed-forward network: kan_grid on each edge of a SineKAN; two first matrices with a gate."""
+        """Weights of the feed-forward network: kan_grid on each edge of a SineKAN."""
         widths = config.ffn_widths(side, layer)
-        edges = [a * b for a, b in zip(widths, widths[1:])]
         if config.has_kan(side, layer):
-            return config.kan_grid * sum(edges)
-        return sum(edges) + (edges[0] if config.activation == "swiglu" else 0)
+            return config.kan_grid * sum(a * b for a, b in zip(widths, widths[1:]))
+        return mlp(*widths[:2])
 
     e, d = config.width("encoder"), config.width("decoder")
-    # self-attention has four matrices; of cross-attention k and v are applied to source tokens, q and output to targets
-    on_sources = sum(4 * e * e + ffn("encoder", layer) for layer in range(config.encoder_layers))
-    on_sources += config.decoder_layers * 2 * e * d
+    # self-attention has four matrices; of cross-attention k and v are applied to its keys, q and output to targets
+    # (the ring of a wave applies its kernel to 14 units at each step, from both ends); a recurrence has no pairs
+    mixing = {"attention": 4, "ssm": 4, "wave": 30 / 8 + 84 / 64}[config.encoder] * e * e
+    source_pairs = src ** 2 if config.encoder == "attention" else 0
+    on_sources = sum(mixing + ffn("encoder", layer) for layer in range(config.encoder_layers))
+    on_keys = config.decoder_layers * 2 * e * d
     on_targets = sum(4 * d * d + 2 * d * d + ffn("decoder", layer) for layer in range(config.decoder_layers))
     on_targets += config.end_width * config.tgt_vocab
-    pairs = config.encoder_layers * e * src ** 2 + config.decoder_layers * d * (tgt * (tgt + 1) / 2 + src * tgt)
-    return float((6 * on_sources * src + 6 * on_targets * tgt + 12 * pairs).sum())
+    keys, pairs = src, config.encoder_layers * e * source_pairs  # the decoder's keys: source tokens, or latent ones
+    if config.n_latent:
+        keys = config.n_latent
+        on_sources += 2 * e * e
+        on_keys += 2 * e * e + mlp(e, config.encoder_d_ff or config.d_ff)
+        pairs = pairs + e * src * keys
+    pairs = pairs + config.decoder_layers * d * (tgt * (tgt + 1) / 2 + keys * tgt)
+    return float((6 * (on_sources * src + on_keys * keys + on_targets * tgt) + 12 * pairs).sum())
 
 
 def peak_flops(device, dtype):

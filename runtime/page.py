@@ -126,6 +126,9 @@ def scores(report):
     if report["ceiling"] < 1:
         notes.append(f"{report['rows_with_several_texts']:,} rows have an amplitude that stands with several right "
                      f"texts, so exact match can reach {percent(report['ceiling'], 2)}.")
+    if report["mistakes"]:
+        kinds = ", ".join(f"{count:,} {escape(kind)}" for kind, count in report["mistakes"].items())
+        notes.append(f"What is wrong with wrong answers: {kinds}.")
     if report["rows_unproven"]:
         notes.append(f"{report['rows_unproven']:,} answers counted as wrong are equal to the square in floating point, "
                      "but have no proof.")

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from configurator import read_config, settings_text
 from runtime.files import InputError, atomic_open
 
+ORDERS = ("newest", "exact", "loss", "step", "name")  # of the list of runs
 PATIENCE = 60  # seconds to wait for the process that holds the run: a preempted one may still write its checkpoint
 
 
@@ -143,19 +144,33 @@ def read_log(run_dir):
     return lines
 
 
-def list_runs(root):
-    """Print a line for each run below `root`, the most recent first: step, best validation, age."""
+def list_runs(root, order="newest"):
+    """
+    Print a line for each run below `root`: step, best validation, age. order: "newest" first, most "exact" first,
+    lowest "loss", latest "step", "name".
+    """
+    if order not in ORDERS:
+        raise InputError(f"sort: got {order!r}, wanted {', '.join(ORDERS)}")
     logs = sorted(Path(root).rglob("log.jsonl"), key=lambda path: -path.stat().st_mtime)
     if not logs:
         raise InputError(f"{root}: no runs there; train.py makes them, "
                          "--out_dir=FOLDER lists those below another folder")
     width = max(len(str(path.parent)) for path in logs)
     print(f"{'run':{width}} {'step':>8} {'of':>8} {'exact':>7} {'loss':>8} {'at step':>8}   last written")
+    table = []
     for path in logs:
         lines = read_log(path.parent)
         step = max((line["step"] for line in lines), default=0)
         validations = [line for line in lines if line.get("valid_loss") is not None]
         best = max(validations, key=lambda line: (line["valid_exact"], -line["valid_loss"]), default=None)
+        table.append((path, step, best))
+    nothing = {"valid_exact": -1, "valid_loss": math.inf}
+    keys = {"name": lambda run: run[0], "step": lambda run: -run[1],
+            "exact": lambda run: -(run[2] or nothing)["valid_exact"],
+            "loss": lambda run: (run[2] or nothing)["valid_loss"]}
+    if order in keys:
+        table.sort(key=keys[order])
+    for path, step, best in table:
         figures = f"{'-':>7} {'-':>8} {'-':>8}"
         if best:
             figures = f"{best['valid_exact']:7.2%} {best['valid_loss']:8.4f} {best['step']:8}"

@@ -10,6 +10,7 @@ import statistics
 from dataset.baseline import canonical_key
 from physics.diagrams import diagram_type
 from physics.expression import Negative, Product, Sum, parse
+from physics.mistakes import mistake
 from physics.processes import process_kind
 from runtime.files import InputError
 from runtime.intervals import bootstrap, wilson
@@ -107,6 +108,18 @@ def texts_by_amplitude(rows):
     for amp, sqamp in {(row["amp"], row["sqamp"]) for row in rows}:
         texts[canonical_key(amp)][sqamp] += 1
     return texts
+
+
+def mistakes(rows):
+    """{kind of mistake: number of wrong answers}, see physics/mistakes.py; "no terms": what cannot be multiplied out."""
+    counts = collections.Counter()
+    for row in rows:
+        if row["verdict"] == WRONG:
+            try:
+                counts[mistake(row["prediction"], row["sqamp"]) or "no terms"] += 1
+            except InputError:
+                counts["no terms"] += 1
+    return dict(counts.most_common())
 
 
 def is_right(row):

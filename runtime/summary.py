@@ -32,6 +32,8 @@ def table(report):
             count = train["by_process"][kind]["rows"]
             lines.append(f"warning: {kind} was not learned: none of its {count} training rows looked at is right, "
                          "of the other kinds at least 90% are")
+    if report["mistakes"]:
+        lines.append("wrong answers: " + ", ".join(f"{count} {kind}" for kind, count in report["mistakes"].items()))
     if report["rows_unproven"]:
         lines.append(f"{report['rows_unproven']} answers counted as wrong are equal to the square in floating point, "
                      "but have no proof")

@@ -51,6 +51,8 @@ CHOICES = {
     "one kan": KAN | dict(kan_ff_dims="none"),
     "three kans": KAN | dict(kan_ff_dims="5 6"),
     "last kan": KAN | dict(kan_layers="decoder:last"),
+    "latent": dict(n_latent=3),
+    "latent of a narrow encoder": dict(n_latent=2, encoder_d_model=8, encoder_d_ff=12, norm="post"),
     "kan end": KAN | dict(kan_layers="decoder:2 encoder:1", kan_ff_dims="7 20", kan_end=True),
     "s-kanformer": KAN
     | dict(kan_layers="decoder:last", kan_ff_dims="20", kan_end=True, norm="post", positions="sinusoidal", bias=True),

@@ -21,7 +21,7 @@ def test_help_describes_each_benchmark(words, expected, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("words, message", [
-    (["speed"], "bench/run.py speed: no such benchmark; expected data, train, decode, sinekan or gpu"),
+    (["speed"], "bench/run.py speed: no such benchmark; expected data, train, decode, sinekan, wave or gpu"),
     (["decode", "--rows=3"], "bench/run.py decode: takes no settings, got --rows=3"),
     (["train", "--rows=3"], "unknown setting rows")])
 def test_what_is_not_there_is_named(words, message, monkeypatch):

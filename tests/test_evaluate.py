@@ -116,6 +116,7 @@ def test_shares_counts_and_logprobs(predictions):
         "unfinished": 1,
         "unreadable": 1,
     }
+    assert report["mistakes"] == {"other terms": 1} and "wrong answers: 1 other terms" in table(report)
     assert report["mean_logprob"] == {"right": -1.0, "wrong": -4.0}
     assert report["lookup_accuracy"] == 0 and report["rows_in_training_set"] == 0 and report["ceiling"] == 1
     assert list(report)[:6] == [
