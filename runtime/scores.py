@@ -111,7 +111,7 @@ def texts_by_amplitude(rows):
 
 
 def mistakes(rows):
-    """{kind of mistake: number of wrong answers}, see physics/mistakes.py; "no terms": what cannot be multiplied out."""
+    """{kind of mistake: number of wrong answers}: see physics/mistakes.py; "no terms": it cannot be multiplied out."""
     counts = collections.Counter()
     for row in rows:
         if row["verdict"] == WRONG:
