@@ -36,7 +36,7 @@ from physics.formats import document, formula, identifiers, to_function, to_symp
 from physics.latex import PARTICLES, latex_lines, latex_name, to_latex
 from physics.matrices import read_amplitude
 from physics.numeric import averaged_square, random_point
-from physics.particles import roles_of
+from physics.particles import NO_FACTS, Facts, roles_of
 
 BATCH = 200                  # formulas that one FORM process evaluates
 DIGITS = 40
@@ -145,8 +145,8 @@ class Latex:
         return found
 
     def skip(self):
-        while self.text.startswith((" ", "{} "), self.at):
-            self.at += 1 if self.text[self.at] == " " else 3
+        while self.text.startswith((" ", "{}"), self.at):
+            self.at += 1 if self.text[self.at] == " " else 2
 
     def whole(self):
         result = self.sum()
@@ -431,8 +431,8 @@ class Gauss:
         return result
 
 
-def differs_as_latex(amp, seed=0):
-    """Why an amplitude's LaTeX, read back, is another amplitude; "" if it is the same."""
+def differs_as_latex(amp, facts=NO_FACTS, seed=0):
+    """Why an amplitude's LaTeX, read back, is another amplitude; "" if it is the same. facts: see Facts."""
     amplitude = read_amplitude(amp)
     tree, names = parse(amp), set(amplitude.names)
     back = read_latex(to_latex(tree), names, amplitude.fields)
@@ -443,7 +443,7 @@ def differs_as_latex(amp, seed=0):
             [(f.name, f.leg, f.kind, f.starred, f.mark) for f in amplitude.fields]:
         return "other legs"
     both = read_amplitude(f"({amp}) - ({back})")
-    roles = roles_of(both.fields, both.names)
+    roles = roles_of(both.fields, both.names, facts)
     fields = tuple(field._replace(mark="") if field.mark == "T" else field for field in both.fields)
     rng = np.random.default_rng(seed)
     values, momenta = random_point(fields, roles, both.names, rng, 2, continued=True)
@@ -465,8 +465,10 @@ def main():
             found = differences_in_form([row[column] for _, row in batch]) if column == "sqamp" else []
             failed = [(batch[k][0], "form") for k in found]
             for line, row in batch:
-                reason = differs_as_latex(row[column]) if column == "amp" else " ".join(
-                    differences_of_square(row[column], line))
+                if column == "amp":
+                    reason = differs_as_latex(row["amp"], Facts(row.get("process", "")))
+                else:
+                    reason = " ".join(differences_of_square(row["sqamp"], line))
                 if reason:
                     failed.append((line, reason))
             count, wrong = count + len(batch), wrong + len(failed)
