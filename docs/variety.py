@@ -1,6 +1,5 @@
 """
-The training sets of "What is learned" (docs/results.md): the same rows to validate and to test with, fewer orbits to
-train on.
+Does a model that has seen more orbits square others better? Data sets with fewer orbits to train on, all else equal.
 
     python prepare.py config/random.py --split=orbit && python docs/variety.py data/random data/variety 100 1000
 
