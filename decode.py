@@ -653,7 +653,7 @@ def main(argv=None):
         name = "predictions.csv"
         if named:
             name = re.sub(r"(\.csv|\.tsv|\.txt)?(\.gz|\.bz2|\.xz|\.zip)?$", ".predictions.csv", path.name, count=1)
-        output = Path(settings.output or ckpt.with_name(name))
+        output = Path(settings.output or checkpoint.folder_beside(ckpt) / name)
         if output.is_dir():
             raise InputError(f"output: {output} is a folder, a file is expected")
         check_output(output, "row,amp,prediction")

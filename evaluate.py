@@ -163,6 +163,7 @@ def report_of(rows, train, others, masses=()):
     lookup = lookup_scores(train, rows, masses, every_nth(len(rows)))
     highest, ambiguous = ceiling(rows, train + others)
     trained = {canonical_key(row["amp"]) for row in train}
+    unseen = [row for row in rows if canonical_key(row["amp"]) not in trained]  # up to index names
     logprobs = {True: [], False: []}
     for row in rows:
         if not math.isnan(row["logprob"]):
@@ -175,7 +176,8 @@ def report_of(rows, train, others, masses=()):
         "coverage": sum(row["status"] in PROVEN for row in rows) / len(rows),
         "lookup": lookup,
         "rows_with_several_texts": ambiguous,
-        "rows_in_training_set": sum(canonical_key(row["amp"]) in trained for row in rows),  # up to index names
+        "rows_in_training_set": len(rows) - len(unseen),
+        "unseen": accuracies(unseen) if unseen else None,
         "rows_unproven": sum(map(unproven, rows)),
         "verdicts": {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in LETTERS},
         "mistakes": mistakes(rows),
@@ -486,7 +488,8 @@ def main(argv=None):
     loaded = None if answered else load(ckpt, settings.device, settings.dtype)
     data_dir = data_folder(settings, loaded)
     path = named or data_dir / "test.csv"
-    output = Path(settings.output or (ckpt or path).with_name("report.json"))
+    folder = checkpoint.folder_beside(ckpt) if ckpt else path.parent
+    output = Path(settings.output or folder / "report.json")
 
     check_output(output, '{\n  "rows"')
     check_output(page_path(output), "<!DOCTYPE html>")

@@ -318,6 +318,7 @@ def train(settings, world):
                disable=None if chief else True,  # None: off where stderr is no terminal
                bar_format="{percentage:3.0f}% {bar} {elapsed}, {remaining} left{postfix}")
     tokens, flops, clock = 0, 0.0, time.monotonic()  # since this process wrote a line of the log
+    validating, began = 0.0, clock  # seconds that validation took, of all since this process began the loop
     asked_to_stop = catch_signals(PARENT)
     done = last_step = False
     given = []  # steps that the device was given and whose outcome the host has not read yet, at most two
@@ -456,6 +457,7 @@ def train(settings, world):
                     of_train, _ = validate(model, train_rows, *train_sample, settings.eval_batch_tokens, world)
                     figures |= {f"train_{name}": of_train[name] for name in ("exact", "by_kind", "by_length")}
             model.train()
+            validating += time.monotonic() - before
             clock += time.monotonic() - before  # tokens/s is that of training alone
             if chief:
                 texts = [{name: tokenizer.decode_sqamp(ids) for name, ids in answer.items()} for answer in answers]
@@ -477,6 +479,10 @@ def train(settings, world):
             save()
     bar.close()
 
+    share = validating / (time.monotonic() - began)
+    if chief and share > 0.05:
+        print(f"validation took {share:.0%} of the time; a smaller eval_rows or a larger eval_every makes it less",
+              file=sys.stderr)
     if chief and wandb_run:
         wandb_run.finish()
     if chief and done:

@@ -33,6 +33,6 @@ weight_decay = 0.1
 warmup_steps = 100
 max_steps = 100000
 max_minutes = 30.0  # a slower machine takes fewer steps; the learning rate reaches its end all the same
-eval_every = 500
+eval_every = 1000
 save_every = 500
 log_every = 25

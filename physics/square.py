@@ -79,7 +79,7 @@ def square_many(amps, basis="all", style="factored", timeout=60, facts=None):
     while todo:
         batch = todo.pop()
         try:
-            outputs = _traces([row for _, row in batch], timeout)
+            outputs = traces([row for _, row in batch], timeout)
         except InputError as error:
             if len(batch) == 1:
                 results[batch[0][0]] = error
@@ -96,7 +96,7 @@ def square_many(amps, basis="all", style="factored", timeout=60, facts=None):
     return results
 
 
-def _traces(rows, timeout):
+def traces(rows, timeout):
     """FORM's terms of each row: traces of every spin line, then scalar products as symbols s1x2."""
     legs = max(len(row.legs) for row in rows)
     colours = colour.sums({pair for row in rows for pair in row.colours}, timeout)

@@ -26,6 +26,7 @@ import torch
 from runtime.files import InputError, atomic_open
 
 EXPORTED = "model.safetensors"  # the weights in a folder of runtime/export.py
+SHIPPED = Path(__file__).resolve().parent.parent / "models" / "symba"  # the model that comes with the scripts
 VERSION = 3  # to be raised when train.py can no longer resume older checkpoints
 LOOP_STATE = (  # what train.py needs to resume
     "optimizers", "scaler", "rng", "step", "epoch", "batch", "skipped", "bad", "rollbacks", "losses", "kind_loss",
@@ -169,16 +170,22 @@ def find(settings):
     Path of the checkpoint to decode with: `ckpt` if it is set, else best.pt of out_dir.
 
     Where neither a config file nor an out_dir was named, best.pt of the newest run of train.py in out/, which stderr
-    names. A run that is still training is taken only if there is no other. InputError if there is none.
+    names. A run that is still training is taken only if there is no other. Where there is no run, the model that comes
+    with the scripts. InputError if there is none.
     """
     if settings.ckpt:
         return exported(settings.ckpt)
     path = Path(settings.out_dir) / "best.pt"
     if settings.config_name == "default" and path == Path("out/default/best.pt"):
-        path = newest_best(Path("out")) or path
+        path = newest_best(Path("out")) or (exported(SHIPPED) if SHIPPED.exists() else path)
     if not path.exists():
         raise InputError(f"{path}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
     return path
+
+
+def folder_beside(ckpt):
+    """Where files go that were made with a checkpoint: its own folder; out/symba for the model of the scripts."""
+    return Path("out") / SHIPPED.name if ckpt.parent == SHIPPED else ckpt.parent
 
 
 def newest_best(root):

@@ -123,6 +123,9 @@ def scores(report):
     known = report["rows_in_training_set"]
     notes = [f"{known:,} of the rows stand in the training set up to index names." if known else
              "No row stands in the training set, up to index names."]
+    if known and (unseen := report["unseen"]):
+        notes.append(f"Of the {unseen['rows']:,} others {percent(unseen['sequence_accuracy'])} are exact, "
+                     f"{percent(unseen['right_physics'])} are right physics.")
     if report["ceiling"] < 1:
         notes.append(f"{report['rows_with_several_texts']:,} rows have an amplitude that stands with several right "
                      f"texts, so exact match can reach {percent(report['ceiling'], 2)}.")

@@ -24,6 +24,10 @@ def table(report):
         f"{lookup['rescaled']:.2%} if the number in front too,",
         f"{lookup['relabelled']:.2%} if the order and sides of the legs too;",
         f"{report['rows_in_training_set']} rows are in the training set up to index names")
+    if report["unseen"] and report["rows_in_training_set"]:
+        unseen = report["unseen"]
+        add("unseen rows", unseen["sequence_accuracy"], f"the exact text, {unseen['right_physics']:.2%} right physics: "
+            f"the {unseen['rows']} rows that are not in the training set")
     if "train" in report:
         train = report["train"]
         add("training rows", train["sequence_accuracy"],

@@ -16,8 +16,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from repository import ROOT
+from tiny import write_csv
 
 from ablations.blotching import bootstraps, evaluate, measure, train
+from ablations.blotching.amplitudes import make, middle_lines
 from ablations.blotching.data import (
     BLOTCH,
     EOS,
@@ -40,13 +42,29 @@ from ablations.blotching.data import (
     sample_problem,
     value,
 )
-from ablations.blotching.model import batch_positions, build_model, draw_positions, predict, solve
+from ablations.blotching.model import (
+    batch_positions,
+    build_model,
+    draw_positions,
+    predict,
+    solve,
+)
 from attention import attend
 from configurator import evaluate as evaluate_literal
 from configurator import load_settings, read_config
+from dataset.reader import read_rows
+from dataset.vocabulary import build_vocabulary
+from physics.amplitude import amplitudes, parse_process
+from physics.expression import names_in, parse
+from physics.numeric import evaluate as evaluate_formula
+from physics.particles import NO_FACTS
+from physics.square import square
+from physics.theory import THEORIES
 from runtime import checkpoint
 from runtime.files import InputError
+from tokenizer import Tokenizer
 
+QED = THEORIES["qed"]
 DEFAULTS = read_config(ROOT / "config/default.py") | read_config(ROOT / "ablations/blotching/config.py")
 SMALL = {"d_model": 16, "heads": 2, "n_layers": 2, "h_mult": 1, "max_num": 9, "max_ents": 3, "seq_len": 64,
          "max_posencs": 64, "init_samples": 40, "val_samples": 4, "val_batch_size": 4, "batch_size": 8, "device": "cpu",
@@ -624,3 +642,51 @@ def test_the_tables_say_what_was_measured(tmp_path, monkeypatch):
             "| +0.000 ± 0.000, no difference seen |") in text
     assert "| 12 of 30 |" in text
     assert all((tmp_path / name).read_text().startswith("<?xml") for name in ("levels.svg", "sizes.svg"))
+
+
+# -- the project's own task, in chains: ablations/blotching/amplitudes.py
+
+def test_the_lines_between_an_amplitude_and_its_square():
+    """
+    Traces and product of e e~ -> mu mu~: Peskin & Schroeder, eqs. (5.9) and (5.10) with both masses. Their tensors,
+    contracted here over m1 and n1 by hand, give the product.
+    """
+    lines, = middle_lines([next(iter(amplitudes(parse_process("e e~ -> mu mu~", QED), QED)))], [NO_FACTS])
+    assert lines == [
+        "(p_1_m1*p_2_n1 + p_1_n1*p_2_m1 + -g_m1_n1*s_12 + -g_m1_n1*m_e^2)*"
+        "(p_3_m1*p_4_n1 + p_3_n1*p_4_m1 + -g_m1_n1*s_34 + -g_m1_n1*m_mu^2)",
+        "(s_14*s_23 + s_13*s_24 + m_mu^2*s_12 + m_e^2*s_34 + 2*m_e^2*m_mu^2)"]
+
+
+@pytest.mark.parametrize("process", ["e mu -> e mu", "e A -> e A", "A A -> e e~", "e e~ -> mu mu~ A"])
+def test_the_product_of_the_traces_is_the_square_up_to_a_factor(process):
+    """Their ratio is the same at two points: prefactor, couplings and propagators are all that the line leaves out."""
+    for amp in amplitudes(parse_process(process, QED), QED):
+        lines, = middle_lines([amp], [NO_FACTS])
+        both = parse(lines[-1]), parse(square(amp))
+        names = set().union(*map(names_in, both)) - {"reg_prop"}
+        rng, propagators = random.Random(1), re.findall(r"s_\d\d|m_\w+", " ".join(re.findall(r"/\((.*?)\)", amp)))
+        fixed = {name: rng.uniform(1, 2) for name in ["e", "reg_prop", *sorted(propagators)]}
+        ratios = []
+        for _ in range(2):
+            values = {name: rng.uniform(1, 2) for name in names} | fixed
+            line, truth = (evaluate_formula(tree, values) for tree in both)
+            ratios.append(line / truth)
+        assert ratios[0] == pytest.approx(ratios[1], rel=1e-9)
+
+
+def test_chains_are_read_and_written_by_the_projects_tokenizer(tmp_path):
+    """Every line comes back from its tokens; a chain has as many lines as its level leaves."""
+    rows = [{"amp": amp, "sqamp": square(amp)} for amp in amplitudes(parse_process("e A -> e A", QED), QED)]
+    rows += [{"amp": amp, "sqamp": square(amp)} for amp in amplitudes(parse_process("e mu -> e mu", QED), QED)]
+    for name in ("train", "valid"):
+        write_csv(tmp_path / f"{name}.csv", rows)
+    make(tmp_path, tmp_path / "chains", "60")
+    tokenizer = Tokenizer(build_vocabulary(tmp_path / "chains" / "train.csv"))
+    made = [row for _, row in read_rows(tmp_path / "chains" / "train.csv")]
+    lines = {(row["amp"][-1], row["sqamp"].count("*equals*")) for row in made}
+    assert lines == {("0", 1), ("0", 2), ("1", 0), ("1", 1), ("1", 2), ("2", 0)} and len(made) == 180
+    for row in made:
+        ids, _ = tokenizer.encode_amp(row["amp"])
+        assert tokenizer.decode_sqamp(tokenizer.encode_sqamp(row["sqamp"])) == row["sqamp"] and len(ids) > 9
+        assert row["sqamp"].split("*equals*")[-1] in {row["sqamp"] for row in rows}

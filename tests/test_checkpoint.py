@@ -170,6 +170,7 @@ def settings(ckpt="", out_dir="out/default", config_name="default"):
 
 def test_the_checkpoint_to_decode_with_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / "models" / "symba")
     with pytest.raises(InputError, match="out/default/best.pt: no such checkpoint; train.py makes it"):
         checkpoint.find(settings())
     for age, name in enumerate(["new", "default", "old"]):
@@ -183,12 +184,29 @@ def test_the_checkpoint_to_decode_with_is_found(tmp_path, monkeypatch):
         checkpoint.find(settings(out_dir="out/none", config_name="none"))
 
 
+def test_without_a_run_the_model_that_comes_with_the_scripts_is_found(tmp_path, monkeypatch):
+    """What is made with it goes to out/, not into the program's own folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / "models" / "symba")
+    checkpoint.SHIPPED.mkdir(parents=True)
+    (checkpoint.SHIPPED / checkpoint.EXPORTED).touch()
+    shipped = checkpoint.find(settings())
+    assert shipped == checkpoint.SHIPPED / checkpoint.EXPORTED
+    assert str(checkpoint.folder_beside(shipped)) == "out/symba"
+    with pytest.raises(InputError, match="out/mine/best.pt: no such checkpoint"):
+        checkpoint.find(settings(out_dir="out/mine", config_name="mine"))
+    checkpoint.save(tmp_path / "out" / "mine" / "best.pt", state())
+    found = checkpoint.find(settings())
+    assert str(found) == "out/mine/best.pt" and str(checkpoint.folder_beside(found)) == "out/mine"
+
+
 def test_of_all_runs_the_newest_of_train_py_is_found_and_named(tmp_path, monkeypatch, capsys):
     """
     Not the SCST run that started from it, nor a damaged file, nor a run that is still training where another one has
     ended.
     """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / "models" / "symba")
     names = ["one/scst", "busy", "damaged", "one", "two"]
     for age, name in enumerate(names):
         path = tmp_path / "out" / name / "best.pt"

@@ -168,6 +168,10 @@ def test_lookup_counts_rows_known_up_to_names(truth):
         "lookup_accuracy"
     ] == 4 / 5
     assert report["rows_in_training_set"] == 1
+    assert report["unseen"] == {"rows": 4, "sequence_accuracy": 1.0, "right_physics": 1.0}
+    rows[0] |= {"verdict": "wrong"}                                           # the row that is in the training set
+    assert report_of(rows, truth[:1], [])["unseen"]["sequence_accuracy"] == 1
+    assert "the 4 rows that are not in the training set" in table(report)
 
 
 def test_ceiling_is_the_share_of_the_most_frequent_text(truth):

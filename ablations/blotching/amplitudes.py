@@ -1,0 +1,217 @@
+r"""
+Blotching on the project's own task: amplitudes to squares with intermediate lines, of which some are deleted.
+
+    python ablations/blotching/amplitudes.py make data/marty_qed_marks data/chains 4     a data set of chains
+    python train.py config/quickstart.py --data_dir=data/chains --out_dir=out/chains     trained as any other
+    python ablations/blotching/amplitudes.py score out/chains/best.pt data/marty_qed_marks/test.csv
+
+`make` writes, for each row, its chain: the trace of each fermion line, where there are two; the product of the traces,
+contracted and multiplied out; the square. FORM computes the first two. Of a training row so many copies are made (here
+4); each has a level of blotching of its own, 0 to 2, and each middle line is deleted with probability level / 2.
+Validation rows have level 0, the test split is not copied.
+
+A chain is one formula, so that the project's tokenizer and training read it as it is: `equals` and the level are
+symbols in it. The amplitude ends with the factor `blotch_1`; the answer is
+(4*p_1_m1*p_2_n1 + ..)*(..)*equals*(32*s_13^2 + ..)*equals*2*e^4*(..), where p_1_m1 is the component m1 of p_1.
+"""
+import itertools
+import math
+import random
+import re
+import statistics
+import sys
+import time
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from dataset.reader import read_rows
+from decode import decode, doubt_of, load
+from physics import square
+from physics.expression import expand, parse
+from physics.particles import Facts
+from physics.square import Row
+from physics.structure import structure, without_metrics
+from runtime.files import InputError, main_guard, write_rows
+from runtime.scores import readable_tokens
+
+LEVELS = 3  # 0 keeps all middle lines, the last one deletes all
+EQUALS = "*equals*"
+AT_ONCE = 200  # rows in one FORM process
+
+
+def middle_lines(amps, facts):
+    """The middle lines of each amplitude, a list of texts; an InputError for an amplitude that has none."""
+    found, parts, owners = [], [], []
+    for amp, known in zip(amps, facts):
+        try:
+            row = Row(amp, "all", known)
+            if len(row.pieces) != 1 or row.colours != [((), ())]:
+                raise InputError("amplitudes with colours or several ways to join the legs have no chain here")
+            traces = traces_of(amp, row)
+        except InputError as error:
+            found.append(error)
+            continue
+        parts += [*traces, row]
+        owners += [(len(found), row)] * (len(traces) + 1)
+        found.append([])
+    for (owner, row), terms in zip(owners, square.traces(parts, timeout=60) if parts else []):
+        found[owner].append(f"({sum_of(terms, list(row.symbols))})")
+    return [error if isinstance(error, InputError) else join_traces(error) for error in found]
+
+
+def join_traces(lines):
+    """[trace, trace, product] -> [trace*trace, product]; without traces the product alone."""
+    *traces, product = lines
+    return ["*".join(traces)] * bool(traces) + [product]
+
+
+def traces_of(amp, row):
+    """
+    The traces of an amplitude of several fermion lines and one term, as `square.traces` reads them; else [].
+
+    The trace of a line holds the sums over the polarisations of the legs on it. The indices of the propagators between
+    the lines stay open: m of the amplitude, n of its conjugate.
+    """
+    terms = expand(parse(amp))
+    _, tensors = without_metrics(terms[0].tensors)
+    lines, *_ = structure(tensors, len(row.legs))
+    if len(terms) > 1 or len(lines) == 1:
+        return []
+    found = []
+    for start, end, line in sorted(lines):
+        used = {index for _, index, _ in line}
+        vectors = [row.vector_sum(leg) for leg in row.legs.values() if not leg.kind and f"m{leg.number}" in used]
+        text = "*".join([square.gammas(line, 1, False), row.spin_sum(end, 1), square.gammas(line, 1, True),
+                         row.spin_sum(start, 1), *vectors])
+        found.append(SimpleNamespace(legs=row.legs, lines=1, colours=[], known_products=row.known_products,
+                                      expression=lambda colours, text=text: text))
+    return found
+
+
+FACTOR = re.compile(r"s(?P<i>\d)x(?P<j>\d)|x(?P<symbol>\d+)|p(?P<leg>\d)\((?P<at>[mn]\d+)\)|d_\((?P<metric>[mn,\d]+)\)")
+
+
+def sum_of(terms, symbols):
+    """
+    FORM's terms as a sum in the project's grammar, without the factors that all terms share.
+
+    symbols: the names of x0, x1, ... p2(m1003) becomes p_2_m1 and d_(m1003,n1003) g_m1_n1, the indices numbered in the
+    order in which they come.
+    """
+    numbers = {}
+
+    def index(name):
+        return f"{name[0]}{numbers.setdefault(name[1:], len(numbers) + 1)}"
+
+    def name_of(factor):
+        match = FACTOR.fullmatch(factor)
+        if not match:
+            raise InputError(f"no line of a chain has the factor {factor}")
+        if match["i"]:
+            return f"s_{match['i']}{match['j']}"
+        if match["symbol"]:
+            return symbols[int(match["symbol"])]
+        if match["leg"]:
+            return f"p_{match['leg']}_{index(match['at'])}"
+        return "_".join(["g", *map(index, match["metric"].split(","))])
+
+    products = []  # (number, {factor: power})
+    for term in terms:
+        number, powers = Fraction(-1 if term[0] == "-" else 1), Counter()
+        for factor in term.lstrip("+-").split("*"):
+            base, _, power = factor.partition("^")
+            if base[0].isdigit():
+                number *= Fraction(base)
+            else:
+                powers[name_of(base)] += int(power.strip("()") or 1)
+        products.append((number, powers))
+    shared = {name: min(powers[name] for _, powers in products) for name in set().union(*(p for _, p in products))}
+    scale = Fraction(math.gcd(*(number.numerator for number, _ in products)),
+                     math.lcm(*(number.denominator for number, _ in products)))
+    texts = []
+    for number, powers in products:
+        number /= scale
+        factors = [f"{name}^{power - shared[name]}".removesuffix("^1")
+                   for name, power in powers.items() if power > shared[name]]
+        texts.append("*".join([str(number)] * (abs(number) != 1 or not factors) + factors))
+        if number == -1 and factors:
+            texts[-1] = "-" + texts[-1]
+    return " + ".join(texts)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Data sets of chains, and scores of their models
+
+def chains(rows):
+    """(row, its chain as a list of lines) of the rows that have one, in their order."""
+    while some := list(itertools.islice(rows, AT_ONCE)):
+        facts = [Facts(row.get("process", "")) for row in some]
+        for row, lines in zip(some, middle_lines([row["amp"] for row in some], facts)):
+            if not isinstance(lines, InputError):
+                yield row, [*lines, row["sqamp"]]
+
+
+def blotched(row, lines, level, rng):
+    """A row of a data set: the amplitude with the level, and the lines that are left as one formula."""
+    left = [line for line in lines[:-1] if rng.random() >= level / (LEVELS - 1)]
+    return row | {"amp": asked(row["amp"], level), "sqamp": EQUALS.join([*left, lines[-1]])}
+
+
+def asked(amp, level):
+    """The amplitude with a factor at its end that says the level, which is all that it says."""
+    return f"{amp}*blotch_{level}"
+
+
+def make(source, folder, copies):
+    rng = random.Random(0)
+    for name, count in (("train", int(copies)), ("valid", 1)):
+        rows = chains(row for _, row in read_rows(Path(source) / f"{name}.csv"))
+        first = next(rows, None)
+        if not first:
+            raise InputError(f"{source}/{name}.csv: no row has a chain")
+        pairs = [first, *rows]
+        made = [blotched(row, lines, rng.randrange(LEVELS) if name == "train" else 0, rng)
+                for _ in range(count) for row, lines in pairs]
+        output = Path(folder) / f"{name}.csv"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_rows(output, list(first[0]), made)
+        middle = statistics.fmean(len(lines) - 1 for _, lines in pairs)
+        print(f"{output}: {count} x {len(pairs)} rows, {middle:.2f} middle lines a row")
+
+
+def score(ckpt, path, most=0):
+    """Exact match, right physics, lines and tokens of the answers at each level, printed as a table."""
+    loaded = load(ckpt)
+    rows = [row for row, _ in chains(row for _, row in read_rows(path))][:int(most) or None]
+    print(f"{len(rows)} rows of {path}\n\n| level | exact | right physics | middle lines | tokens a row | ms a row |\n"
+          "| --- | --- | --- | --- | --- | --- |")
+    for level in range(LEVELS):
+        begun = time.process_time()
+        answers = list(decode(loaded, [asked(row["amp"], level) for row in rows]))
+        seconds = time.process_time() - begun
+        exact = right = 0
+        for row, answer in zip(rows, answers):
+            square = answer.prediction.split(EQUALS)[-1]
+            same = square == row["sqamp"]
+            exact += same
+            right += same or not doubt_of(row["amp"], square, Facts(row.get("process", "")))
+        lines = statistics.fmean(answer.prediction.count(EQUALS) for answer in answers)
+        tokens = statistics.fmean(len(readable_tokens(answer.prediction)) for answer in answers)
+        print(f"| {level} | {exact / len(rows):.1%} | {right / len(rows):.1%} | {lines:.2f} | {tokens:.1f} | "
+              f"{1000 * seconds / len(rows):.1f} |")
+
+
+def main():
+    words = sys.argv[1:]
+    command = {"make": make, "score": score}.get(words[0] if words else "")
+    if not command or len(words) not in (3, 4) or command is make and len(words) != 4 or not all(
+            word.isdecimal() for word in words[3:]):
+        raise InputError("expected: make DATA_DIR FOLDER COPIES, or: score CHECKPOINT FILE [ROWS]")
+    command(*words[1:])
+
+
+if __name__ == "__main__":
+    main_guard(main)
