@@ -57,7 +57,7 @@ from dataset.vocabulary import build_vocabulary
 from physics.amplitude import amplitudes, parse_process
 from physics.expression import names_in, parse
 from physics.numeric import evaluate as evaluate_formula
-from physics.particles import NO_FACTS
+from physics.particles import NO_FACTS, Facts
 from physics.square import square
 from physics.theory import THEORIES
 from runtime import checkpoint
@@ -658,18 +658,22 @@ def test_the_lines_between_an_amplitude_and_its_square():
         "(s_14*s_23 + s_13*s_24 + m_mu^2*s_12 + m_e^2*s_34 + 2*m_e^2*m_mu^2)"]
 
 
-@pytest.mark.parametrize("process", ["e mu -> e mu", "e A -> e A", "A A -> e e~", "e e~ -> mu mu~ A"])
-def test_the_product_of_the_traces_is_the_square_up_to_a_factor(process):
-    """Their ratio is the same at two points: prefactor, couplings and propagators are all that the line leaves out."""
-    for amp in amplitudes(parse_process(process, QED), QED):
-        lines, = middle_lines([amp], [NO_FACTS])
-        both = parse(lines[-1]), parse(square(amp))
-        names = set().union(*map(names_in, both)) - {"reg_prop"}
-        rng, propagators = random.Random(1), re.findall(r"s_\d\d|m_\w+", " ".join(re.findall(r"/\((.*?)\)", amp)))
-        fixed = {name: rng.uniform(1, 2) for name in ["e", "reg_prop", *sorted(propagators)]}
+@pytest.mark.parametrize("name, process", [
+    ("qed", "e mu -> e mu"), ("qed", "e A -> e A"), ("qed", "e e~ -> mu mu~ A"), ("qcd", "u d -> u d"),
+    ("ew", "e e~ -> Z h")])
+def test_the_product_of_the_traces_is_the_square_up_to_a_factor(name, process):
+    """Their ratio is the same wherever the propagators are: couplings and masses are all that the line leaves out."""
+    rng, theory = random.Random(1), THEORIES[name]
+    for amp in amplitudes(parse_process(process, theory), theory):
+        lines, = middle_lines([amp], [Facts(process)])
+        both = parse(lines[-1]), parse(square(amp, facts=Facts(process)))
+        names = sorted(set().union(*map(names_in, both)))
+        fixed = {name: rng.uniform(1, 2) for name in names}
+        propagators = amp.partition("/(")[2]
+        free = [name for name in names if name.startswith("s_") and name not in propagators]
         ratios = []
         for _ in range(2):
-            values = {name: rng.uniform(1, 2) for name in names} | fixed
+            values = fixed | {name: rng.uniform(1, 2) for name in free}
             line, truth = (evaluate_formula(tree, values) for tree in both)
             ratios.append(line / truth)
         assert ratios[0] == pytest.approx(ratios[1], rel=1e-9)

@@ -5,7 +5,7 @@ Blotching on the project's own task: amplitudes to squares with intermediate lin
     python train.py config/quickstart.py --data_dir=data/chains --out_dir=out/chains     trained as any other
     python ablations/blotching/amplitudes.py score out/chains/best.pt data/marty_qed_marks/test.csv
 
-`make` writes, for each row, its chain: the trace of each fermion line, where there are two; the product of the traces,
+`make` writes, for each row, its chain: the trace of each fermion line, where there are two or more; the product of the traces,
 contracted and multiplied out; the square. FORM computes the first two. Of a training row so many copies are made (here
 4); each has a level of blotching of its own, 0 to 2, and each middle line is deleted with probability level / 2.
 Validation rows have level 0, the test split is not copied.
@@ -43,34 +43,30 @@ AT_ONCE = 200  # rows in one FORM process
 
 
 def middle_lines(amps, facts):
-    """The middle lines of each amplitude, a list of texts; an InputError for an amplitude that has none."""
-    found, parts, owners = [], [], []
-    for amp, known in zip(amps, facts):
+    """The middle lines of each amplitude, a list of texts; of one that FORM cannot square []."""
+    found, parts, owners = [[] for _ in amps], [], []
+    for k, (amp, known) in enumerate(zip(amps, facts)):
         try:
             row = Row(amp, "all", known)
-            if len(row.pieces) != 1 or row.colours != [((), ())]:
-                raise InputError("amplitudes with colours or several ways to join the legs have no chain here")
-            traces = traces_of(amp, row)
-        except InputError as error:
-            found.append(error)
+        except InputError:
             continue
+        traces = traces_of(amp, row)
         parts += [*traces, row]
-        owners += [(len(found), row)] * (len(traces) + 1)
-        found.append([])
-    for (owner, row), terms in zip(owners, square.traces(parts, timeout=60) if parts else []):
-        found[owner].append(f"({sum_of(terms, list(row.symbols))})")
-    return [error if isinstance(error, InputError) else join_traces(error) for error in found]
+        owners += [(k, list(row.symbols))] * (len(traces) + 1)
+    for (k, symbols), terms in zip(owners, square.traces(parts, timeout=60) if parts else []):
+        found[k].append(f"({sum_of(terms, symbols)})")
+    return [join_traces(lines) for lines in found]
 
 
 def join_traces(lines):
-    """[trace, trace, product] -> [trace*trace, product]; without traces the product alone."""
-    *traces, product = lines
-    return ["*".join(traces)] * bool(traces) + [product]
+    """[trace, trace, product] -> [trace*trace, product]; shorter lists as they are."""
+    return ["*".join(lines[:-1]), lines[-1]] if len(lines) > 2 else lines
 
 
 def traces_of(amp, row):
     """
-    The traces of an amplitude of several fermion lines and one term, as `square.traces` reads them; else [].
+    The traces of an amplitude of one term and several fermion lines without colour and gamma_5, as `square.traces` reads
+    them; else [].
 
     The trace of a line holds the sums over the polarisations of the legs on it. The indices of the propagators between
     the lines stay open: m of the amplitude, n of its conjugate.
@@ -78,7 +74,8 @@ def traces_of(amp, row):
     terms = expand(parse(amp))
     _, tensors = without_metrics(terms[0].tensors)
     lines, *_ = structure(tensors, len(row.legs))
-    if len(terms) > 1 or len(lines) == 1:
+    matrices = {name for _, _, line in lines for name, _, _ in line}
+    if len(terms) > 1 or len(lines) < 2 or matrices != {"gamma"} or row.colours != [((), ())]:
         return []
     found = []
     for start, end, line in sorted(lines):
@@ -91,7 +88,8 @@ def traces_of(amp, row):
     return found
 
 
-FACTOR = re.compile(r"s(?P<i>\d)x(?P<j>\d)|x(?P<symbol>\d+)|p(?P<leg>\d)\((?P<at>[mn]\d+)\)|d_\((?P<metric>[mn,\d]+)\)")
+FACTOR = re.compile(r"""s(?P<i>\d)x(?P<j>\d) | x(?P<symbol>\d+) | (?P<imaginary>i_) | y(?P<epsilon>[\dx]+)
+    | p(?P<leg>\d)\((?P<at>[mn]\d+)\) | d_\((?P<metric>[mn,\d]+)\)""", re.VERBOSE)
 
 
 def sum_of(terms, symbols):
@@ -108,8 +106,10 @@ def sum_of(terms, symbols):
 
     def name_of(factor):
         match = FACTOR.fullmatch(factor)
-        if not match:
-            raise InputError(f"no line of a chain has the factor {factor}")
+        if match["imaginary"]:
+            return "i"
+        if match["epsilon"]:
+            return f"eps({','.join(f'p_{leg}' for leg in match['epsilon'].split('x'))})"
         if match["i"]:
             return f"s_{match['i']}{match['j']}"
         if match["symbol"]:
@@ -128,14 +128,15 @@ def sum_of(terms, symbols):
             else:
                 powers[name_of(base)] += int(power.strip("()") or 1)
         products.append((number, powers))
-    shared = {name: min(powers[name] for _, powers in products) for name in set().union(*(p for _, p in products))}
+    names = sorted({name for _, powers in products for name in powers})
+    shared = {name: min(powers[name] for _, powers in products) for name in names}
     scale = Fraction(math.gcd(*(number.numerator for number, _ in products)),
                      math.lcm(*(number.denominator for number, _ in products)))
     texts = []
     for number, powers in products:
         number /= scale
-        factors = [f"{name}^{power - shared[name]}".removesuffix("^1")
-                   for name, power in powers.items() if power > shared[name]]
+        factors = [f"{name}^{powers[name] - least}".removesuffix("^1")
+                   for name, least in shared.items() if powers[name] > least]
         texts.append("*".join([str(number)] * (abs(number) != 1 or not factors) + factors))
         if number == -1 and factors:
             texts[-1] = "-" + texts[-1]
@@ -146,12 +147,11 @@ def sum_of(terms, symbols):
 # Data sets of chains, and scores of their models
 
 def chains(rows):
-    """(row, its chain as a list of lines) of the rows that have one, in their order."""
+    """(row, its chain as a list of lines, of which the last is the square) of rows, in their order."""
     while some := list(itertools.islice(rows, AT_ONCE)):
         facts = [Facts(row.get("process", "")) for row in some]
         for row, lines in zip(some, middle_lines([row["amp"] for row in some], facts)):
-            if not isinstance(lines, InputError):
-                yield row, [*lines, row["sqamp"]]
+            yield row, [*lines, row["sqamp"]]
 
 
 def blotched(row, lines, level, rng):
@@ -168,16 +168,12 @@ def asked(amp, level):
 def make(source, folder, copies):
     rng = random.Random(0)
     for name, count in (("train", int(copies)), ("valid", 1)):
-        rows = chains(row for _, row in read_rows(Path(source) / f"{name}.csv"))
-        first = next(rows, None)
-        if not first:
-            raise InputError(f"{source}/{name}.csv: no row has a chain")
-        pairs = [first, *rows]
+        pairs = list(chains(row for _, row in read_rows(Path(source) / f"{name}.csv")))
         made = [blotched(row, lines, rng.randrange(LEVELS) if name == "train" else 0, rng)
                 for _ in range(count) for row, lines in pairs]
         output = Path(folder) / f"{name}.csv"
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_rows(output, list(first[0]), made)
+        write_rows(output, list(made[0]), made)
         middle = statistics.fmean(len(lines) - 1 for _, lines in pairs)
         print(f"{output}: {count} x {len(pairs)} rows, {middle:.2f} middle lines a row")
 
@@ -185,7 +181,7 @@ def make(source, folder, copies):
 def score(ckpt, path, most=0):
     """Exact match, right physics, lines and tokens of the answers at each level, printed as a table."""
     loaded = load(ckpt)
-    rows = [row for row, _ in chains(row for _, row in read_rows(path))][:int(most) or None]
+    rows = [row for _, row in itertools.islice(read_rows(path), int(most) or None)]
     print(f"{len(rows)} rows of {path}\n\n| level | exact | right physics | middle lines | tokens a row | ms a row |\n"
           "| --- | --- | --- | --- | --- | --- |")
     for level in range(LEVELS):
