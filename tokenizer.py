@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 import termwise
 from notation import INDEX_TOKEN, JOINERS, SHORT, Notation, implied_joiner, read, write
+from physics.normal import normal
 from runtime.files import InputError
 
 FORMAT = 2              # of the tokens; vocabularies and packed data made with another one are refused
@@ -36,7 +37,7 @@ SPECIALS = ["<pad>", "<bos>", "<eos>"]
 MORE = "<more>"         # before the end of a term that is not the last
 # the settings that say how rows become tokens. A vocabulary has them; one that lacks some was made with these values
 SCHEME = dict(rename_particles=False, termwise=False, src_notation="infix", tgt_notation="infix", shorten_masses=False,
-              glue="tensor")
+              glue="tensor", normal_form=False)
 SPELLING = ["-", "#", "#-", "#(-", "#^", "#^(", "#^(-", "#/", "#)", *(f"#{digit}" for digit in range(10))]
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -362,7 +363,8 @@ class Tokenizer:
     SCHEME; a checkpoint holds it as it is. The tgt of a termwise one ends with `<more>`, `<term 0>`, ...
 
     With rename_particles the fermions of a row are F1, F2, ... in the tokens: physics does not depend on their
-    names, and a model need not learn it for each flavour. `fermions` says which are which.
+    names, and a model need not learn it for each flavour. `fermions` says which are which. With normal_form an
+    amplitude is rewritten by physics/normal.py first, so that it has the same tokens whoever wrote it.
     """
 
     def __init__(self, vocabulary):
@@ -375,6 +377,7 @@ class Tokenizer:
                                  f"{vocabulary[side][:3]}, expected {SPECIALS} and at most {2**16} tokens")
         self.vocabulary, scheme = vocabulary, scheme_of(vocabulary)
         self.src_notation, self.tgt_notation = notations_of(scheme)
+        self.normal_form = scheme["normal_form"]
         self.src_ids = {token: id for id, token in enumerate(vocabulary["src"])}
         self.tgt_ids = {token: id for id, token in enumerate(vocabulary["tgt"])}
         self.more = self.tgt_ids[MORE] if scheme["termwise"] else None
@@ -390,7 +393,7 @@ class Tokenizer:
 
     def encode_amp(self, text):
         """(ids with EOS at the end, names for decode_amp). InputError for what is no amplitude or an unknown token."""
-        text = rename(text, *numbered(self.fermions(text)))
+        text = rename(normal(text) if self.normal_form else text, *numbered(self.fermions(text)))
         if self.src_notation == PLAIN:
             try:
                 ids, names = number_indices(*amp_parts(text, self.factors))

@@ -1,10 +1,11 @@
-"""One model for QED, QCD and the electroweak theory: 1->2, 2->2 and 2->3, of each at most 11,000 diagrams."""
+"""One model for QED, QCD and the electroweak theory: 1->2, 2->2 and 2->3, of each at most 3,000 diagrams."""
 theory = "qed qcd ew"
 processes = "1->2; 2->2; 2->3"
-sample = 11000
+sample = 3000
 longest_amp = 400
 longest_sqamp = 400
 rename_particles = True
+normal_form = True  # so that it reads MARTY's amplitudes and others' as its own
 
 # 2.1 M parameters, for two CPU cores: an hour
 d_model = 192
@@ -13,9 +14,10 @@ encoder_layers = 2
 decoder_layers = 2
 d_ff = 4 * d_model
 dropout = 0.05
+qk_norm = True
 
 batch_tokens = 4096
-learning_rate = 1e-3
+learning_rate = 2e-3
 weight_decay = 0.1
 warmup_steps = 200
 max_steps = 1000000

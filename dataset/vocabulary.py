@@ -20,6 +20,7 @@ import termwise
 from dataset.reader import read_rows
 from dataset.shards import read_json
 from notation import GLUES, INDEX_TOKEN, OPERATORS, ORDERS, Notation, write
+from physics.normal import normal
 from physics.theories import find_theory, theory_names
 from runtime.files import InputError
 from tokenizer import (
@@ -60,7 +61,8 @@ def build_vocabulary(path, closed_vocabulary=False, legs=0, **scheme):
         names = numbered(fermions_of(row["amp"]) if scheme["rename_particles"] else ())
         for side, column in (("src", "amp"), ("tgt", "sqamp")):
             try:
-                text = rename(row[column], *names)
+                text = normal(row[column]) if side == "src" and scheme["normal_form"] else row[column]
+                text = rename(text, *names)
                 tokens = amp_tokens(text)[0] if side == "src" else sqamp_tokens(text)
                 counts[side].update(set(write(tokens, notations[side])))
             except InputError as error:
