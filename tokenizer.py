@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import termwise
 from notation import INDEX_TOKEN, JOINERS, SHORT, Notation, implied_joiner, read, write
-from physics.normal import normal
+from physics.normal_form import normal
 from runtime.files import InputError
 
 FORMAT = 2              # of the tokens; vocabularies and packed data made with another one are refused
@@ -364,7 +364,7 @@ class Tokenizer:
 
     With rename_particles the fermions of a row are F1, F2, ... in the tokens: physics does not depend on their
     names, and a model need not learn it for each flavour. `fermions` says which are which. With normal_form an
-    amplitude is rewritten by physics/normal.py first, so that it has the same tokens whoever wrote it.
+    amplitude is rewritten by physics/normal_form.py first, so that it has the same tokens whoever wrote it.
     """
 
     def __init__(self, vocabulary):

@@ -34,7 +34,7 @@ dtype = "auto"  # matrix products: "fp32", "bf16", "fp16", "int8" (CPU decoding)
 # tokenizer: longest sequences allowed, in tokens; a longer row is an error
 src_max_len = 512  # tokens of an amplitude, end token included
 tgt_max_len = 512  # tokens of a squared amplitude, or of one term (termwise), start and end token included
-normal_form = False  # amplitudes in one spelling, whoever wrote them: physics/normal.py
+normal_form = False  # amplitudes in one spelling, whoever wrote them: physics/normal_form.py
 rename_particles = False  # tokens name the fermions of a row F1, F2, ... in alphabetical order
 termwise = False  # write a square term by term: each term is an answer and a training sample of its own
 src_notation = "infix"  # notation of amplitudes: "infix", "prefix", "hybrid" (prefix, sums and products have an end)

@@ -20,7 +20,7 @@ import termwise
 from dataset.reader import read_rows
 from dataset.shards import read_json
 from notation import GLUES, INDEX_TOKEN, OPERATORS, ORDERS, Notation, write
-from physics.normal import normal
+from physics.normal_form import normal
 from physics.theories import find_theory, theory_names
 from runtime.files import InputError
 from tokenizer import (

@@ -1,344 +1,121 @@
-r"""
-The normal form of an amplitude: one text for all the spellings that authors and programs give it.
+"""The normal form of scalar expressions, from which they are written in the notations of other tools.
 
-`normal` multiplies the amplitude out and writes it anew: the matrices in the order of the fermion lines, the fields in
-the order of the legs, indices named by what they join, equal terms added up, terms sorted, common factors in front.
-Also, where they apply, with exact algebra:
-
-    commutators    f^abc T^c = -i [T^a, T^b] (Peskin & Schroeder, eq. 15.44, 15.68)
-    momenta        of four legs p_4 = p_1 + p_2 - p_3, or as the legs come in and go out
-    Dirac equation with four legs: pslash moves to the spinor of its own leg by the anticommutator, there
-                   pslash u = m u, pslash v = -m v (Peskin & Schroeder, eq. 3.46, 3.59)
-
-The overall phase is left out: it does not change the square. The text is an amplitude of the grammar, so every judge
-reads it. Two amplitudes with one normal form have one square; the converse holds for the QED and QCD diagrams of 2->2.
+It is a tree of Fraction, Symbol, Sum (nothing is subtracted), Ratio, Power (no negative exponents) and Function.
+Numbers are added up and multiplied out, every product is one fraction; the order of terms and factors stays. No
+function here recurses.
 """
-import functools
-import itertools
-import math
 from fractions import Fraction
+from typing import NamedTuple
 
-from physics.expression import Field, Tensor, expand, legs_of, names_in, parse, to_text
-from physics.polynomial import add, factor_text, monomial, multiply, rank, scaled
-from physics.rational import rational, reciprocal, reduced
-from physics.structure import without_metrics
+from physics.expression import Function, Negative, Number, Power, Product, Sum, Symbol, fold
 from runtime.files import InputError
 
-COLOURS = {"T_C_10": "T", "f_SU3": "f"}
-SIMPLIFIED = 4  # legs of the amplitudes in which momenta are eliminated: longer ones would become longer still
-
-# A term is (lines, momenta, pairs, colours), a key of {term: coefficient}, all of them tuples:
-#   lines     (starred leg, plain leg, matrices); a matrix is ("gamma", label) or (its name,). The label says what its
-#             Lorentz index joins: ("leg", k) the polarisation of leg k, ("p", k) a momentum, ("d", n) another gamma
-#   momenta   (k, label): p_k with the index of a leg's polarisation
-#   pairs     (j, k): legs whose polarisations share an index
-#   colours   ("T", label, row, column) and ("f", a, b, c); labels as above, and ("c", k), the colour of quark k
+LARGEST_BITS = 100_000       # of the numbers in a power of numbers, some 30,000 digits
 
 
-def normal(amp):
-    """The normal form of an amplitude's text. InputError for a text that is no amplitude."""
-    tree = parse(amp)
-    terms = expand(tree)
-    legs = {leg.number: leg for leg in legs_of(terms)}
-    fields = {tensor.leg: tensor for tensor in terms[0].tensors if type(tensor) is Field}
-    masses = {k: f"m_{field.name}" for k, field in fields.items() if f"m_{field.name}" in names_in(tree)}
-    total = {}
-    for term in terms:
-        coefficient = functools.reduce(multiply, (reciprocal(rational(node)) if inverse else rational(node)
-                                                  for node, inverse in term.scalars), {(): Fraction(1)})
-        number, tensors = without_metrics(term.tensors)
-        accumulate(total, structured(tensors), multiply({(): Fraction(number)}, coefficient))
-    if len(legs) == SIMPLIFIED:
-        total = rewrite(rewrite(total, commutator), exchange)
-        last, flow = conservation(fields)
-        total = rewrite(total, functools.partial(conserve, last=last, flow=flow))
-        total = rewrite(total, functools.partial(dirac, fields=fields, masses=masses))
-    return text_of({term: reduced(coefficient) for term, coefficient in total.items()}, fields)
+class Ratio(NamedTuple):
+    coefficient: Fraction       # not zero
+    above: tuple                # factors, none of them a Fraction or a Ratio
+    below: tuple                # factors of the denominator, likewise
 
 
-def accumulate(total, term, coefficient):
-    term = renumbered(term)
-    total[term] = add(total.get(term, {}), coefficient)
+def normal(tree):
+    """The normal form of a scalar expression. InputError for a tensor, a field, or a division by zero."""
+    try:
+        return fold(tree, _normal_node)
+    except ZeroDivisionError:
+        raise InputError("division by zero") from None
 
 
-def rewrite(total, rule):
-    """All terms rewritten until the rule, term -> [(coefficient, term), ...] or None, applies to none of them."""
-    done, todo = {}, total
+def _normal_node(node, values):
+    kind = type(node)
+    if kind is Number:
+        return Fraction(node.value)
+    if kind is Symbol:
+        return node
+    if kind is Negative:
+        return product([(Fraction(-1), False), (values[0], False)])
+    if kind is Sum:
+        terms = []
+        for value, minus in zip(values, node.minus):
+            value = product([(Fraction(-1), False), (value, False)]) if minus else value
+            terms += value.terms if type(value) is Sum else (value,)
+        if all(type(term) is Fraction for term in terms):
+            return sum(terms)
+        return Sum(tuple(terms), (False,) * len(terms))
+    if kind is Product:
+        return product(zip(values, node.inverse))
+    if kind is Function:
+        return Function(node.name, values[0])
+    if kind is Power:
+        return power(*values)
+    raise InputError("an amplitude, with its tensors and fields, can be written as text and LaTeX only")
+
+
+def product(factors):
+    """The product of (factor, whether it divides) as one Ratio, or simpler if it is a number or a single factor."""
+    coefficient, above, below = Fraction(1), [], []
+    for factor, divides in factors:
+        if type(factor) is not Ratio:
+            factor = Ratio(factor, (), ()) if type(factor) is Fraction else Ratio(Fraction(1), (factor,), ())
+        coefficient = coefficient / factor.coefficient if divides else coefficient * factor.coefficient
+        above += factor.below if divides else factor.above
+        below += factor.above if divides else factor.below
+    if not coefficient or not above and not below:
+        return coefficient
+    if coefficient == 1 and len(above) == 1 and not below:
+        return above[0]
+    return Ratio(coefficient, tuple(above), tuple(below))
+
+
+def power(base, exponent):
+    if type(exponent) is not Fraction:
+        return Power(base, exponent)
+    if abs(exponent) > 1000:
+        raise InputError("an exponent above 1000")
+    if type(base) is Fraction and exponent.denominator == 1:
+        if max(base.numerator.bit_length(), base.denominator.bit_length()) * abs(exponent) > LARGEST_BITS:
+            raise InputError("a power of numbers with more than 30,000 digits")
+        return base ** int(exponent)
+    if exponent < 0:
+        return product([(power(base, -exponent), True)])
+    if exponent == 0:
+        return Fraction(1)
+    return base if exponent == 1 else Power(base, exponent)
+
+
+def signed(node):
+    """("-" or "", the node without that sign)."""
+    if type(node) is Fraction and node < 0 or type(node) is Ratio and node.coefficient < 0:
+        return "-", product([(Fraction(-1), False), (node, False)])
+    return "", node
+
+
+def write(tree, layout):
+    """Text of a tree. layout(node) is a list of texts and nodes, in reading order, which are written in its place."""
+    pieces, todo = [], [tree]
     while todo:
-        again = {}
-        for term, coefficient in todo.items():
-            parts = rule(term)
-            if parts is None:
-                accumulate(done, term, coefficient)
-            for factor, part in parts or ():
-                accumulate(again, part, multiply(factor, coefficient))
-        todo = {term: coefficient for term, coefficient in again.items() if coefficient}
-    return {term: coefficient for term, coefficient in done.items() if coefficient}
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# From tensors to terms
-
-def structured(tensors):
-    """The tensors of one term, metrics carried out, as a term. InputError for what is no amplitude."""
-    places = {}  # index -> what stands there
-    for number, tensor in enumerate(tensors):
-        for slot, index in enumerate(tensor.indices):
-            if type(tensor) is not Field or slot:
-                places.setdefault(index.lstrip("+"), []).append((number, slot))
-    for index, ends in places.items():
-        if len(ends) != 2:
-            raise InputError(f"index {index} occurs {len(ends)} times in a term, expected 2")
-
-    def other(index, number, slot):
-        """The tensor at the other end of an index, or this one if both ends are here, and the slot there."""
-        index = index.lstrip("+")
-        first, second = places[index]
-        return second if first == (number, slot) else first
-
-    def label(number, slot):
-        """What the index at this place joins."""
-        index = tensors[number].indices[slot].lstrip("+")
-        there, at = other(index, number, slot)
-        tensor = tensors[there]
-        if type(tensor) is Field:
-            is_quark_colour = tensor.kind and at < len(tensor.indices) - 1
-            return ("c", tensor.leg) if is_quark_colour else ("leg", tensor.leg)
-        if tensor.name.startswith("p_"):
-            return ("p", int(tensor.name[2:]))
-        return ("d", index)
-
-    rows, colours, momenta, pairs = {}, [], [], set()
-    starts, ends = {}, {}
-    for number, tensor in enumerate(tensors):
-        if type(tensor) is Field:
-            if tensor.kind:
-                (starts if tensor.starred else ends)[tensor.indices[-1].lstrip("+")] = tensor.leg
-            for slot, index in enumerate(tensor.indices[1:], 1):
-                there = tensors[other(index, number, slot)[0]]
-                if type(there) is Field and not (tensor.kind and slot == len(tensor.indices) - 1):
-                    is_colour = tensor.kind or slot < len(tensor.indices) - 1
-                    pairs.add((is_colour and "colour" or "", *sorted((tensor.leg, there.leg))))
-        elif tensor.name == "gamma":
-            rows[tensor.indices[1].lstrip("+")] = ("gamma", label(number, 0)), tensor.indices[2].lstrip("+")
-        elif tensor.name in ("P_L", "P_R", "gamma_5"):
-            rows[tensor.indices[0].lstrip("+")] = (tensor.name,), tensor.indices[1].lstrip("+")
-        elif tensor.name.startswith("p_"):
-            there, _ = other(tensor.indices[0], number, 0)
-            if tensors[there].name != "gamma":
-                momenta.append((int(tensor.name[2:]), label(number, 0)))
+        node = todo.pop()
+        if type(node) is str:
+            pieces.append(node)
         else:
-            colours.append((COLOURS[tensor.name], *(label(number, slot) for slot in range(len(tensor.indices)))))
-    if any(name == "p" for _, (name, _) in momenta):
-        raise InputError("a product of two momenta that is no s_ij")
-    lines = []
-    for index, start in starts.items():
-        line = []
-        while index in rows:
-            matrix, index = rows.pop(index)
-            line.append(matrix)
-        if index not in ends:
-            raise InputError(f"the fermion line from p_{start} does not end in a plain spinor")
-        lines.append((start, ends.pop(index), tuple(line)))
-    if rows:
-        raise InputError("the Dirac indices do not join all matrices into lines")
-    return tuple(sorted(lines)), tuple(momenta), tuple(sorted(pairs)), tuple(colours)
+            todo.extend(reversed(layout(node)))
+    return "".join(pieces)
 
 
-def renumbered(term):
-    """The same term with its parts sorted and its dummy indices numbered in the order in which they come."""
-    lines, momenta, pairs, colours = term
-    numbers = {}
-
-    def rename(label):
-        return (label[0], numbers.setdefault(label, len(numbers) + 1)) if label[0] == "d" else label
-
-    def blind(part):
-        return [("",) if label[0] == "d" else label for label in part[1:]]
-
-    lines = tuple((start, end, tuple((name, *map(rename, labels)) for name, *labels in line))
-                  for start, end, line in sorted(lines, key=lambda line: line[:2]))
-    colours = sorted(colours, key=lambda part: (part[0], blind(part)))
-    colours = tuple((name, *map(rename, labels)) for name, *labels in colours)
-    return lines, tuple(sorted(momenta)), pairs, colours
+def sum_layout(terms, brackets):
+    pieces = []
+    for k, term in enumerate(terms):
+        sign, term = signed(term)
+        pieces += [f" {sign or '+'} " if k else sign, *bracketed(term, brackets)]
+    return pieces
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The rules: term -> [(coefficient, term), ...], None where the rule does not apply
-
-def commutator(term):
-    """f^abc T^c = -i (T^a T^b - T^b T^a), for the first f that shares an index with a generator."""
-    lines, momenta, pairs, colours = term
-    for k, (name, *labels) in enumerate(colours):
-        for j, other in enumerate(colours if name == "f" else ()):
-            if other[0] != "T" or other[1] not in labels:
-                continue
-            at = labels.index(other[1])
-            a, b = labels[(at + 1) % 3], labels[(at + 2) % 3]  # f is the same for a cyclic order
-            rest = tuple(part for n, part in enumerate(colours) if n not in (j, k))
-            between = ("d", max((n for part in colours for label, n in part[1:] if label == "d"), default=0) + 1)
-            row, column = other[2:]
-            return [({(("i", 1),): Fraction(sign)}, (lines, momenta, pairs, (*rest, ("T", first, row, between),
-                                                                             ("T", second, between, column))))
-                    for sign, first, second in ((-1, a, b), (1, b, a))]
-    return None
+def bracketed(node, brackets):
+    """A factor, or what stands behind a sign: a sum is put in brackets."""
+    return [brackets[0], node, brackets[1]] if type(node) is Sum else [node]
 
 
-def exchange(term):
-    """T^x_ij T^x_kl = 1/2 delta_il delta_kj - 1/6 delta_ij delta_kl, for the first two generators that share an index."""
-    lines, momenta, pairs, colours = term
-    for (j, one), (k, two) in itertools.combinations(enumerate(colours), 2):
-        if one[0] == two[0] == "T" and one[1] == two[1]:
-            rest = tuple(part for n, part in enumerate(colours) if n not in (j, k))
-            (_, _, i, j), (_, _, k, l) = one, two
-            parts = []
-            for value, deltas in ((Fraction(1, 2), ((i, l), (k, j))), (Fraction(-1, 6), ((i, j), (k, l)))):
-                more, left = [], rest
-                for one, two in deltas:
-                    if one[0] == two[0] == "c":
-                        more.append(("colour", *sorted((one[1], two[1]))))
-                    else:  # the one that is no leg's is renamed to the other
-                        old, new = (one, two) if one[0] == "d" else (two, one)
-                        left = tuple((name, *(new if label == old else label for label in labels))
-                                     for name, *labels in left)
-                parts.append(({(): value}, (lines, momenta, tuple(sorted((*pairs, *more))), left)))
-            return parts
-    return None
-
-
-def conservation(fields):
-    """(k, {leg: sign}): the leg whose momentum p_k is eliminated, and the sum that it is. The last boson, if any."""
-    def incoming(field):
-        return field.starred == (field.kind == "v")
-
-    last = max(fields, key=lambda k: (not fields[k].kind, k))
-    return last, {k: Fraction(-1 if incoming(field) == incoming(fields[last]) else 1)
-                  for k, field in fields.items() if k != last}
-
-
-def conserve(term, last, flow):
-    """The momentum p_last by those of the other legs."""
-    lines, momenta, pairs, colours = term
-    for at, (k, label) in enumerate(momenta):
-        if k == last:
-            return [({(): sign}, (lines, (*momenta[:at], (other, label), *momenta[at + 1:]), pairs, colours))
-                    for other, sign in flow.items()]
-    for n, (start, end, line) in enumerate(lines):
-        if ("gamma", ("p", last)) in line:
-            at = line.index(("gamma", ("p", last)))
-            return [({(): sign}, (replaced(lines, n, (*line[:at], ("gamma", ("p", other)), *line[at + 1:])), momenta,
-                                  pairs, colours)) for other, sign in flow.items()]
-    return None
-
-
-def replaced(lines, n, line):
-    return (*lines[:n], (*lines[n][:2], line), *lines[n + 1:])
-
-
-def dirac(term, fields, masses):
-    """One pslash a step nearer to the spinor of its leg, or carried out there. Only on lines of gammas alone."""
-    lines, momenta, pairs, colours = term
-    for n, (start, end, line) in enumerate(lines):
-        if any(name != "gamma" for name, *_ in line):
-            continue
-        for at, (_, label) in enumerate(line):
-            if label not in (("p", start), ("p", end)) or fields[label[1]].mark == "off":
-                continue
-            k = label[1]
-            step = -1 if k == start else 1
-            if not 0 <= at + step < len(line):
-                sign = Fraction(1 if fields[k].kind == "u" else -1)
-                rest = (replaced(lines, n, line[:at] + line[at + 1:]), momenta, pairs, colours)
-                return [({((masses[k], 1),): sign}, rest)] if k in masses else []
-            swapped = list(line)
-            swapped[at], swapped[at + step] = swapped[at + step], swapped[at]
-            left = tuple(matrix for m, matrix in enumerate(line) if m not in (at, at + step))
-            kind, other = line[at + step][1]
-            parts = [({(): Fraction(-1)}, (replaced(lines, n, tuple(swapped)), momenta, pairs, colours))]
-            if kind == "leg":
-                parts.append(({(): Fraction(2)}, (replaced(lines, n, left), (*momenta, (k, (kind, other))), pairs,
-                                                  colours)))
-            elif kind == "p":
-                square = {((masses[k], 2),): Fraction(2)} if k in masses else {}
-                product = square if other == k else {((f"s_{min(k, other)}{max(k, other)}", 1),): Fraction(2)}
-                parts.append((product, (replaced(lines, n, left), momenta, pairs, colours)))
-            else:  # the other gamma with this index becomes pslash
-                joined = tuple((*ends, tuple(("gamma", label) if matrix == ("gamma", (kind, other)) else matrix
-                                             for matrix in matrices)) for *ends, matrices in replaced(lines, n, left))
-                parts.append(({(): Fraction(2)}, (joined, momenta, pairs, colours)))
-            return parts
-    return None
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# From terms to text
-
-def text_of(total, fields):
-    """The text of {term: coefficient}, without the phase in front."""
-    pieces = sorted((repr(term), term, powers, value) for term, coefficient in total.items()
-                    for powers, value in coefficient.items())
-    if not pieces:
-        return "0"
-    symbols = sorted({symbol for _, _, powers, _ in pieces for symbol, _ in powers})
-    common = {symbol: min(dict(powers).get(symbol, 0) for _, _, powers, _ in pieces) for symbol in symbols}
-    content = Fraction(math.gcd(*(value.numerator for *_, value in pieces)),
-                       math.lcm(*(value.denominator for *_, value in pieces)))
-    if pieces[0][3] < 0:
-        content = -content
-    texts = []
-    for _, term, powers, value in pieces:
-        left = monomial({symbol: dict(powers).get(symbol, 0) - common[symbol] for symbol in symbols})
-        texts.append(scaled(value / content, [*(factor_text(*factor) for factor in left), *tensor_texts(term, fields)]))
-    body = texts[0] if len(texts) == 1 else f"({' + '.join(texts)})"
-    common.pop("i", None)
-    below = {symbol: -power for symbol, power in common.items() if power < 0 and rank(symbol)[0] > 3}
-    front = monomial({symbol: power for symbol, power in common.items() if symbol not in below})
-    return scaled(abs(content), [*(factor_text(*factor) for factor in front), body]) + "".join(
-        f"/{symbol}" * power for symbol, power in below.items())
-
-
-def tensor_texts(term, fields):
-    """Momenta, matrices along the lines, colours, fields in the order of the legs."""
-    lines, momenta, pairs, colours = term
-    joined = {(kind, leg): min(leg, other) for kind, *legs in pairs for leg, other in (legs, legs[::-1])}
-
-    def lorentz(label):
-        kind, n = label
-        return rf"%\mu_{joined.get(('', n), n) if kind == 'leg' else n + (10 if kind == 'p' else 20)}"
-
-    def colour(label, kind):
-        """Of a quark (kind C) or a gluon (kind g)."""
-        return f"%{kind}_{label[1] + 10 if label[0] == 'd' else joined.get(('colour', label[1]), label[1])}"
-
-    slashed, spinors, matrices = [], {}, []
-    names = (f"%a_{n}" for n in itertools.count(1))
-    for start, end, line in lines:
-        index = spinors[start] = next(names)
-        for name, *labels in line:
-            before, index = index, next(names)
-            if labels and labels[0][0] == "p":
-                slashed.append((labels[0][1], f"p_{labels[0][1]}_{lorentz(labels[0])}"))
-                matrices.append(Tensor(name, (f"+{lorentz(labels[0])}", before, index)))
-            elif labels:
-                first = labels[0][0] == "d" and all(lorentz(labels[0]) != m.indices[0][1:] for m in matrices)
-                matrices.append(Tensor(name, ("+" * first + lorentz(labels[0]), before, index)))
-            else:
-                matrices.append(Tensor(name, (before, index)))
-        spinors[end] = index
-    generators = [Tensor("T_C_10", (colour(labels[0], "g"), colour(labels[1], "C"), colour(labels[2], "C")))
-                  if name == "T" else Tensor("f_SU3", tuple(colour(label, "g") for label in labels))
-                  for name, *labels in colours]
-    texts = [f"p_{k}_{lorentz(label)}" for k, label in momenta] + [text for _, text in sorted(slashed)]
-    texts += map(to_text, matrices + generators)
-    met = set()
-    for k, field in sorted(fields.items()):
-        indices, coloured = [f"i_{k}"], len(field.indices) > 2
-        if field.kind:
-            indices += [colour(("c", k), "C")] * coloured + [spinors[k]]
-        elif len(field.indices) > 1:
-            mu = lorentz(("leg", k))
-            first = ("", k) in joined and mu not in met
-            met.add(mu)
-            indices += [colour(("leg", k), "g")] * coloured + ["+" * (not first) + mu]
-        texts.append(to_text(field._replace(indices=tuple(indices))))
-    return texts
+def joined(pieces, separator):
+    """[[a, b], [c]] -> [a, b, separator, c]."""
+    return [piece for k, group in enumerate(pieces) for piece in ([separator] if k else []) + group]
