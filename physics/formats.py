@@ -5,7 +5,7 @@ r"""Formulas in the notations of other tools: LaTeX, SymPy, Mathematica, FORM, P
     to_sympy(parse(sqamp))                       the SymPy object
     to_function(parse(sqamp))                    f(s_12=..., m_e=...), vectorised over phase-space points
 
-Formulas are written from their normal form (normal.py). LaTeX is in latex.py, where amplitudes have a form too.
+Formulas are written from their normal form (scalars.py). LaTeX is in latex.py, where amplitudes have a form too.
 """
 import inspect
 import keyword
@@ -33,9 +33,9 @@ from physics.expression import (
     parse,
     to_text,
 )
-from physics.normal import Ratio, bracketed, joined, normal, signed, sum_layout, write
 from physics.numeric import evaluate
 from physics.polynomial import rank
+from physics.scalars import Ratio, bracketed, joined, normal, signed, sum_layout, write
 from runtime.files import InputError
 
 FORMATS = ("text", "latex", "sympy", "mathematica", "form", "python")

@@ -30,7 +30,7 @@ from physics.expression import (
     names_in,
     to_text,
 )
-from physics.normal import Ratio, bracketed, joined, normal, product, signed, sum_layout, write
+from physics.scalars import Ratio, bracketed, joined, normal, product, signed, sum_layout, write
 from physics.structure import without_metrics
 from runtime.files import InputError
 
