@@ -4,6 +4,7 @@ processes = "1->2; 2->2; 2->3"
 sample = 3000
 longest_amp = 400
 longest_sqamp = 400
+src_max_len = 640  # the normal form of an amplitude may be longer than the amplitude
 rename_particles = True
 normal_form = True  # so that it reads MARTY's amplitudes and others' as its own
 

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dataset.reader import read_rows
-from decode import doubt_of
+from physics.exact import prove
 from physics.particles import Facts
 from physics.square import square_many
 from runtime.files import InputError, main_guard, write_rows
@@ -37,8 +37,8 @@ def main():
             for (line, row), square, known in zip(some, squares, facts):
                 if isinstance(square, InputError):
                     raise InputError(f"{path}:{line}: {square}")
-                if doubt := doubt_of(row["amp"], square, known):
-                    raise InputError(f"{path}:{line}: FORM's square is {doubt}")
+                if not prove(row["amp"], square, facts=known):
+                    raise InputError(f"{path}:{line}: FORM's square is not that of the amplitude")
                 made.append(row | {"sqamp": square})
         changed = sum(row["sqamp"] != old["sqamp"] for row, (_, old) in zip(made, read_rows(path)))
         print(f"{folder / name}.csv: {write_rows(folder / f'{name}.csv', list(made[0]), made)} rows, {changed} squares "

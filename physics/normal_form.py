@@ -5,13 +5,15 @@ The normal form of an amplitude: one text for all the spellings that authors and
 the order of the legs, indices named by what they join, equal terms added up, terms sorted, common factors in front.
 Also, where they apply, with exact algebra:
 
-    commutators    f^abc T^c = -i [T^a, T^b] (Peskin & Schroeder, eq. 15.44, 15.68)
-    momenta        of four legs p_4 = p_1 + p_2 - p_3, or as the legs come in and go out
-    Dirac equation with four legs: pslash moves to the spinor of its own leg by the anticommutator, there
-                   pslash u = m u, pslash v = -m v (Peskin & Schroeder, eq. 3.46, 3.59)
+    colour         f^abc T^c = -i [T^a, T^b], T^x_ij T^x_kl = 1/2 delta_il delta_kj - 1/6 delta_ij delta_kl
+                   (Peskin & Schroeder, eq. 15.44; Dixon, hep-ph/9601359, eq. 3, with Tr T^a T^b = 1/2 delta_ab)
+    momenta        the last boson's, or else the last leg's, is the sum of the others'
+    Dirac equation pslash moves to the spinor of its own leg by the anticommutator, there pslash u = m u and
+                   pslash v = -m v (Peskin & Schroeder, section 3.3)
 
-The overall phase is left out: it does not change the square. The text is an amplitude of the grammar, so every judge
-reads it. Two amplitudes with one normal form have one square; the converse holds for the QED and QCD diagrams of 2->2.
+These three rules are for four legs, where they make an amplitude shorter. The overall phase is left out: it does not
+change the square. The text is an amplitude of the grammar, so every judge reads it. Amplitudes of one normal form have
+one square. MARTY's and our texts of the QED and QCD diagrams of 2->2 have the same normal forms.
 """
 import functools
 import itertools
@@ -37,6 +39,15 @@ SIMPLIFIED = 4  # legs of the amplitudes in which momenta are eliminated: longer
 
 def normal(amp):
     """The normal form of an amplitude's text. InputError for a text that is no amplitude."""
+    try:
+        return _normal(amp)
+    except ZeroDivisionError:
+        raise InputError("division by zero") from None
+    except RecursionError:
+        raise InputError("a scalar factor is nested too deep") from None
+
+
+def _normal(amp):
     tree = parse(amp)
     terms = expand(tree)
     legs = {leg.number: leg for leg in legs_of(terms)}
@@ -127,6 +138,8 @@ def structured(tensors):
             there, _ = other(tensor.indices[0], number, 0)
             if tensors[there].name != "gamma":
                 momenta.append((int(tensor.name[2:]), label(number, 0)))
+        elif tensor.name not in COLOURS:
+            raise InputError(f"the tensor {tensor.name} has no place in an amplitude")
         else:
             colours.append((COLOURS[tensor.name], *(label(number, slot) for slot in range(len(tensor.indices)))))
     if any(name == "p" for _, (name, _) in momenta):
@@ -140,8 +153,8 @@ def structured(tensors):
         if index not in ends:
             raise InputError(f"the fermion line from p_{start} does not end in a plain spinor")
         lines.append((start, ends.pop(index), tuple(line)))
-    if rows:
-        raise InputError("the Dirac indices do not join all matrices into lines")
+    if rows or ends:
+        raise InputError("the Dirac indices do not join all matrices and spinors into lines")
     return tuple(sorted(lines)), tuple(momenta), tuple(sorted(pairs)), tuple(colours)
 
 
@@ -185,7 +198,7 @@ def commutator(term):
 
 
 def exchange(term):
-    """T^x_ij T^x_kl = 1/2 delta_il delta_kj - 1/6 delta_ij delta_kl, for the first two generators that share an index."""
+    """T^x_ij T^x_kl = 1/2 delta_il delta_kj - 1/6 delta_ij delta_kl, for the first two that share an index."""
     lines, momenta, pairs, colours = term
     for (j, one), (k, two) in itertools.combinations(enumerate(colours), 2):
         if one[0] == two[0] == "T" and one[1] == two[1]:

@@ -5,10 +5,10 @@ Blotching on the project's own task: amplitudes to squares with intermediate lin
     python train.py config/quickstart.py --data_dir=data/chains --out_dir=out/chains     trained as any other
     python ablations/blotching/amplitudes.py score out/chains/best.pt data/marty_qed_marks/test.csv
 
-`make` writes, for each row, its chain: the trace of each fermion line, where there are two or more; the product of the traces,
-contracted and multiplied out; the square. FORM computes the first two. Of a training row so many copies are made (here
-4); each has a level of blotching of its own, 0 to 2, and each middle line is deleted with probability level / 2.
-Validation rows have level 0, the test split is not copied.
+`make` writes, for each row, its chain: the trace of each fermion line, where there are two or more; the product of the
+traces, contracted and multiplied out; the square. FORM computes the first two. Of a training row so many copies are
+made (here 4); each has a level of blotching of its own, 0 to 2, and each middle line is deleted with probability
+level / 2. Validation rows have level 0, the test split is not copied.
 
 A chain is one formula, so that the project's tokenizer and training read it as it is: `equals` and the level are
 symbols in it. The amplitude ends with the factor `blotch_1`; the answer is
@@ -65,8 +65,8 @@ def join_traces(lines):
 
 def traces_of(amp, row):
     """
-    The traces of an amplitude of one term and several fermion lines without colour and gamma_5, as `square.traces` reads
-    them; else [].
+    The traces of an amplitude of one term and several fermion lines, without colour and gamma_5, as `square.traces`
+    reads them; else [].
 
     The trace of a line holds the sums over the polarisations of the legs on it. The indices of the propagators between
     the lines stay open: m of the amplitude, n of its conjugate.
