@@ -12,3 +12,13 @@ longest_sqamp = 1700
 # room for rare numbers, which are written digit by digit, see tokenizer.py
 src_max_len = longest_amp + 30
 tgt_max_len = longest_sqamp + 30
+
+# for one GPU
+d_model = 512
+heads = 8
+d_ff = 4 * d_model
+batch_tokens = 16384
+warmup_steps = 400
+max_steps = 100000
+max_minutes = 10.0  # the learning rate reaches its end
+batch_rows = 512

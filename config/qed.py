@@ -1,7 +1,7 @@
 """The standard QED set: every diagram of 2->2, 2->3, 3->2 and 1->3, a sample of 2->4.
 
 QED conserves flavour, so that nothing decays on its mass shell. All 1->3 rows are verified with one of the three
-products crossed to the other side (physics/numeric.py). The model size is that of the GPU benchmarks.
+products crossed to the other side (physics/numeric.py).
 """
 theory = "qed"
 processes = "2->2; 2->3; 3->2; 1->3; 2->4"
@@ -10,6 +10,7 @@ longest_amp = 480
 longest_sqamp = 480
 rename_particles = True
 
+# for one GPU
 d_model = 512
 heads = 8
 encoder_layers = 3
@@ -20,7 +21,8 @@ dropout = 0.1
 batch_tokens = 8192
 learning_rate = 5e-4
 warmup_steps = 400
-max_steps = 6000
+max_steps = 100000
+max_minutes = 10.0  # the learning rate reaches its end
 eval_every = 500
 save_every = 500
 batch_rows = 512
