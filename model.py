@@ -257,6 +257,21 @@ class MLP(nn.Module):
         return self.down(F.relu(x) if self.activation == "relu" else F.gelu(x))
 
 
+class Dropout(nn.Dropout):
+    """
+    Dropout. On a CPU each element takes 16 bits of a 64-bit draw: half the time of one draw for each element.
+
+    The rate is exact to 2^-16.
+    """
+
+    def forward(self, x):
+        if not self.training or self.p == 0 or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(x)
+        draws = torch.empty(x.numel() // 4 + 1, dtype=torch.int64).random_(-2**63, None).view(torch.int16)
+        kept = draws[:x.numel()].view(x.shape) >= round(self.p * 2**16) - 2**15
+        return x * kept.to(x.dtype).div_(1 - self.p)
+
+
 class Layer(nn.Module):
     """Encoder or decoder layer: residual branches, pre- or post-norm. A decoder layer has cross-attention too."""
 
@@ -279,7 +294,7 @@ class Layer(nn.Module):
         for branch in range(1, branches + 1):
             width = widths[-1] if self.post_norm and branch == branches else widths[0]
             setattr(self, f"norm{branch}", nn.LayerNorm(width))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def silence(self):
         """Zero the matrices that end the residual branches: each layer begins as the identity."""
@@ -343,7 +358,7 @@ class Latents(nn.Module):
         self.cross = CrossAttention(config, "encoder")
         self.mlp = MLP([width, config.encoder_d_ff or config.d_ff, width], config.activation)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, memory, rows, attend):
         """
@@ -374,7 +389,7 @@ class Transformer(nn.Module):
         self.encoder_norm, self.decoder_norm = nn.LayerNorm(width), nn.LayerNorm(config.end_width)
         if config.norm == "post":  # the last layers end with a norm already
             self.encoder_norm = self.decoder_norm = nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(config.end_width, config.tgt_vocab, bias=config.bias)
         if config.positions == "learned":
             self.src_positions = nn.Embedding(config.src_max_len, width)

@@ -480,7 +480,7 @@ def train(settings, world):
     bar.close()
 
     share = validating / (time.monotonic() - began)
-    if chief and share > 0.05:
+    if chief and share > 0.05 and validating > 30:
         print(f"validation took {share:.0%} of the time; a smaller eval_rows or a larger eval_every makes it less",
               file=sys.stderr)
     if chief and wandb_run:

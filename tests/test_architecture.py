@@ -15,7 +15,7 @@ import train as optim
 from configurator import load_settings
 from dataset.vocabulary import join_vocabulary
 from generate import beam_search, for_decoding, sample
-from model import ARCHITECTURE, ModelConfig, Transformer, config_of, load_model, sinusoidal_table
+from model import ARCHITECTURE, Dropout, ModelConfig, Transformer, config_of, load_model, sinusoidal_table
 from runtime import checkpoint
 from runtime.files import InputError
 from runtime.hardware import training_flops
@@ -394,3 +394,16 @@ def test_relu2_is_the_square_of_relu():
     mlp = model_of("relu2").encoder[0].mlp
     x = torch.randn(5, 16, dtype=torch.double)
     assert close(mlp(x), mlp.down(torch.relu(mlp.up(x)) ** 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_on_a_cpu_has_its_rate_in_each_of_the_four_parts_of_a_draw(dtype):
+    torch.manual_seed(0)
+    dropout, x = Dropout(0.25), torch.ones(400_003, dtype=dtype, requires_grad=True)
+    y = dropout(x)
+    y.backward(torch.ones_like(y))
+    assert torch.equal(x.grad, y.detach())
+    assert set(y.detach().unique().tolist()) == {0.0, torch.tensor(4 / 3, dtype=dtype).item()}
+    dropped = (y[:400_000].view(-1, 4) == 0).float().mean(0)  # of 100,000 each: a standard deviation is 0.0014
+    assert (dropped - 0.25).abs().max() < 0.007
+    assert torch.equal(dropout.eval()(x), x) and torch.equal(Dropout(0.0)(x), x)
