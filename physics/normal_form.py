@@ -33,7 +33,7 @@ SIMPLIFIED = 4  # legs of the amplitudes in which momenta are eliminated: longer
 #   lines     (starred leg, plain leg, matrices); a matrix is ("gamma", label) or (its name,). The label says what its
 #             Lorentz index joins: ("leg", k) the polarisation of leg k, ("p", k) a momentum, ("d", n) another gamma
 #   momenta   (k, label): p_k with the index of a leg's polarisation
-#   pairs     (j, k): legs whose polarisations share an index
+#   pairs     ("", j, k): legs whose polarisations share an index; ("colour", j, k): legs that share a colour
 #   colours   ("T", label, row, column) and ("f", a, b, c); labels as above, and ("c", k), the colour of quark k
 
 
@@ -68,6 +68,7 @@ def _normal(amp):
 
 
 def accumulate(total, term, coefficient):
+    """Add coefficient * term to a sum {term: coefficient}."""
     term = renumbered(term)
     total[term] = add(total.get(term, {}), coefficient)
 
@@ -129,7 +130,7 @@ def structured(tensors):
                 there = tensors[other(index, number, slot)[0]]
                 if type(there) is Field and not (tensor.kind and slot == len(tensor.indices) - 1):
                     is_colour = tensor.kind or slot < len(tensor.indices) - 1
-                    pairs.add((is_colour and "colour" or "", *sorted((tensor.leg, there.leg))))
+                    pairs.add(("colour" if is_colour else "", *sorted((tensor.leg, there.leg))))
         elif tensor.name == "gamma":
             rows[tensor.indices[1].lstrip("+")] = ("gamma", label(number, 0)), tensor.indices[2].lstrip("+")
         elif tensor.name in ("P_L", "P_R", "gamma_5"):
