@@ -59,7 +59,7 @@ positions = "rotary"  # "rotary": RoPE on queries and keys; "sinusoidal", "learn
 embeddings = "separate"  # "tied": target embedding = output matrix; "shared": and source embedding, one vocabulary
 activation = "gelu"  # of the MLPs: "gelu", "relu", "relu2" (its square), "swiglu" (half more weights at the same d_ff)
 bias = False  # biases in the four matrices of attention and in the output matrix
-qk_norm = False  # queries and keys of each head divided by their root mean square
+qk_norm = True  # queries and keys of each head divided by their root mean square
 zero_init = False  # matrices that end residual branches begin at zero
 ffn = "mlp"  # feed-forward network of the layers: "mlp" or "sinekan", see sinekan.py
 kan_layers = "all"  # layers with SineKANs: "all", "encoder", "decoder", "decoder:last", "encoder:1 decoder:3" (from 1)

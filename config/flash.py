@@ -18,6 +18,7 @@ dropout = 0.1
 norm = "post"
 positions = "sinusoidal"
 bias = True
+qk_norm = False
 
 learning_rate = 5e-5
 weight_decay = 0.01

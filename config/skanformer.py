@@ -19,6 +19,7 @@ dropout = 0.1
 norm = "post"
 positions = "sinusoidal"
 bias = True
+qk_norm = False
 ffn = "sinekan"
 kan_layers = "decoder:last"
 kan_grid = 8

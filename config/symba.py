@@ -15,7 +15,6 @@ encoder_layers = 2
 decoder_layers = 2
 d_ff = 4 * d_model
 dropout = 0.05
-qk_norm = True
 
 batch_tokens = 4096
 learning_rate = 2e-3
