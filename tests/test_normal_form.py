@@ -104,8 +104,9 @@ def test_the_tokenizer_reads_the_normal_form_if_its_vocabulary_says_so(tmp_path)
 
 
 @pytest.mark.parametrize("amp, said", [
-    ("e*m_e", "no external legs"), ("gamma_{%\\mu_1,%a_1,%a_2}*e_{i_1,%a_2}(p_1)_u*e_{i_2,%a_1}(p_2)_u^(*)", "occurs 1 times"),
-    ("e_{i_1,%a_2}(p_1)_u*(", "expected"), (f"gamma_{{%\\mu_1,%a_1,%a_2}}*p_1_%\\mu_2*{U}/(e - e)", "division by zero")])
+    ("e*m_e", "no external legs"), ("e_{i_1,%a_2}(p_1)_u*(", "expected"),
+    ("gamma_{%\\mu_1,%a_1,%a_2}*e_{i_1,%a_2}(p_1)_u*e_{i_2,%a_1}(p_2)_u^(*)", "occurs 1 times"),
+    (f"gamma_{{%\\mu_1,%a_1,%a_2}}*p_1_%\\mu_2*{U}/(e - e)", "division by zero")])
 def test_what_is_no_amplitude_is_an_error(amp, said):
     with pytest.raises(InputError, match=said):
         normal(amp)
