@@ -177,10 +177,20 @@ def find(settings):
         return exported(settings.ckpt)
     path = Path(settings.out_dir) / "best.pt"
     if settings.config_name == "default" and path == Path("out/default/best.pt"):
-        path = newest_best(Path("out")) or (exported(SHIPPED) if SHIPPED.exists() else path)
+        path = newest_best(Path("out")) or shipped(path)
     if not path.exists():
         raise InputError(f"{path}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
     return path
+
+
+def shipped(path):
+    """The model that comes with the scripts, which stderr names; `path` where there is none."""
+    if not SHIPPED.exists():
+        return path
+    if os.environ.get("RANK", "0") == "0":
+        print(f"out: no run of train.py, so models/{SHIPPED.name} answers, the model that comes with the scripts",
+              file=sys.stderr)
+    return exported(SHIPPED)
 
 
 def folder_beside(ckpt):
