@@ -18,6 +18,7 @@ from physics.expression import parse
 from physics.formats import to_function
 from physics.square import square
 from physics.theory import THEORIES
+from runtime import checkpoint
 from runtime.files import InputError
 from tokenizer import EOS
 
@@ -205,8 +206,9 @@ def test_the_interference_of_a_whole_process_is_judged(monkeypatch, tmp_path, wr
         assert found["model_nb"] == pytest.approx(found["form_nb"], rel=1e-9)
 
 
-def test_without_a_run_the_curves_are_forms(tmp_path, monkeypatch, capsys):
+def test_without_a_model_the_curves_are_forms(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / "models")
     script.main(["u u~ -> d d~", "--theory=qcd", "--energies=10:100", "--max_cos=0.9"])
     assert "no model" in capsys.readouterr().err
     found = columns(tmp_path / "cross_section" / "u_u~_to_d_d~.csv")
