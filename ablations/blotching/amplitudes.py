@@ -190,10 +190,10 @@ def score(ckpt, path, most=0):
         seconds = time.process_time() - begun
         exact = right = 0
         for row, answer in zip(rows, answers):
-            square = answer.prediction.split(EQUALS)[-1]
-            same = square == row["sqamp"]
+            last = answer.prediction.split(EQUALS)[-1]
+            same = last == row["sqamp"]
             exact += same
-            right += same or not doubt_of(row["amp"], square, Facts(row.get("process", "")))
+            right += same or not doubt_of(row["amp"], last, Facts(row.get("process", "")))
         lines = statistics.fmean(answer.prediction.count(EQUALS) for answer in answers)
         tokens = statistics.fmean(len(readable_tokens(answer.prediction)) for answer in answers)
         print(f"| {level} | {exact / len(rows):.1%} | {right / len(rows):.1%} | {lines:.2f} | {tokens:.1f} | "
