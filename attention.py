@@ -94,7 +94,7 @@ def varlen_missing(device, dtype, width):
 
 
 def packs_rows(how, device, dtype, width):
-    """Does attend_packed leave rows packed there, or pad them? Arguments: see varlen_missing and attend_packed."""
+    """Whether attend_packed works on packed rows there, without padding them. See varlen_missing for the arguments."""
     return device.type == "cpu" or how in ("auto", "varlen") and not varlen_missing(device, dtype, width)
 
 

@@ -24,8 +24,8 @@ from runtime.files import InputError, atomic_open
 from tokenizer import EOS, PAD
 
 HERE = pathlib.Path(__file__).resolve().parent
-CODE = ("batches.py", "tokenizer.py", "notation.py", "termwise.py", "dataset/reader.py", "physics/spelling.py",
-        "physics/processes.py")  # makes what is cached
+# the files that make what is cached
+CODE = ("batches.py", "tokenizer.py", "notation.py", "termwise.py", "dataset/reader.py", "physics/*.py")
 TILE = 16  # the room of a batch is a multiple of it: products of matrices of such sizes are fast
 LOOK = 8  # samples that did not fit into a batch until it counts as full
 FEW = 8  # validation rows of a kind, where it has so many
@@ -88,8 +88,8 @@ def _cache_key(path, vocabulary, *limits):
     except OSError as error:
         raise InputError(f"{path}: not readable ({error.strerror}); python prepare.py makes the data") from None
     digest.update(json.dumps([vocabulary, limits]).encode())
-    for name in CODE:
-        digest.update((HERE / name).read_bytes())
+    for code in sorted(code for pattern in CODE for code in HERE.glob(pattern)):
+        digest.update(code.read_bytes())
     return digest.hexdigest()[:24]
 
 
@@ -175,7 +175,7 @@ def _kinds(src, src_start, tokens):
 # Which samples make a batch
 
 class Room(NamedTuple):
-    """Most tokens and rows of a batch: with padding every batch has just these, one shape for ever."""
+    """Most tokens and rows of a batch: with padding every batch has just these, one shape in the whole run."""
     src: int  # source tokens, N
     tgt: int  # target tokens, M
     tokens: int  # of both sides; one row alone may have more
@@ -231,6 +231,13 @@ def cut(packed, samples, room):
     return batches
 
 
+def longest_batch(packed, batch_tokens):
+    """A batch of the longest samples that fits into the room of the others."""
+    room = room_for(packed, batch_tokens)
+    order = np.argsort(-lengths(packed, np.arange(len(packed.row))).sum(0), kind="stable")
+    return cut(packed, order[:room.rows], room)[0]
+
+
 def deal_anew(packed, micro_batches, batch_tokens, seed):
     """The samples of these micro-batches in another mixture, cut as above."""
     samples = np.random.default_rng(seed).permutation(np.concatenate(micro_batches))
@@ -241,15 +248,19 @@ def padded_batches(packed, batch_tokens, samples):
     """
     These samples by length, in batches of at most batch_tokens tokens with their padding: for decoding, which pads.
     """
-    src, tgt = lengths(packed, samples)  # (samples,)
-    order = np.argsort(src + tgt, kind="stable")
+    order = np.argsort(lengths(packed, samples).sum(0), kind="stable")
+    return cut_padded(packed, samples[order], batch_tokens)
+
+
+def cut_padded(packed, samples, batch_tokens):
+    """The samples in their order, cut into batches of at most batch_tokens tokens with their padding."""
     batches, first, longest_src, longest_tgt = [], 0, 0, 0
-    for end, (s, t) in enumerate(zip(src[order].tolist(), tgt[order].tolist())):
+    for end, (s, t) in enumerate(lengths(packed, samples).T.tolist()):
         longest_src, longest_tgt = max(longest_src, s), max(longest_tgt, t)
         if (longest_src + longest_tgt) * (end + 1 - first) > batch_tokens and end > first:
-            batches.append(samples[order[first:end]])
+            batches.append(samples[first:end])
             first, longest_src, longest_tgt = end, s, t
-    return [*batches, samples[order[first:]]]
+    return [*batches, samples[first:]]
 
 
 def choose_rows(packed, count, seed):

@@ -6,7 +6,7 @@ r"""Square amplitudes with a trained model.
                                                         answer is the beam's first right candidate
     python decode.py --amp="-1/2*i*e^2*gamma_{...}..."  one amplitude (--amp=-: from standard input): its square,
                                                         certainty and verdict
-    torchrun --nproc_per_node=4 decode.py ...           the rows shared by four processes, a GPU each
+    torchrun --standalone --nproc-per-node=4 decode.py ...    the rows shared by four processes, a GPU each
 
 Writes predictions.csv (for --input=FILE.csv: FILE.predictions.csv) beside the checkpoint, or --output=FILE. Rows are
 kept as they are answered: the same command goes on after a crash. The columns: row (counted from 1 over the rows of the
@@ -26,8 +26,9 @@ The status is
     unchecked    nobody looked (without --verify)
     unfinished   the most probable answer was not complete at tgt_max_len tokens
     unreadable   the amplitude has no tokens in the model's vocabulary, or too many; with --verify also: a fact is
-                 missing without which no square can be judged, such as a mass. stderr says FILE:LINE and why, or
-                 what to say; of the unverified rows it names the first
+                 missing without which no square can be judged, such as a mass. stderr names each such row as
+                 FILE:LINE with the reason, and the flag that states the fact; of the unverified rows it names
+                 only the first
 The check and the computation use the column `process` of the input, which says who comes in and who is identical, and
 --masses="X=m Y=0", the masses that the amplitudes do not say (0: massless). An amplitude or a line that cannot be read
 is named and stops no other row. From Python:
@@ -69,19 +70,17 @@ from generate import beam_search, for_decoding, greedy, sample
 from generate_terms import search_terms
 from model import load_model
 from physics import mathml
-from physics.exact import equal, prove
 from physics.expression import parse
 from physics.formats import annotated, check_format, formula_or_empty, to_function, to_sympy
 from physics.latex import latex_text
-from physics.matrices import names_beside, read_roles
-from physics.numeric import same, verify
 from physics.particles import NO_FACTS, Facts, parse_masses
 from physics.spelling import canonical
 from physics.square import square_many
+from physics.verdict import are_equal, doubt_of, missing_fact
 from runtime import checkpoint
 from runtime.certainty import CERTAINTY
 from runtime.distributed import join, leave, wait
-from runtime.files import InputError, atomic_open, check_output, digest, main_guard, writing
+from runtime.files import InputError, atomic_open, check_output, digest, is_same_file, main_guard, writing
 from runtime.hardware import find_device
 from tokenizer import Tokenizer
 
@@ -96,8 +95,9 @@ LONGEST = 30  # seconds that a row may take, estimated
 SPEED = {"cpu": 1e10, "cuda": 1e13}  # floating-point operations a second assumed for it, of a CPU thread or a GPU
 FEW = 10  # so many candidates are never refused
 MOST_PENALTY = 10  # length_penalty: length**penalty stays within the range of floating-point numbers
+# the files that make answers
 CODE = ("decode.py", "batches.py", "tokenizer.py", "notation.py", "termwise.py", "generate*.py", "model.py",
-        "attention.py", "sinekan.py", "physics/*.py")  # the files that make answers
+        "attention.py", "sinekan.py", "ablations/wave/recurrence.py", "dataset/reader.py", "physics/*.py")
 
 
 class Answer(NamedTuple):
@@ -242,10 +242,6 @@ def random_numbers(amp, seed, samples, max_len, *term):
 # ---------------------------------------------------------------------------------------------------------------------
 # The answer among the candidates
 
-NEARLY = "equal to the square in floating point, but not exactly"
-UNCOMPUTABLE = InputError, ArithmeticError, ValueError, TypeError, RecursionError  # a model may write anything
-
-
 def choose(amp, texts, check, agree, facts=NO_FACTS):
     """The Answer among the candidates. texts: {text: Hypothesis}, the most probable first."""
     candidates = [[text, hypothesis.logprob, "unchecked" if hypothesis.finished else "unfinished"]
@@ -280,42 +276,6 @@ def choose(amp, texts, check, agree, facts=NO_FACTS):
         candidates=candidates)
 
 
-def doubt_of(amp, sqamp, facts=NO_FACTS):
-    """
-    Why sqamp is not known to be the square of amp; "" if it is.
-
-    The one judge of decode.py and evaluate.py: floating point turns away nearly all that is wrong, exact arithmetic
-    then proves the rest. Where there is no proof, the reason begins with "no proof".
-    """
-    verdict = verify(amp, sqamp, facts=facts)
-    if not verdict:
-        return verdict.reason or verdict.status
-    try:
-        return "" if prove(amp, sqamp, facts=facts) else NEARLY
-    except UNCOMPUTABLE as error:
-        return f"no proof: {str(error).removeprefix('no proof: ') or type(error).__name__}"
-
-
-def missing_fact(amp, sqamps, facts):
-    """
-    What nobody knows of the legs of an amplitude, so that none of these squares of it can be judged; "" if it is known.
-
-    The mass of a particle may be known beside a square that names it, m_X for the particle X.
-    """
-    reason = ""
-    for sqamp in sqamps:
-        try:
-            names = names_beside(amp, parse(sqamp))
-        except UNCOMPUTABLE:
-            names = frozenset()
-        try:
-            read_roles(amp, names, facts)
-            return ""
-        except UNCOMPUTABLE as error:
-            reason = reason or str(error) or type(error).__name__
-    return reason
-
-
 def agreement(amp, candidates, chosen, facts=NO_FACTS):
     """Share of the finished candidates' probability that is on texts of the same function as the chosen one."""
     answer, _, status = candidates[chosen]
@@ -326,14 +286,6 @@ def agreement(amp, candidates, chosen, facts=NO_FACTS):
     weights = {text: math.exp(logprob - highest) for text, logprob in finished}
     equal_weights = [weight for text, weight in weights.items() if are_equal(amp, text, answer, facts)]
     return sum(equal_weights) / sum(weights.values())
-
-
-def are_equal(amp, text, other, facts=NO_FACTS):
-    """Whether two texts are the same function of the amplitude's symbols: at the same random points, then proven."""
-    try:
-        return same(amp, text, other, facts=facts) and equal(amp, text, other, facts=facts)
-    except UNCOMPUTABLE:
-        return False
 
 
 def compute(questions, answers):
@@ -588,7 +540,7 @@ def decode_file(loaded, ckpt, path, output, settings, options, world):
 
     rows = read_input(path, ("amp",), settings.max_rows, on_bad)
     _, first = next(rows)
-    if output.exists() and output.samefile(path):
+    if is_same_file(output, path):
         raise InputError(f"{output}: is the input itself; name another --output")
     count = 1 + sum(1 for _ in rows)  # reads the whole file: what is wrong with it is said before the first answer
     check_cost(loaded, settings, count)

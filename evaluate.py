@@ -19,8 +19,8 @@
 Prints a table and some answers beside the truth; writes report.json (or --output=FILE.json), the page report.html that
 shows it, and, where it decoded, predictions.csv beside it. In the report, each a share of the rows:
     sequence_accuracy   the answer is the row's sqamp, character for character
-    right_physics       it is, or it is known to be the square of the amplitude: equal in floating point, then proven
-                        equal in exact arithmetic. Where there is no proof the answer counts as wrong; `rows_unproven`
+    right_physics       the answer is exact, or proven to be the square of the amplitude: equal in floating point, then
+                        in exact arithmetic. Where there is no proof the answer counts as wrong; `rows_unproven`
                         says how often that happened to answers that are equal in floating point
     token_accuracy      positions with the right token, over the longer of answer and truth; mean of the rows (the
                         figure of the SYMBA blog of 2022; one of our tokens is worth two of theirs)
@@ -40,8 +40,8 @@ rows of the training split, some of each kind: a kind that is never right there 
 by_diagram and by_terms are the same by the channels of the propagators and by the number of terms of the polynomial.
 intervals has 95% intervals of the first figures, over the rows. reliability and accuracy_at_coverage say whether the
 figures of certainty can be believed, curves what log.jsonl says of the training, examples the worst errors and a random
-sample of rows, outcomes of each row of the file one letter of its verdict: right, otherwise, wrong, unfinished (f),
-unreadable (x), - for none.
+sample of rows. outcomes is a text with one letter for each row of the file: r right, o right but spelled otherwise,
+w wrong, f unfinished, x unreadable, - no row that counts.
 Lines that are no row and rows whose amp or sqamp cannot be read are named on stderr and counted in `rows_unreadable`,
 and in no other figure. So are rows whose square nobody can judge because a fact is missing; the message says what
 --masses="X=m Y=0" or a column `process` has to add.
@@ -55,12 +55,15 @@ import glob
 import hashlib
 import json
 import math
+import os
 import shutil
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # see train.py
 
 import numpy as np
 import torch
@@ -71,7 +74,7 @@ from configurator import check_least, load_settings
 from dataset import lengths
 from dataset.baseline import canonical_key, every_nth, lookup_scores
 from dataset.card import claim
-from dataset.reader import file_names, warn
+from dataset.reader import file_names, read_rows, warn
 from decode import (
     COLUMNS,
     SEARCH,
@@ -79,7 +82,6 @@ from decode import (
     check_cost,
     data_folder,
     decode,
-    doubt_of,
     encode,
     facts_of,
     input_file,
@@ -92,11 +94,21 @@ from decode import (
 from physics.numeric import verify
 from physics.particles import parse_masses
 from physics.spelling import canonical
+from physics.verdict import doubt_of
 from runtime import checkpoint, notation_accuracy
 from runtime.certainty import CERTAINTY, accuracy_at_coverage, certainty, certainty_intervals, reliability
 from runtime.compare import compare, comparison_table
 from runtime.export import export_model
-from runtime.files import InputError, atomic_open, check_output, digest, main_guard, write_json, write_rows
+from runtime.files import (
+    InputError,
+    atomic_open,
+    check_output,
+    digest,
+    is_same_file,
+    main_guard,
+    write_json,
+    write_rows,
+)
 from runtime.page import comparison_page, page_of
 from runtime.runs import columns, read_log
 from runtime.scores import (
@@ -392,10 +404,6 @@ def indices_name(name):
     return "inc_idx.npy" if name == "report.json" else f"{name.removesuffix('.json')}.inc_idx.npy"
 
 
-def same_file(path, other):
-    return path.exists() and path.samefile(other)
-
-
 def split_of(data_dir):
     """"random", "template", "kinematics" or "orbit", from the manifest of prepare.py; None where there is none."""
     try:
@@ -504,8 +512,10 @@ def main(argv=None):
         raise InputError(f"{data_dir}/train.csv: no such file; the config or --data_dir names the data that the model "
                          "was trained on")
     rows, unreadable, bad_lines = read_split(path, settings.max_rows, masses)
-    train, *others = (read_split(split, on_bad=silent if same_file(split, path) else warn).rows
-                      for split in (data_dir / f"{name}.csv" for name in ("train", "valid", "test")))
+    train_csv, *others = (data_dir / f"{name}.csv" for name in ("train", "valid", "test"))
+    others = [split for split in others if split.exists() and any(read_rows(split, on_bad=silent))]  # may have no rows
+    train, *others = (read_split(split, on_bad=silent if is_same_file(split, path) else warn).rows
+                      for split in (train_csv, *others))
     run = {"input": str(path), "input_sha256": digest(path), "data_dir": str(data_dir), "split": split_of(data_dir),
            "masses": settings.masses}
     if loaded:

@@ -39,7 +39,7 @@ class ModelConfig:
     The architecture, and the longest sequences that it was trained for; every checkpoint holds it. config/default.py
     explains each.
 
-    The defaults are those of config/default.py.
+    The defaults are what checkpoints older than a field were made with.
     """
     src_vocab: int  # tokens in the source vocabulary
     tgt_vocab: int
@@ -214,7 +214,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of tokens with the width of a side to the encoder's memory."""
+    """Cross-attention to the encoder's memory; the queries have the width of a side."""
 
     def __init__(self, config, side):
         super().__init__()
@@ -452,12 +452,12 @@ class Transformer(nn.Module):
         src (B, S), padded with PAD -> memory (B, S, d) and its padding mask (B, 1, 1, S), True at tokens. With latent
         tokens these are the memory, and S is their number.
         """
-        mask = (src != PAD)[:, None, None, :]
+        tokens = src != PAD
+        mask = tokens[:, None, None]
         encoding = self.positional_encoding("encoder", src.shape[1])
         if self.config.encoder == "attention":
             memory = self.encode_tokens(src, encoding, partial(attend, mask=mask))
         else:
-            tokens = src != PAD
             start = F.pad(tokens.sum(1).cumsum(0), (1, 0)).int()
             rows = Packing(start, *tokens.nonzero(as_tuple=True), longest=src.shape[1])
             memory = pad_rows(self.encode_tokens(src[tokens], encoding[rows.position], rows), rows)

@@ -5,8 +5,8 @@ Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every
     python prepare.py config/qed.py --processes="e e~ -> mu mu~; e A -> e A; 1->3"
     python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty      check and split rows of files
     python prepare.py config/marty_qed.py                     the public MARTY rows in their published split
-    python prepare.py --theory=random:0-199 --sample=60 --data_dir=data/random     60 diagrams of each of 200 theories
-    python prepare.py --theory=my_theory.py --data_dir=data/mine                   your own, see physics/theories.py
+    python prepare.py --theory=random:0-199 --sample=60 --data_dir=data/random200  60 diagrams of each of 200 theories
+    python prepare.py --theory=my_theory.py --data_dir=data/my_theory              your own, see physics/theories.py
     python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams,
                                                               with amplitude and square under each
     python prepare.py config/qcd.py --shard=3/16              make shard 3 of 16, on any machine that sees data_dir
@@ -27,7 +27,6 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
-import os
 import platform
 import random
 import shutil
@@ -62,7 +61,7 @@ from physics.particles import masses_text, parse_masses, unknown_masses
 from physics.processes import check_cost, choose_processes, count_diagrams, list_processes
 from physics.theories import find_theory, theory_names
 from runtime.files import InputError, atomic_open, digest, main_guard, write_json, write_rows
-from runtime.workers import parallel_map
+from runtime.workers import cores, parallel_map
 
 KEYS = [
     "theory", "processes", "sample", "squares", "basis", "style", "off_shell", "longest_amp", "longest_sqamp", "split",
@@ -292,7 +291,7 @@ def sum_up(headers, name):
     total = collections.Counter()
     for header in headers:
         total.update(header[name])
-    return dict(total)
+    return total
 
 
 def finish(folder, parts, count, facts, settings, started):
@@ -305,7 +304,8 @@ def finish(folder, parts, count, facts, settings, started):
         print(*wrong[:SHOWN], f"{len(wrong)} rows are wrong or unreadable and were kept out", sep="\n")
     if not rows:
         raise InputError(f"{settings.input}: no row is right" if settings.input and not any(left_out.values()) else
-                         f"no row is left: {left_out['amp']} amplitudes and {left_out['sqamp']} squares are too long")
+                         f"no row is left: {left_out['amp']} amplitudes and {left_out['sqamp']} squares are too long, "
+                         f"{left_out['vanishing']} diagrams vanish")
     if settings.split == "published":
         splits, missing = published_split(columns["key"])
         check_published(splits, missing, rows)
@@ -325,7 +325,7 @@ def finish(folder, parts, count, facts, settings, started):
         "orbits_by_split": {name: len(np.unique(columns["orbit"][numbers])) for name, numbers in splits.items()},
         "duplicates_removed": made - rows, "wrong": len(wrong), "left_out": left_out, "kinds": kinds,
         "lookup_accuracy": lookup_accuracy(parts, columns, splits, settings.workers, parse_masses(settings.masses)),
-        "wall_seconds": round(time.time() - started, 2), "workers": settings.workers or os.cpu_count(),
+        "wall_seconds": round(time.time() - started, 2), "workers": settings.workers or cores(),
         "sha256": {name: digest(folder / f"{name}.csv") for name in splits},
         "versions": versions(),
     })

@@ -21,9 +21,8 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
-from physics.exact import equal, prove
-from physics.numeric import same, verify
 from physics.particles import NO_FACTS, Facts
+from physics.verdict import are_equal, doubt_of
 from runtime.files import InputError
 
 WORST = {"edit": -1.0, "truth": 0.0, "physics": 0.0}
@@ -74,22 +73,10 @@ def judge(names, amp, truth, answer, facts=NO_FACTS):
         if name == "edit":
             rewards[name] = -Levenshtein.normalized_distance(answer.ids, truth.ids)
         elif name == "truth":
-            texts = answer.text, truth.text
-            is_same = answer.text == truth.text
-            is_same = is_same or all(is_true(test, amp, *texts, facts=facts) for test in (same, equal))
-            rewards[name] = float(is_same)
+            rewards[name] = float(answer.text == truth.text or are_equal(amp, answer.text, truth.text, facts))
         else:
-            is_square = verify(amp, answer.text, facts=facts) and is_true(prove, amp, answer.text, facts=facts)
-            rewards[name] = float(bool(is_square))
+            rewards[name] = float(not doubt_of(amp, answer.text, facts))
     return rewards
-
-
-def is_true(test, amp, *texts, facts=NO_FACTS):
-    """Result of test(amp, *texts); False where a text cannot be evaluated, as a model may write anything."""
-    try:
-        return test(amp, *texts, facts=facts)
-    except (InputError, ArithmeticError, ValueError, TypeError, RecursionError):
-        return False
 
 
 def judge_all(names, questions):

@@ -50,16 +50,16 @@ from tqdm import tqdm
 from attention import pack_rows
 from batches import Batch, choose_rows, join_ids, load_split, pad, to_device
 from configurator import check_least, load_settings
-from dataset.held_out import has_column, held_out_keys, is_same_file, load_indices, load_rows
+from dataset.held_out import has_column, held_out_keys, load_indices, load_rows
 from generate import sample, truncate
 from model import Transformer, config_of
 from physics.particles import parse_masses
 from rewards import NEED_TRUTH, RewardWorkers, parse_reward, question_of
 from runtime import checkpoint, runs
 from runtime.distributed import catch_signals, first_alone, gather, join, leave, quiet, sum_gradients
-from runtime.files import InputError, main_guard
+from runtime.files import InputError, is_same_file, main_guard
 from runtime.hardware import find_dtype, peak_memory
-from runtime.workers import start_workers
+from runtime.workers import cores, start_workers
 from tokenizer import BOS, Tokenizer
 from train import SCHEDULES, better, learning_rate, load_moments, make_optimizers, progress, validate
 
@@ -102,7 +102,7 @@ def main(argv=None):
     settings.out_dir = settings.scst_dir = settings.scst_dir or f"{settings.out_dir}/scst"
     settings.learning_rate = settings.scst_learning_rate
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    with start_workers(settings.workers or max(1, os.cpu_count() // ranks_here)) as workers:
+    with start_workers(settings.workers or max(1, cores() // ranks_here)) as workers:
         with join(settings.device) as world, runs.held(settings.out_dir) if rank == 0 else contextlib.nullcontext():
             code = train(settings, weights, RewardWorkers(workers, weights), world)
     leave(world, code)

@@ -47,6 +47,7 @@ from batches import (
     deal_anew,
     lengths,
     load_split,
+    longest_batch,
     mixed_batches,
     pad,
     padded_batches,
@@ -63,7 +64,7 @@ from runtime import checkpoint, runs
 from runtime.distributed import catch_signals, first_alone, gather, join, leave, quiet
 from runtime.files import InputError, digest, main_guard
 from runtime.hardware import find_dtype, peak_flops, peak_memory, read_later, training_flops
-from runtime.report import report, starved
+from runtime.report import power_of_two_bin, report, starved
 from tokenizer import PAD, SCHEME, Tokenizer, scheme_of
 
 SETTINGS = [
@@ -76,7 +77,7 @@ SETTINGS = [
     "output",
 ]
 LEAST = {
-    "seed": 0, "batch_tokens": 1, "accumulate": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0,
+    "batch_tokens": 1, "accumulate": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0,
     "grad_clip": 0, "label_smoothing": 0, "ema": 0, "batch_ramp": 0, "loss_spike": 0, "bad_steps": 0,
     "max_rollbacks": 0, "max_steps": 1, "max_minutes": 0, "eval_every": 1, "eval_rows": 0, "eval_train_rows": 0,
     "eval_batch_tokens": 1, "log_every": 1, "save_every": 1, "save_limit": 0,
@@ -95,7 +96,7 @@ def main(argv=None):
         settings = load_settings(__doc__, SETTINGS, argv)
     if settings.list:
         return runs.list_runs("out" if settings.out_dir == "out/default" else settings.out_dir)
-    if settings.plot:
+    if settings.plot.strip():
         output = settings.output or f"{settings.plot.split()[0]}/plot.png"
         runs.plot(settings.plot.split(), output)
         print(output)
@@ -289,8 +290,7 @@ def train(settings, world):
     if world.size > 1:
         # Dummy step: makes DDP rebuild its buckets now, so that a resumed run reduces in the same order as the run
         # before. With the longest rows: if the memory does not suffice, the run ends here.
-        longest = padded_batches(train_rows, settings.batch_tokens, np.arange(len(train_rows.row)))[-1]
-        (losses_by_kind(longest).sum() * 0).backward()
+        (losses_by_kind(longest_batch(train_rows, settings.batch_tokens)).sum() * 0).backward()
         model.zero_grad()
     if resumed:
         restore(state)
@@ -424,6 +424,7 @@ def train(settings, world):
             bad, done, last_step = 0, False, stopped_by > 0
             given.clear()  # a step from the weights that are given up
             save()  # a process that is killed before its next checkpoint went back all the same
+            keep = True
             batches = mixed_batches(train_rows, settings.batch_tokens, [settings.seed, epoch])
             if chief:
                 bar.write(f"{settings.bad_steps} bad steps in a row: back to step {step}, learning rate times "
@@ -560,14 +561,8 @@ def validate(model, packed, rows, rare, batch_tokens, world):
 
     figures = {"loss": math.fsum(table[fair, 0]) / int(tokens[fair].sum()), "exact": float(np.mean(~wrong[rows])),
                "by_kind": shares(lambda row: str(packed.kinds[packed.kind[row]])),
-               "by_length": shares(lambda row: length_bin(length[row]))}
+               "by_length": shares(lambda row: power_of_two_bin(int(length[row])))}
     return figures, answered
-
-
-def length_bin(tokens):
-    """The bin of a length: 32 to 63 tokens are "32-63"."""
-    low = 1 << int(tokens).bit_length() - 1
-    return f"{low}-{2 * low - 1}"
 
 
 def better(figures, best):

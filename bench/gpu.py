@@ -17,12 +17,10 @@ last line has the share of a training run that its validations take: eval_rows a
 steps.
 """
 import importlib.util
-import os
+import math
 import sys
 import time
 from pathlib import Path
-
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is imported; train.py says why
 
 import numpy as np
 import torch
@@ -43,7 +41,6 @@ from train import validate
 SETTINGS = ["data_dir", "seed", "device", "rename_particles", "attention", "d_model", "heads", "encoder_layers",
             "decoder_layers", "d_ff", "dropout", "eval_every", "eval_rows", "eval_train_rows", "eval_batch_tokens"]
 STEPS = 12  # timed, after the warm-up
-BUDGET = 20.0  # seconds of one way at one size; one that needs longer takes fewer steps
 
 
 def random_rows(count, seed):
@@ -85,15 +82,12 @@ def ways(config, settings, device, packed, batch_tokens):
     def with_padding(samples):
         return padded_inputs(packed, samples, device)
 
-    def compiled(model, **how):
-        return torch.compile(model, **how)
-
     found = {"this project": (Transformer(config, settings.attention).to(device), mixed, filled)}
     found["torch.nn.Transformer"] = Peer(config).to(device), padded, with_padding
     if device.type == "cuda":
-        ours = compiled(Transformer(config, settings.attention).to(device), fullgraph=True, dynamic=False)
+        ours = torch.compile(Transformer(config, settings.attention).to(device), fullgraph=True, dynamic=False)
         found["this project, compiled"] = ours, mixed, filled
-        theirs = compiled(Peer(config).to(device), dynamic=True)
+        theirs = torch.compile(Peer(config).to(device), dynamic=True)
         found["torch.nn.Transformer, compiled"] = theirs, padded, with_padding
     if importlib.util.find_spec("transformers"):
         found["Hugging Face BART"] = Bart(config).to(device), padded, with_padding
@@ -144,8 +138,8 @@ def time_training(packed, vocabulary, settings, device, peak, batch_tokens):
             step_seconds.append(used / steps)
         mfu = f"{flops / used / peak:6.1%}" if peak else "   n/k"
         print(f"{batch_tokens:8,}  {name:31} {used / steps * 1e3:8.1f} {useful / used:12,.0f} {mfu} {busy:6.0%} "
-              f"{memory:7.1f} {warm_up:8.1f}   {rates['this project'] / rates[name]:5.2f}", flush=True)
-    return min(step_seconds)
+              f"{memory:7.1f} {warm_up:8.1f}   {rates.get('this project', math.nan) / rates[name]:5.2f}", flush=True)
+    return min(step_seconds, default=math.nan)
 
 
 def busy_share(step, batches, device):

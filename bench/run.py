@@ -22,6 +22,8 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is imported; train.py says why
+
 from batches import load_split
 from bench import decode as bench_decode
 from bench import gpu as bench_gpu

@@ -12,8 +12,6 @@ the MLP.
 import os
 import statistics
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is imported; train.py says why
-
 import numpy as np
 import torch
 

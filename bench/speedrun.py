@@ -27,20 +27,21 @@ from configurator import load_settings
 from dataset.reader import read_rows
 from decode import decode, facts_of, load
 from physics.particles import parse_masses
-from runtime.files import main_guard
+from runtime.files import InputError, main_guard
 from runtime.hardware import device_name, find_device
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ["data_dir", "out_dir", "device", "max_steps", "max_minutes", "eval_every", "masses"]
 
 
-def train_once(arguments, folder, seed):
+def train_once(arguments, folder, seed, eval_every):
     """Train into `folder`; returns seconds from the start of the process to the loop, and of the first step."""
     shutil.rmtree(folder, ignore_errors=True)
     started = time.time()
-    command = [sys.executable, "train.py", *arguments, f"--seed={seed}", f"--out_dir={folder}", "--save_limit=0",
-               "--log_every=1", "--eval_train_rows=0"]
-    subprocess.run(command, cwd=ROOT, check=True)
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, f"--seed={seed}", f"--out_dir={folder}",
+               f"--save_every={eval_every}", "--save_limit=0", "--log_every=1", "--eval_train_rows=0"]
+    if subprocess.run(command).returncode:
+        raise InputError(f"train.py failed, its message is above: {' '.join(command)}")
     first = json.loads((folder / "log.jsonl").read_text().splitlines()[0])
     written = (folder / "config.py").stat().st_mtime  # just before the loop
     return written - started, first["seconds"]
@@ -70,7 +71,7 @@ def main():
     print(f"{'seed':>6} {'start-up s':>10} {'first step s':>12} {'to target s':>11} {'at step':>8}   rows right then")
     for seed in seeds:
         folder = Path(settings.out_dir).resolve() / "speedrun" / seed
-        start_up, first_step = train_once(arguments, folder, seed)
+        start_up, first_step = train_once(arguments, folder, seed, settings.eval_every)
         seconds = {line["step"]: line["seconds"] for line in map(json.loads, (folder / "log.jsonl").open())
                    if "valid_loss" in line}
         steps = sorted(int(path.stem.removeprefix("ckpt_")) for path in folder.glob("ckpt_*.pt"))

@@ -25,13 +25,11 @@ import time
 import warnings
 from pathlib import Path
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is imported; train.py says why
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from batches import Packed, collate, lengths, load_split, pad, padded_batches, to_device
+from batches import Packed, collate, cut_padded, lengths, load_split, pad, padded_batches, to_device
 from configurator import load_settings
 from dataset.vocabulary import build_vocabulary
 from model import ARCHITECTURE, ModelConfig, Transformer
@@ -96,17 +94,6 @@ def rows_of(length, generator):
                   kinds=np.array(["random"]))
 
 
-def random_batches(packed, batch_tokens, samples):
-    """Cut the samples in this order into padded batches of at most batch_tokens tokens, whatever their lengths."""
-    batches, first, longest_src, longest_tgt = [], 0, 0, 0
-    for end, (s, t) in enumerate(lengths(packed, samples).T.tolist()):
-        longest_src, longest_tgt = max(longest_src, s), max(longest_tgt, t)
-        if (longest_src + longest_tgt) * (end + 1 - first) > batch_tokens and end > first:
-            batches.append(samples[first:end])
-            first, longest_src, longest_tgt = end, s, t
-    return [*batches, samples[first:]]
-
-
 def three_batchings(packed, batch_tokens, count, seed):
     """
     (a, b, c): batches of the same samples for the three trainings, lists of int arrays.
@@ -120,7 +107,7 @@ def three_batchings(packed, batch_tokens, count, seed):
     alike = [alike[int((i + 0.5) * len(alike) / count)] for i in range(count)]
     samples = generator.permutation(np.concatenate(alike))
     mixed = np.array_split(generator.permutation(samples), count)  # as many steps as (b) has
-    return random_batches(packed, batch_tokens, samples), alike, mixed
+    return cut_padded(packed, samples, batch_tokens), alike, mixed
 
 
 def padded_inputs(packed, samples, device):

@@ -13,8 +13,6 @@ import os
 import statistics
 from functools import partial
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is imported; train.py says why
-
 import torch
 
 from ablations.wave.recurrence import loop, scan

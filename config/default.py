@@ -11,7 +11,7 @@ longest_amp = 0  # leave out rows whose amplitude has more tokens, and count the
 longest_sqamp = 0  # the same for the squared amplitude
 squares = "diagram"  # "diagram": a row for each diagram, no interference; "process": a row for each process, with it
 basis = "all"  # "all": the s_ij as the trace gives them; "independent": eliminated by momentum conservation
-split = "random"  # rows that stay together: "template", equal up to particle names; "kinematics", up to charges too;
+split = "random"  # "random"; or rows stay together: "template", equal up to particle names; "kinematics", charges too;
 # "orbit", up to the order of the legs and their sides too; "published": the split of the public MARTY files
 files = ""  # prepare.py: check and split the rows of these files, as --input=FILE does, instead of making rows
 off_shell_marks = False  # mark legs off the mass shell `_off` in amp, where MARTY's column `diagram` says OffShell
@@ -40,10 +40,10 @@ termwise = False  # write a square term by term: each term is an answer and a tr
 src_notation = "infix"  # notation of amplitudes: "infix", "prefix", "hybrid" (prefix, sums and products have an end)
 tgt_notation = "infix"  # notation of squared amplitudes
 shorten_masses = False  # m_e^2*s_12 is one token
-glue = "tensor"  # "tensor": it is one token with its first index; "all": a field with its leg too; "none": neither
+glue = "tensor"  # "tensor": a tensor and its first index are one token; "all": a field and its leg too; "none": neither
 closed_vocabulary = True  # tokens for all that the theory and the number of legs allow, in training rows or not
 draw_indices = False  # train.py: other names for the indices of a row each time it comes, so that each name is learned
-legs = 0  # legs that such a vocabulary has room for; 0: as many as a training row has
+legs = 0  # legs that a closed vocabulary has room for; 0: as many as a training row has
 
 # model
 d_model = 256  # width of the embeddings and of every layer
@@ -86,11 +86,11 @@ beta2 = 0.98  # AdamW decay rate of the mean squared gradient
 grad_clip = 1.0  # largest norm of the gradient, a larger one is scaled down to it; 0: no limit
 label_smoothing = 0.0  # share of the target's probability that is spread over the vocabulary, in training
 ema = 0.0  # decay of a moving average of the weights, such as 0.999; it is validated and decoded with; 0: none
-loss_spike = 10.0  # skip a step, once, if its loss is so many times the earlier loss of its kinds of process; 0: never
+loss_spike = 10.0  # skip a step, once, if its loss is so many times the usual loss of its kinds of process; 0: never
 bad_steps = 10  # after so many bad steps in a row return to the last checkpoint with half the learning rate; 0: never
 max_rollbacks = 3  # most returns to a checkpoint; after that the run stops
 max_steps = 20000  # optimiser steps; the learning rate reaches its end there
-max_minutes = 0.0  # end, fully annealed, after this training time even if max_steps is not reached; 0: no limit
+max_minutes = 0.0  # end after this training time, the learning rate at its end, even before max_steps; 0: no limit
 eval_every = 1000  # steps between validations
 eval_batch_tokens = 131072  # tokens of the rows that are validated together, with their padding
 eval_rows = 512  # validation rows to evaluate, always the same, and a few more of rare kinds; 0: all

@@ -13,11 +13,12 @@ COLUMNS = {
     "diagram": "the propagators of the diagram with their momenta, `A(p1+p2)`",
     "theory": "`qed`, `qcd` or `ew`: see physics/theory.py",
     "template": "rows with the same value differ in the names of indices and particles only",
+    "orbit": "rows with the same value differ in names, in the order and sides of the legs and in a factor",
     "amp": "the amplitude, in MARTY's grammar",
     "sqamp": "its square, summed over spins, polarisations and colours, averaged over those that come in",
 }
 LOOKUP = {"exact": "up to index names", "renamed": "up to particle names too",
-          "rescaled": "up to the number in front too"}
+          "rescaled": "up to the number in front too", "relabelled": "up to the order and sides of the legs too"}
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 

@@ -13,7 +13,7 @@ from dataset.baseline import canonical_key
 from dataset.reader import read_rows
 from physics.matrices import read_amplitude
 from physics.particles import Facts
-from runtime.files import InputError, digest
+from runtime.files import InputError, digest, is_same_file
 
 
 class Row(NamedTuple):
@@ -87,11 +87,6 @@ def held_out_keys(folders):
                 except InputError as error:
                     raise InputError(f"{path}:{line}: amp: {error}") from None
     return keys
-
-
-def is_same_file(path, other):
-    """Do both paths exist and name one file?"""
-    return Path(path).exists() and Path(other).exists() and Path(path).samefile(other)
 
 
 def has_column(path, name):

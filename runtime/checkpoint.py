@@ -195,7 +195,7 @@ def shipped(path):
 
 def folder_beside(ckpt):
     """Where files go that were made with a checkpoint: its own folder; out/symba for the model of the scripts."""
-    return Path("out") / SHIPPED.name if ckpt.parent == SHIPPED else ckpt.parent
+    return Path("out") / SHIPPED.name if ckpt.resolve().parent == SHIPPED else ckpt.parent
 
 
 def newest_best(root):
@@ -215,9 +215,13 @@ def newest_best(root):
 
 
 def is_of_training(path):
-    """Whether a checkpoint is of train.py, not of scst.py. Reads no weights. A damaged file is named on stderr."""
+    """
+    Whether a checkpoint is of train.py, not of scst.py or an experiment in ablations/. Reads no weights. A damaged file
+    is named on stderr.
+    """
     try:
-        return "start" not in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return "start" not in state and "format" in state["vocabulary"]
     except Exception:  # as in `load`
         print(f"warning: {path}: damaged or not a checkpoint", file=sys.stderr)
         return False

@@ -11,7 +11,7 @@ import numpy as np
 from runtime.files import InputError
 from runtime.intervals import bootstrap, mcnemar, wilson
 from runtime.scores import EQUAL, EXACT, NONE
-from runtime.seeds import SHARES, group_difference, group_lines, groups_of
+from runtime.seeds import ACCURACIES, group_difference, group_lines, groups_of
 
 
 def compare(names):
@@ -71,11 +71,11 @@ def comparison_table(comparison):
              f"{'run':{width}}  {'exact':>8}  {'95% interval':>16}  {'physics':>8}  {'95% interval':>16}"]
     for run in comparison["runs"]:
         line = f"{run['run']:{width}}"
-        for key in SHARES:
+        for key in ACCURACIES:
             low, high = run[key]["interval"]
             line += f"  {run[key]['share']:8.2%}  {f'{low:.2%} to {high:.2%}':>16}"
         lines.append(line)
-    for key, title in SHARES.items():
+    for key, title in ACCURACIES.items():
         lines += ["", f"{title}: points more than {comparison['runs'][0]['run']}, 95% interval (bootstrap), rows that "
                       "only this run and only that one has right, p (McNemar)"]
         for pair in comparison["differences"]:

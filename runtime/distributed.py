@@ -20,7 +20,7 @@ from runtime.hardware import find_device
 
 
 class World(NamedTuple):
-    rank: int  # 0 writes every file and every line
+    rank: int  # 0 writes the files and lines of a training run
     size: int
     device: torch.device  # of this rank
 
@@ -49,7 +49,8 @@ def join(device):
         wait(World(rank, size, device))  # torchrun kills the others when one ends, and rank 0 may still be writing
     except RuntimeError as error:
         if "by peer" in str(error):  # gloo says "connection closed by peer" when a rank has ended
-            raise InputError(f"rank {rank}: another rank has ended, see its message; --resume goes on") from None
+            raise InputError(f"rank {rank}: another rank has ended, see its message; the same command goes on, "
+                             "of train.py and scst.py with --resume") from None
         raise
     finally:
         dist.destroy_process_group()
@@ -68,7 +69,7 @@ def leave(world, code):
 
 
 def gather(world, tensor):
-    """The CPU tensors of all ranks, (size, ...), the same on every rank. tensor: (...), of one shape on all ranks."""
+    """The tensors of all ranks, (size, ...), the same on every rank. tensor: (...), of one shape on all ranks."""
     if world.size == 1:
         return tensor[None]
     rows = [torch.empty_like(tensor) for _ in range(world.size)]

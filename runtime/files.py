@@ -102,6 +102,12 @@ def check_output(path, beginning):
         pass
 
 
+def is_same_file(path, other):
+    """Do both paths exist and name one file?"""
+    path, other = pathlib.Path(path), pathlib.Path(other)
+    return path.exists() and other.exists() and path.samefile(other)
+
+
 def write_json(path, data):
     """Write `data` as indented JSON, atomically."""
     with atomic_open(path) as file:

@@ -1,7 +1,7 @@
 """Accuracy against notation, over seeds of finished runs: table and figure of evaluate.py --notations --compare."""
 from notation import ORDERS
 from runtime.files import InputError, atomic_open
-from runtime.seeds import SHARES
+from runtime.seeds import ACCURACIES
 
 NOTATION = {"src_notation", "tgt_notation", "shorten_masses", "glue", "src_max_len", "tgt_max_len"}
 INK = "#333333"
@@ -47,7 +47,7 @@ def table(groups):
     lines = [f"| {' | '.join(head)} |", "| --- |" + " --- |" * (len(head) - 1)]
     for group in groups:
         cells = [name_of(group["settings"]), str(len(group["seeds"]))]
-        for key in SHARES:
+        for key in ACCURACIES:
             found = group[key]
             interval = " ({:.1%} to {:.1%})".format(*found["interval"]) if found["interval"] else ""
             cells += [f"{found['mean']:.1%}{interval}", " / ".join(f"{100 * share:.1f}" for share in found["each"])]

@@ -11,6 +11,7 @@ import math
 import re
 from pathlib import Path
 
+from dataset.card import LOOKUP
 from physics import mathml
 from physics.diagrams import picture, process_of
 from runtime.charts import chart
@@ -20,8 +21,6 @@ from runtime.intervals import wilson
 LARGEST = 2_600_000  # bytes of the rows on a page: the last ones are left out
 VERDICTS = {"right": "right", "right but spelled otherwise": "otherwise", "wrong": "wrong", "unfinished": "unfinished",
             "unreadable": "unreadable"}  # and the CSS class of each
-TABLES = {"exact": "if amplitudes are equal up to index names", "renamed": "up to particle names too",
-          "rescaled": "up to the number in front too", "relabelled": "up to the order of the legs too"}
 FIGURES = {"logprob": "probability of the whole answer", "token_mean": "mean probability of a token",
            "token_min": "least probable token", "margin": "margin to the next candidate",
            "agreement": "agreement of the candidates"}
@@ -118,7 +117,7 @@ def scores(report):
     if report["coverage"]:
         shown.append(("coverage", "Verified", "proven right before anyone sees the truth"))
     tiles = "".join(tile(report, *figure) for figure in shown)
-    lookup = "".join(f"<li><b>{percent(share)}</b> {escape(TABLES.get(kind, kind))}</li>"
+    lookup = "".join(f"<li><b>{percent(share)}</b> {escape(LOOKUP.get(kind, kind))}</li>"
                      for kind, share in report["lookup"].items())
     known = report["rows_in_training_set"]
     notes = [f"{known:,} of the rows stand in the training set up to index names." if known else
@@ -259,7 +258,10 @@ def training(report):
     figures = []
 
     def add(title, y_name, keys, **options):
-        series = [(name, curves[key], kind) for key, name, kind in keys if curves.get(key)]
+        log = options.get("log")  # a loss of 0 has no place on a logarithmic axis
+        series = [(name, [point for point in curves.get(key, ()) if point[1] > 0 or not log], kind)
+                  for key, name, kind in keys]
+        series = [line for line in series if line[1]]
         if series:
             figures.append(chart(title, series, "step", y_name, **options))
 

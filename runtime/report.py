@@ -5,6 +5,12 @@ NAMED = 5  # skipped rows in the last line
 ENOUGH = 5  # training rows of a kind that must all be wrong before a warning says so
 
 
+def power_of_two_bin(count):
+    """The bin of a count: 32 to 63 are in "32-63"."""
+    low = 1 << count.bit_length() - 1
+    return f"{low}-{2 * low - 1}"
+
+
 def starved(figures):
     """Kinds of process of which no training row is right though 90% of all are."""
     if figures.get("train_exact", 0) < 0.9:

@@ -229,6 +229,6 @@ def plot(run_dirs, output):
             axis.set(title=title, xlabel="step", yscale="log" if logarithmic else "linear")
         axes[0, 0].plot(*columns(lines, "valid_loss"), "o", color=style["color"], markersize=8 - 2 * min(number, 2))
     axes[0, 0].legend()
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, dpi=110, format="png")
+    with atomic_open(output, "wb") as file:
+        figure.savefig(file, dpi=110, format="png")
     pyplot.close(figure)

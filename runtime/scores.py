@@ -14,6 +14,7 @@ from physics.mistakes import mistake
 from physics.processes import process_kind
 from runtime.files import InputError
 from runtime.intervals import bootstrap, wilson
+from runtime.report import power_of_two_bin
 from tokenizer import sqamp_tokens
 
 RIGHT, OTHERWISE, WRONG = "right", "right but spelled otherwise", "wrong"
@@ -50,11 +51,6 @@ def kind_of(row):
 def length_of(row):
     """Bin of the truth's length in tokens: "32-63"."""
     return power_of_two_bin(len(sqamp_tokens(row["sqamp"])))
-
-
-def power_of_two_bin(count):
-    low = 1 << count.bit_length() - 1
-    return f"{low}-{2 * low - 1}"
 
 
 def diagram_of(row):

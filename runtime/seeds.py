@@ -7,7 +7,7 @@ import statistics
 
 from runtime.intervals import student, welch
 
-SHARES = {"sequence_accuracy": "exact", "right_physics": "physics"}
+ACCURACIES = {"sequence_accuracy": "exact", "right_physics": "physics"}
 # figures of a group, and where a report has them
 COSTS = [("source_tokens", "tokens_per_row", "source"), ("target_tokens", "tokens_per_row", "target"),
          ("steps", "training", "steps"), ("minutes", "training", "minutes"),
@@ -46,7 +46,7 @@ def groups_of(runs, reports):
             "settings": settings,
             "runs": [runs[k]["run"] for k in chosen],
             "seeds": [seeds[k] for k in chosen],
-            **{key: over_seeds([runs[k][key]["share"] for k in chosen]) for key in SHARES},
+            **{key: over_seeds([runs[k][key]["share"] for k in chosen]) for key in ACCURACIES},
             "coverage": over_seeds(coverage) if None not in coverage else None,
             **{key: mean_of([reports[k].get(part, {}).get(name) for k in chosen]) for key, part, name in COSTS},
             "certainty": mean_certainty([reports[k]["certainty"] for k in chosen if "certainty" in reports[k]]),
@@ -78,7 +78,7 @@ def group_difference(this, first):
     """How much more the seeds of one group have right than those of the first, with Welch's interval."""
     return {"name": this["name"]} | {
         key: {"difference": this[key]["mean"] - first[key]["mean"],
-              "interval": welch(first[key]["each"], this[key]["each"])} for key in SHARES}
+              "interval": welch(first[key]["each"], this[key]["each"])} for key in ACCURACIES}
 
 
 def group_lines(comparison):
@@ -88,7 +88,7 @@ def group_lines(comparison):
         return []
     width = max(len(group["name"]) for group in groups)
     lines = ["", f"{'means over seeds':{width}}"]
-    for key, title in SHARES.items():
+    for key, title in ACCURACIES.items():
         lines.append(f"{title}: mean, 95% interval over seeds (Student's t), each seed")
         for group in groups:
             found = group[key]

@@ -17,9 +17,14 @@ PR_SET_PDEATHSIG = 1         # of Linux's prctl
 CONTEXT = multiprocessing.get_context("fork") if sys.platform == "linux" else None
 
 
+def cores():
+    """Cores that this process may use, which a job scheduler may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def parallel_map(function, tasks, workers):
     """Results of function(task) in the order of the tasks, from `workers` processes (0: one a core). A generator."""
-    workers = workers or os.cpu_count()
+    workers = workers or cores()
     tasks, pending = iter(tasks), collections.deque()
     with ProcessPoolExecutor(workers, CONTEXT, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         try:
@@ -47,7 +52,7 @@ def start_workers(workers):
     """
     executors = [
         ProcessPoolExecutor(1, CONTEXT, initializer=_serve, initargs=(os.getpid(),))
-        for _ in range(workers or os.cpu_count())
+        for _ in range(workers or cores())
     ]
     try:
         for started in [executor.submit(int) for executor in executors]:

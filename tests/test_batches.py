@@ -11,7 +11,17 @@ import torch
 from tiny import padded_batch
 
 import batches
-from batches import choose_rows, collate, deal_anew, lengths, load_split, mixed_batches, padded_batches
+from batches import (
+    choose_rows,
+    collate,
+    deal_anew,
+    lengths,
+    load_split,
+    longest_batch,
+    mixed_batches,
+    padded_batches,
+    room_for,
+)
 from dataset.vocabulary import build_vocabulary
 from tokenizer import BOS, PAD, Tokenizer
 
@@ -43,6 +53,18 @@ def test_batches_hold_every_row_once_within_the_budget(packed):
     assert sorted(np.concatenate(drawn).tolist()) == list(range(40))
     assert all(len(rows) == 1 or (src[rows].max() + tgt[rows].max()) * len(rows) <= 300 for rows in drawn)
     assert (np.diff((src + tgt)[np.concatenate(drawn)]) >= 0).all()
+
+
+def test_the_longest_batch_fits_into_the_room_of_all_others(tmp_path):
+    """Also where the longest rows have far more target tokens than their share of the others' batches."""
+    rows = [(BHABHA, " + ".join(["8*s_14*s_23"] * (40 if k in (7, 21, 30) else 1))) for k in range(40)]
+    (tmp_path / "train.csv").write_text("amp,sqamp\n" + "".join(f'"{amp}",{sqamp}\n' for amp, sqamp in rows))
+    packed = load_split(tmp_path, "train", Tokenizer(build_vocabulary(tmp_path / "train.csv")), 512, 512)
+    samples, room = longest_batch(packed, 600), room_for(packed, 600)
+    src, tgt = lengths(packed, samples)
+    assert src.sum() <= room.src and tgt.sum() <= room.tgt and tgt.max() == lengths(packed, np.arange(40))[1].max()
+    batch = collate(packed, samples, room)
+    assert batch.src.shape == (room.src,) and batch.truth.shape == (room.tgt,)
 
 
 def test_batches_follow_the_seed(packed):
@@ -105,14 +127,14 @@ def test_collate_packs_and_frames(packed):
 def test_another_lexer_does_not_find_the_cache_of_this_one(packed, tmp_path, monkeypatch):
     """The cache's name depends on the code that made it: a changed lexer would read stale ids in silence."""
     made = {path.name for path in (tmp_path / ".cache").iterdir()}
-    for name in batches.CODE:
-        copy = tmp_path / "code" / name
+    for path in [path for pattern in batches.CODE for path in batches.HERE.glob(pattern)]:
+        copy = tmp_path / "code" / path.relative_to(batches.HERE)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes((batches.HERE / name).read_bytes())
+        copy.write_bytes(path.read_bytes())
     monkeypatch.setattr(batches, "HERE", tmp_path / "code")
     tokenizer = Tokenizer(build_vocabulary(tmp_path / "train.csv"))
     load_split(tmp_path, "train", tokenizer, 512, 512)
     assert {path.name for path in (tmp_path / ".cache").iterdir()} == made
-    (tmp_path / "code" / "tokenizer.py").write_text("# another lexer")
+    (tmp_path / "code" / "physics" / "normal_form.py").write_text("# another spelling")
     load_split(tmp_path, "train", tokenizer, 512, 512)
     assert len(list((tmp_path / ".cache").iterdir())) == 2 * len(made)

@@ -27,10 +27,10 @@ def test_both_tables_come_out(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("budget", [1, 30, 60, 10 ** 6])
-def test_random_batches_hold_every_row_once_within_the_budget(budget):
+def test_padded_batches_hold_every_row_once_within_the_budget(budget):
     lengths = np.random.default_rng(0).integers(1, 12, (50, 2))
     packed = bench_train.rows_of(lengths, np.random.default_rng(0))
-    cut = bench_train.random_batches(packed, budget, np.random.default_rng(0).permutation(50))
+    cut = batches.cut_padded(packed, np.random.default_rng(0).permutation(50), budget)
     assert sorted(np.concatenate(cut).tolist()) == list(range(50))
     assert all(len(rows) == 1 or lengths[rows].max(0).sum() * len(rows) <= budget for rows in cut)
 

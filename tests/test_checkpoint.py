@@ -193,6 +193,7 @@ def test_without_a_run_the_model_that_comes_with_the_scripts_is_found(tmp_path, 
     shipped = checkpoint.find(settings())
     assert shipped == checkpoint.SHIPPED / checkpoint.EXPORTED
     assert str(checkpoint.folder_beside(shipped)) == "out/symba"
+    assert str(checkpoint.folder_beside(shipped.relative_to(tmp_path))) == "out/symba"  # --ckpt=models/symba
     with pytest.raises(InputError, match="out/mine/best.pt: no such checkpoint"):
         checkpoint.find(settings(out_dir="out/mine", config_name="mine"))
     checkpoint.save(tmp_path / "out" / "mine" / "best.pt", state())
@@ -202,11 +203,12 @@ def test_without_a_run_the_model_that_comes_with_the_scripts_is_found(tmp_path, 
 
 def test_of_all_runs_the_newest_of_train_py_is_found_and_named(tmp_path, monkeypatch, capsys):
     """
-    Not the SCST run that started from it, nor a damaged file, nor a run that is still training where another one has
-    ended.
+    Not the SCST run that started from it, nor one of an experiment in ablations/, nor a damaged file, nor a run that is
+    still training where another one has ended.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / "models" / "symba")
+    checkpoint.save(tmp_path / "out/latent/best.pt", state() | {"vocabulary": {"src": [], "tgt": []}})
     names = ["one/scst", "busy", "damaged", "one", "two"]
     for age, name in enumerate(names):
         path = tmp_path / "out" / name / "best.pt"

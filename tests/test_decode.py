@@ -29,6 +29,7 @@ from physics.formats import document, formula, to_sympy
 from physics.latex import latex_lines
 from physics.numeric import evaluate, verify
 from physics.particles import Facts, parse_masses
+from physics.verdict import are_equal
 from runtime import checkpoint
 from runtime.files import InputError
 from tokenizer import BOS, EOS, Tokenizer
@@ -356,7 +357,7 @@ def test_the_fallback_computes_with_the_masses_that_are_said_and_not_without(loa
         facts = Facts(masses=parse_masses(f"A={mass}"))
         (answer,) = decode(loaded, HIGGS_A, facts=facts, **options)
         assert answer.status == "computed" and ("m_A" in answer.prediction) == (mass == "m_A")
-        assert script.are_equal(HIGGS_A, answer.prediction, square.replace("MASS", mass), facts)
+        assert are_equal(HIGGS_A, answer.prediction, square.replace("MASS", mass), facts)
 
 
 def test_w_plus_and_w_minus_are_answered_with_the_whole_square(run, tmp_path):
@@ -367,7 +368,7 @@ def test_w_plus_and_w_minus_are_answered_with_the_whole_square(run, tmp_path):
     assert [row["status"] for row in answers] == ["computed"] * 3
     assert [row["process"] for row in answers] == [row["process"] for row in rows]
     whole, by_charge, half = (row["prediction"] for row in answers)
-    assert whole == by_charge and script.are_equal(W_W, whole, f"2*({half})")
+    assert whole == by_charge and are_equal(W_W, whole, f"2*({half})")
     assert chosen(W_W, half, whole).rank == 2 and chosen(W_W, half, facts=Facts("e e~ -> W W")).status == "verified"
 
 
@@ -381,7 +382,7 @@ def test_a_pair_of_unknown_charge_is_unreadable_until_the_process_is_said(run, t
     nothing, pair, twins = decoded(tmp_path / "out.csv")
     assert (nothing["status"], pair["status"], twins["status"]) == ("unreadable", "computed", "computed")
     facts = Facts("e e~ -> S S~", parse_masses("S=m_S"))
-    assert script.are_equal(PAIR, pair["prediction"], f"2*({twins['prediction']})", facts)
+    assert are_equal(PAIR, pair["prediction"], f"2*({twins['prediction']})", facts)
     assert re.search(rf"{path}:2: .*S\(p_3\) and S\(p_4\).*a column `process`", capsys.readouterr().err)
     with pytest.raises(InputError, match="masses: got 'S'"):
         call(run, *flags, "--masses=S")

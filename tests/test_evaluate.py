@@ -401,6 +401,16 @@ def test_a_file_of_predictions_is_judged_without_a_model(run, tmp_path, predicti
     assert not (tmp_path / "sub" / "predictions.csv").exists()
 
 
+def test_splits_without_rows_are_no_obstacle(run, tmp_path):
+    """prepare.py --test_fraction=0 makes one; validation and test rows serve the ceiling alone."""
+    rows = (run[0] / "data" / "train.csv").read_text()
+    for split, text in (("train", rows), ("valid", rows), ("test", rows.splitlines(keepends=True)[0])):
+        (tmp_path / f"{split}.csv").write_text(text)
+    main([f"--ckpt={run[0] / 'run' / 'best.pt'}", f"--data_dir={tmp_path}", f"--input={tmp_path / 'valid.csv'}",
+          f"--output={tmp_path / 'r.json'}", "--max_rows=2"])
+    assert json.loads((tmp_path / "r.json").read_text())["ceiling"] == 1
+
+
 def test_decode_and_evaluate_agree(run, tmp_path):
     """Judging decode's predictions.csv gives the report that evaluate makes itself."""
     import decode

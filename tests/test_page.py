@@ -18,7 +18,7 @@ from runtime.compare import compare, comparison_table
 from runtime.files import InputError
 from runtime.intervals import student, wilson
 from runtime.notation_accuracy import name_of
-from runtime.page import comparison_page, differing, page_of, strip, token_text
+from runtime.page import comparison_page, differing, page_of, strip, token_text, training
 from runtime.scores import intervals, terms_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -389,6 +389,12 @@ def test_tokens_are_typeset_and_coloured():
     assert token_text(")^(-2)") == ")<sup>−2</sup>" and token_text("reg_prop") == "ϵ"
     shown = strip([("2", 0.999), ("e", 0.4)], {1})
     assert shown == '<p class="strip"><b>2</b> <mark title="40.0%" style="--u:60%">e</mark></p>'
+
+
+def test_a_loss_of_zero_is_left_out_of_the_logarithmic_chart():
+    figure = training({"curves": {"loss": [(1, 0.5), (2, 0.0)], "valid_loss": [(2, 0.0)]}})
+    assert "training" in figure and "validation" not in figure
+    assert training({"curves": {"loss": [(1, 0.0)]}}) == ""
 
 
 def test_ticks_are_round_numbers():

@@ -28,12 +28,13 @@ from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from dataset.reader import read_rows
-from decode import decode, doubt_of, load
+from decode import decode, load
 from physics import square
 from physics.expression import expand, parse
 from physics.particles import Facts
 from physics.square import Row
 from physics.structure import structure, without_metrics
+from physics.verdict import doubt_of
 from runtime.files import InputError, main_guard, write_rows
 from runtime.scores import readable_tokens
 
