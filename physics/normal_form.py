@@ -7,27 +7,30 @@ Also, where they apply, with exact algebra:
 
     colour         f^abc T^c = -i [T^a, T^b], T^x_ij T^x_kl = 1/2 delta_il delta_kj - 1/6 delta_ij delta_kl
                    (Peskin & Schroeder, eq. 15.44; Dixon, hep-ph/9601359, eq. 3, with Tr T^a T^b = 1/2 delta_ab)
-    momenta        the last boson's, or else the last leg's, is the sum of the others'
+    momenta        the last boson's, or else the last leg's, by those of the others
     Dirac equation pslash moves to the spinor of its own leg by the anticommutator, there pslash u = m u and
                    pslash v = -m v (Peskin & Schroeder, section 3.3)
 
 These three rules are for four legs, where they make an amplitude shorter. The overall phase is left out: it does not
-change the square. The text is an amplitude of the grammar, so every judge reads it. Amplitudes of one normal form have
-one square. MARTY's and our texts of the QED and QCD diagrams of 2->2 have the same normal forms.
+change the square. Where a mass or a direction is not known, the rule that needs it is left out. The text is an
+amplitude of the grammar, so every judge reads it. Amplitudes of one normal form, with the same masses, have one square.
+MARTY's and our texts of the QED and QCD diagrams of 2->2 have the same normal forms.
 """
+import contextlib
 import functools
 import itertools
 import math
 from fractions import Fraction
 
-from physics.expression import Field, Tensor, expand, legs_of, names_in, parse, to_text
+from physics.expression import GENERATOR, Field, Tensor, check_indices, expand, legs_of, names_in, parse, to_text
+from physics.particles import mass_of, roles_of
 from physics.polynomial import add, factor_text, monomial, multiply, rank, scaled
 from physics.rational import rational, reciprocal, reduced
 from physics.structure import without_metrics
 from runtime.files import InputError
 
-COLOURS = {"T_C_10": "T", "f_SU3": "f"}
-SIMPLIFIED = 4  # legs of the amplitudes in which momenta are eliminated: longer ones would become longer still
+SIMPLIFIED = 4  # legs of the amplitudes to which the three rules are applied: longer ones would become longer still
+MOST_TERMS = 20_000  # of an amplitude while it is rewritten
 
 # A term is (lines, momenta, pairs, colours), a key of {term: coefficient}, all of them tuples:
 #   lines     (starred leg, plain leg, matrices); a matrix is ("gamma", label) or (its name,). The label says what its
@@ -52,17 +55,23 @@ def _normal(amp):
     terms = expand(tree)
     legs = {leg.number: leg for leg in legs_of(terms)}
     fields = {tensor.leg: tensor for tensor in terms[0].tensors if type(tensor) is Field}
-    masses = {k: f"m_{field.name}" for k, field in fields.items() if f"m_{field.name}" in names_in(tree)}
+    names, masses = names_in(tree), {}  # masses: symbols of the fermions on their mass shells, None of massless ones
+    for k, field in fields.items():
+        if field.kind and field.mark != "off" and f"s_{k}{k}" not in names:
+            with contextlib.suppress(InputError):
+                masses[k] = mass_of(field, names)
     total = {}
     for term in terms:
+        check_indices(term.tensors)
         coefficient = functools.reduce(multiply, (reciprocal(rational(node)) if inverse else rational(node)
                                                   for node, inverse in term.scalars), {(): Fraction(1)})
         number, tensors = without_metrics(term.tensors)
         accumulate(total, structured(tensors), multiply({(): Fraction(number)}, coefficient))
     if len(legs) == SIMPLIFIED:
         total = rewrite(rewrite(total, commutator), exchange)
-        last, flow = conservation(fields)
-        total = rewrite(total, functools.partial(conserve, last=last, flow=flow))
+        flow = conservation(fields, names)
+        if flow:
+            total = rewrite(total, functools.partial(conserve, last=flow[0], flow=flow[1]))
         total = rewrite(total, functools.partial(dirac, fields=fields, masses=masses))
     return text_of({term: reduced(coefficient) for term, coefficient in total.items()}, fields)
 
@@ -85,6 +94,8 @@ def rewrite(total, rule):
             for factor, part in parts or ():
                 accumulate(again, part, multiply(factor, coefficient))
         todo = {term: coefficient for term, coefficient in again.items() if coefficient}
+        if len(done) + len(todo) > MOST_TERMS:
+            raise InputError(f"a normal form of more than {MOST_TERMS:,} terms")
     return {term: coefficient for term, coefficient in done.items() if coefficient}
 
 
@@ -139,10 +150,11 @@ def structured(tensors):
             there, _ = other(tensor.indices[0], number, 0)
             if tensors[there].name != "gamma":
                 momenta.append((int(tensor.name[2:]), label(number, 0)))
-        elif tensor.name not in COLOURS:
-            raise InputError(f"the tensor {tensor.name} has no place in an amplitude")
+        elif tensor.name == "f_SU3" or GENERATOR.fullmatch(tensor.name):
+            name = "f" if tensor.name == "f_SU3" else "T"
+            colours.append((name, *(label(number, slot) for slot in range(len(tensor.indices)))))
         else:
-            colours.append((COLOURS[tensor.name], *(label(number, slot) for slot in range(len(tensor.indices)))))
+            raise InputError(f"the tensor {tensor.name} has no place in an amplitude")
     if any(name == "p" for _, (name, _) in momenta):
         raise InputError("a product of two momenta that is no s_ij")
     lines = []
@@ -201,18 +213,20 @@ def commutator(term):
 def exchange(term):
     """T^x_ij T^x_kl = 1/2 delta_il delta_kj - 1/6 delta_ij delta_kl, for the first two that share an index."""
     lines, momenta, pairs, colours = term
-    for (j, one), (k, two) in itertools.combinations(enumerate(colours), 2):
+    for (m, one), (n, two) in itertools.combinations(enumerate(colours), 2):
         if one[0] == two[0] == "T" and one[1] == two[1]:
-            rest = tuple(part for n, part in enumerate(colours) if n not in (j, k))
+            rest = tuple(part for at, part in enumerate(colours) if at not in (m, n))
             (_, _, i, j), (_, _, k, l) = one, two
+            if {label for label in (i, j) if label[0] == "d"} & {k, l}:
+                return None  # a closed loop of colour, which no tree has
             parts = []
             for value, deltas in ((Fraction(1, 2), ((i, l), (k, j))), (Fraction(-1, 6), ((i, j), (k, l)))):
                 more, left = [], rest
-                for one, two in deltas:
-                    if one[0] == two[0] == "c":
-                        more.append(("colour", *sorted((one[1], two[1]))))
+                for a, b in deltas:
+                    if a[0] == b[0] == "c":
+                        more.append(("colour", *sorted((a[1], b[1]))))
                     else:  # the one that is no leg's is renamed to the other
-                        old, new = (one, two) if one[0] == "d" else (two, one)
+                        old, new = (a, b) if a[0] == "d" else (b, a)
                         left = tuple((name, *(new if label == old else label for label in labels))
                                      for name, *labels in left)
                 parts.append(({(): value}, (lines, momenta, tuple(sorted((*pairs, *more))), left)))
@@ -220,14 +234,18 @@ def exchange(term):
     return None
 
 
-def conservation(fields):
-    """(k, {leg: sign}): the leg whose momentum p_k is eliminated, and the sum that it is. The last boson, if any."""
-    def incoming(field):
-        return field.starred == (field.kind == "v")
-
+def conservation(fields, names):
+    """
+    (k, {leg: sign}): the leg whose momentum p_k is eliminated, and the sum that it is. The last boson, if any. None where
+    it is not known which legs come in.
+    """
+    order = sorted(fields)
+    try:
+        incoming = dict(zip(order, roles_of([fields[k] for k in order], names).incoming))
+    except InputError:
+        return None
     last = max(fields, key=lambda k: (not fields[k].kind, k))
-    return last, {k: Fraction(-1 if incoming(field) == incoming(fields[last]) else 1)
-                  for k, field in fields.items() if k != last}
+    return last, {k: Fraction(-1 if incoming[k] == incoming[last] else 1) for k in order if k != last}
 
 
 def conserve(term, last, flow):
@@ -256,14 +274,14 @@ def dirac(term, fields, masses):
         if any(name != "gamma" for name, *_ in line):
             continue
         for at, (_, label) in enumerate(line):
-            if label not in (("p", start), ("p", end)) or fields[label[1]].mark == "off":
+            if label not in (("p", start), ("p", end)) or label[1] not in masses:
                 continue
             k = label[1]
             step = -1 if k == start else 1
             if not 0 <= at + step < len(line):
                 sign = Fraction(1 if fields[k].kind == "u" else -1)
                 rest = (replaced(lines, n, line[:at] + line[at + 1:]), momenta, pairs, colours)
-                return [({((masses[k], 1),): sign}, rest)] if k in masses else []
+                return [({((masses[k], 1),): sign}, rest)] if masses[k] else []
             swapped = list(line)
             swapped[at], swapped[at + step] = swapped[at + step], swapped[at]
             left = tuple(matrix for m, matrix in enumerate(line) if m not in (at, at + step))
@@ -273,7 +291,7 @@ def dirac(term, fields, masses):
                 parts.append(({(): Fraction(2)}, (replaced(lines, n, left), (*momenta, (k, (kind, other))), pairs,
                                                   colours)))
             elif kind == "p":
-                square = {((masses[k], 2),): Fraction(2)} if k in masses else {}
+                square = {((masses[k], 2),): Fraction(2)} if masses[k] else {}
                 product = square if other == k else {((f"s_{min(k, other)}{max(k, other)}", 1),): Fraction(2)}
                 parts.append((product, (replaced(lines, n, left), momenta, pairs, colours)))
             else:  # the other gamma with this index becomes pslash

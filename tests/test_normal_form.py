@@ -23,7 +23,7 @@ U = "e_{i_1,%a_2}(p_1)_u*e_{i_3,%a_1}(p_3)_u^(*)*A_{i_2,%\\mu_1}(p_2)*A_{i_4,%\\
 PROCESSES = [("qed", "e A -> e A"), ("qed", "e e~ -> A A"), ("qed", "A A -> mu mu~"), ("qed", "e e~ -> e e~"),
              ("qcd", "u G -> u G"), ("qcd", "u u~ -> G G"), ("qcd", "G G -> s s~"), ("qcd", "u u~ -> d d~"),
              ("qcd", "u d -> u d"), ("ew", "e e~ -> W W~"), ("ew", "u d~ -> W h"), ("ew", "mu -> e nu_mu nu_e~"),
-             ("qed", "e e~ -> mu mu~ A")]
+             ("qed", "e e~ -> mu mu~ A"), ("general", "Fa1 Vo1 -> Fa1 Vo1"), ("general", "Fa1 Fa1~ -> Va1 Va1")]
 
 
 def diagrams_of(name, process):
@@ -106,7 +106,11 @@ def test_the_tokenizer_reads_the_normal_form_if_its_vocabulary_says_so(tmp_path)
 @pytest.mark.parametrize("amp, said", [
     ("e*m_e", "no external legs"), ("e_{i_1,%a_2}(p_1)_u*(", "expected"),
     ("gamma_{%\\mu_1,%a_1,%a_2}*e_{i_1,%a_2}(p_1)_u*e_{i_2,%a_1}(p_2)_u^(*)", "occurs 1 times"),
-    (f"gamma_{{%\\mu_1,%a_1,%a_2}}*p_1_%\\mu_2*{U}/(e - e)", "division by zero")])
+    (f"gamma_{{%\\mu_1,%a_1,%a_2}}*p_1_%\\mu_2*{U}/(e - e)", "division by zero"),
+    ("g_{%\\mu_1}*h(p_1)*h(p_2)^(*)", "unknown tensor g with 1 indices"), ("e(p_1)_u*h(p_2)^(*)", "expected a label"),
+    ("gamma_{%\\mu_1,%a_1}*e_{i_1,%a_1}(p_1)_u*A_{i_2,%\\mu_1}(p_2)^(*)", "unknown tensor gamma with 2 indices"),
+    ("*".join([U, *(f"p_4_%\\mu_{k}*gamma_{{%\\mu_{k},%a_{k - 1},%a_{k}}}" for k in range(3, 19))]).replace(
+        "%a_2}(p_1)", "%a_18}(p_1)").replace("%a_1}(p_3)", "%a_2}(p_3)") + "*p_1_%\\mu_1*p_1_%\\mu_2", "more than 20,000 terms")])
 def test_what_is_no_amplitude_is_an_error(amp, said):
     with pytest.raises(InputError, match=said):
         normal(amp)
