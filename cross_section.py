@@ -109,8 +109,8 @@ def main(argv=None):
     settings = load_settings(__doc__, KEYS, [word for word in words if word not in named])
     if len(named) != 1:
         raise InputError(f"got {len(named)} processes, wanted one, such as 'e e~ -> mu mu~'")
-    if settings.theory not in THEORIES:
-        raise InputError(f"theory: got '{settings.theory}', wanted one of {', '.join(THEORIES)}")
+    if settings.theory not in VALUES:
+        raise InputError(f"theory: got '{settings.theory}', wanted one of {', '.join(VALUES)}")
     if not 0 < settings.max_cos <= 1:
         raise InputError(f"max_cos: got {settings.max_cos}, wanted more than 0 and at most 1")
     theory, values = THEORIES[settings.theory], VALUES[settings.theory]

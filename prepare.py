@@ -226,7 +226,7 @@ def _that_fit(groups, sizes, room):
         if sizes[k] <= room:
             chosen.append(k)
             room -= sizes[k]
-    return chosen or sorted(groups, key=sizes.__getitem__)[:room > 0]
+    return chosen or ([min(groups, key=sizes.__getitem__)] if groups and room > 0 else [])
 
 
 def load_rows(folder, columns, numbers):
@@ -456,7 +456,7 @@ def fingerprint(facts):
 def code_version():
     """Hash of the code that makes the rows: parts that another version made are not used."""
     here = Path(__file__).resolve().parent
-    paths = [here / name for name in ("prepare.py", "tokenizer.py", "runtime/files.py")]
+    paths = [here / name for name in ("prepare.py", "tokenizer.py", "notation.py", "runtime/files.py")]
     paths += sorted(here.glob("dataset/*.py")) + sorted(here.glob("physics/*.py"))
     return fingerprint([digest(path) for path in paths] + [versions()])
 

@@ -36,11 +36,11 @@ def open_folder(folder, facts, shards):
         before = difference(facts, read_json(others[-1]))
         print(f"{folder.parent.parent}: begun with {before}; that work is not used, starting anew")
     write_json(folder / "facts.json", facts)
+    known = shards_of(folder)
+    if known not in (1, shards):
+        raise InputError(f"shard: {folder.parent.parent} is being made in {known} shards, not in {shards}; "
+                         "go on with these, or name another --data_dir")
     if shards > 1:
-        known = shards_of(folder)
-        if known not in (1, shards):
-            raise InputError(f"shard: {folder.parent.parent} is being made in {known} shards, not in {shards}; "
-                             "go on with these, or name another --data_dir")
         write_json(folder / "shards.json", {"shards": shards})
 
 

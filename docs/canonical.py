@@ -14,9 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dataset.reader import read_rows
-from physics.exact import prove
 from physics.particles import Facts
 from physics.square import square_many
+from physics.verdict import doubt_of
 from runtime.files import InputError, main_guard, write_rows
 
 AT_ONCE = 200  # rows in one FORM process
@@ -27,7 +27,6 @@ def main():
         raise InputError("expected the data set's folder and the one to write into: "
                          "python docs/canonical.py data/marty_qed_marks data/marty_qed_canonical")
     source, folder = map(Path, sys.argv[1:])
-    folder.mkdir(parents=True, exist_ok=True)
     for name in ("train", "valid", "test"):
         path, made = source / f"{name}.csv", []
         rows = read_rows(path)
@@ -37,9 +36,11 @@ def main():
             for (line, row), square, known in zip(some, squares, facts):
                 if isinstance(square, InputError):
                     raise InputError(f"{path}:{line}: {square}")
-                if not prove(row["amp"], square, facts=known):
-                    raise InputError(f"{path}:{line}: FORM's square is not that of the amplitude")
+                if doubt := doubt_of(row["amp"], square, known):
+                    raise InputError(f"{path}:{line}: {doubt}")
                 made.append(row | {"sqamp": square})
+        if not made:
+            raise InputError(f"{path}: no rows")
         changed = sum(row["sqamp"] != old["sqamp"] for row, (_, old) in zip(made, read_rows(path)))
         print(f"{folder / name}.csv: {write_rows(folder / f'{name}.csv', list(made[0]), made)} rows, {changed} squares "
               "spelled otherwise than before")

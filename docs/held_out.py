@@ -8,6 +8,7 @@ Writes a data set for each orbit into data/held_out/ORBIT, the largest first: te
 train.csv and valid.csv those of the others. A number at the end makes only so many.
 """
 import collections
+import shutil
 import sys
 from pathlib import Path
 
@@ -30,10 +31,11 @@ def main():
     counts = collections.Counter(row["orbit"] for row in rows)
     for orbit, count in counts.most_common(int(words[2]) if words[2:] else None):
         made = folder / orbit
-        made.mkdir(parents=True, exist_ok=True)
         write_rows(made / "test.csv", list(rows[0]), [row for row in rows if row["orbit"] == orbit])
         for name in ("train", "valid"):
             write_rows(made / f"{name}.csv", list(rows[0]), [row for row in splits[name] if row["orbit"] != orbit])
+        if (source / "manifest.json").exists():  # a closed vocabulary asks it for the theory
+            shutil.copyfile(source / "manifest.json", made / "manifest.json")
         example = next(row["process"] for row in rows if row["orbit"] == orbit)
         print(f"{made}: {count} rows held out, such as {example}")
 

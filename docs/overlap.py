@@ -18,7 +18,15 @@ from runtime.files import InputError, main_guard
 
 def keys_of(path):
     """(key as spelled, key in normal form) of each amplitude of a file."""
-    return [(canonical_key(row["amp"]), canonical_key(normal(row["amp"]))) for _, row in read_rows(path, ("amp",))]
+    keys = []
+    for line, row in read_rows(path, ("amp",)):
+        try:
+            keys.append((canonical_key(row["amp"]), canonical_key(normal(row["amp"]))))
+        except InputError as error:
+            raise InputError(f"{path}:{line}: {error}") from None
+    if not keys:
+        raise InputError(f"{path}: no rows")
+    return keys
 
 
 def main():

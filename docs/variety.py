@@ -32,7 +32,6 @@ def main():
             raise InputError(f"{number} orbits: {source / 'train.csv'} has {len(orbits)}")
         chosen = set(orbits[:number])
         train = folder / str(number) / "train.csv"
-        train.parent.mkdir(parents=True, exist_ok=True)
         count = write_rows(train, list(rows[0]), [row for row in rows if row["orbit"] in chosen])
         for name in ("valid.csv", "test.csv", "manifest.json"):
             shutil.copyfile(source / name, train.parent / name)

@@ -33,6 +33,8 @@ def parse_process(text, theory):
         raise InputError(f"process '{text}': expected particles '->' particles, for example 'e e~ -> mu mu~'")
     if len(sides[0].split()) + len(sides[1].split()) < 3:
         raise InputError(f"process '{text}': expected three particles or more")
+    if len(sides[0].split()) + len(sides[1].split()) > 9:
+        raise InputError(f"process '{text}': expected nine particles at most, as s_ij has one digit for each leg")
     process = tuple(tuple(side.split()) for side in sides)
     for name in itertools.chain(*process):
         if name not in theory.particles:

@@ -5,10 +5,12 @@ import re
 from physics.amplitude import diagrams, parse_process, process_text, propagators_text
 from physics.expression import INVARIANT, Field, Negative, Power, Product, Sum, expand, legs_of, names_in, parse
 from physics.particles import identity
+from physics.processes import count_diagrams
 from physics.theory import THEORIES
 from runtime.files import InputError
 
 KINDS = "scalar", "spinor", "vector"  # by twice the spin
+MOST = 10_000  # diagrams of a process of which one is drawn
 MARGIN, LABEL = 16, 60  # above and below a picture, and beside it for the names of the legs
 BAR = "\u0304"  # combining
 AWAY = 18  # from the middle of a propagator to its name
@@ -103,7 +105,13 @@ def _named(row):
     if row.get("theory") not in THEORIES or not row.get("process") or not row.get("diagram"):
         return None
     theory = THEORIES[row["theory"]]
-    drawn = diagrams(parse_process(row["process"], theory), theory)
+    try:
+        process = parse_process(row["process"], theory)
+    except InputError:  # another program's text
+        return None
+    if count_diagrams(process, theory) > MOST:
+        return None
+    drawn = diagrams(process, theory)
     label = row["diagram"].partition(" off shell:")[0].strip()
     numbers = [k for k, diagram in enumerate(drawn) if propagators_text(diagram) == label]
     return (drawn, numbers[0]) if len(numbers) == 1 else None
@@ -136,7 +144,7 @@ def _only_one(amp):
     wanted = sides(propagator_legs(tree))
     for theory in THEORIES.values():
         process = _process(fields, theory)
-        if process is None:
+        if process is None or count_diagrams(process, theory) > MOST:
             continue
         drawn = diagrams(process, theory)
         flows = [[{leg for leg, factor in enumerate(p.momentum(), 1) if factor} for p in diagram.propagators()]

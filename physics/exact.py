@@ -422,11 +422,11 @@ def prove(amp, sqamp, seed=0, facts=NO_FACTS):
     return _agree(seed, lambda seed: (_value_at(tree, *row, seed, facts), _square_at(*row, seed, facts)))
 
 
-def equal(amp, sqamp, other, seed=0, facts=NO_FACTS):
+def equal(amp, sqamp, other, facts=NO_FACTS):
     """Whether two texts are the same function of what belongs to the legs of amp. InputError as above."""
     trees = parse(sqamp), parse(other)
     row = _row(amp, *trees)
-    return _agree(seed, lambda seed: [_value_at(tree, *row, seed, facts) for tree in trees])
+    return _agree(0, lambda seed: [_value_at(tree, *row, seed, facts) for tree in trees])
 
 
 def _row(amp, *trees):

@@ -402,6 +402,8 @@ def _expand_node(node, values):
         terms = []
         for value, minus in zip(values, node.minus):
             terms += _negated(value) if minus else _as_terms(value)
+            if len(terms) > LARGEST:
+                raise InputError(f"an amplitude with more than {LARGEST} terms")
         return terms
     if kind is Negative:
         return _negated(values[0])
@@ -471,6 +473,7 @@ def legs_of(terms):
 INDEX_KINDS = dict(gamma="LDD", gamma_5="DD", P_L="DD", P_R="DD", f_SU3="AAA", g="LL", delta="??")
 KIND_NAMES = {"L": "Lorentz", "D": "Dirac", "C": "quark colour", "A": "gluon colour"}
 GENERATOR = re.compile(r"T_C_\d+")
+MOST_DELTAS = 100
 
 
 def check_indices(tensors):
@@ -501,6 +504,8 @@ def check_indices(tensors):
         for index, kind in zip(indices, expected):
             if kinds.setdefault(index, kind) != kind:
                 raise InputError(f"index {index} is a {KIND_NAMES[kinds[index]]} index and a {KIND_NAMES[kind]} index")
+    if len(deltas) > MOST_DELTAS:
+        raise InputError(f"more than {MOST_DELTAS} deltas in a term")
     for left, right in deltas * len(deltas):                 # a chain of deltas has its kind at an end
         kind, other = kinds.get(left), kinds.get(right)
         if kind and other and kind != other:

@@ -5,7 +5,7 @@ r"""Formulas in the notations of other tools: LaTeX, SymPy, Mathematica, FORM, P
     to_sympy(parse(sqamp))                       the SymPy object
     to_function(parse(sqamp))                    f(s_12=..., m_e=...), vectorised over phase-space points
 
-Formulas are written from their normal form (scalars.py). LaTeX is in latex.py, where amplitudes have a form too.
+Formulas are written with every product as one fraction (scalars.py). LaTeX, of amplitudes too, is in latex.py.
 """
 import inspect
 import keyword
@@ -35,7 +35,7 @@ from physics.expression import (
 )
 from physics.numeric import evaluate
 from physics.polynomial import rank
-from physics.scalars import Ratio, bracketed, joined, normal, signed, sum_layout, write
+from physics.scalars import Ratio, as_fraction, bracketed, joined, signed, sum_layout, write
 from runtime.files import InputError
 
 FORMATS = ("text", "latex", "sympy", "mathematica", "form", "python")
@@ -233,7 +233,7 @@ def to_sympy(tree):
             return getattr(sympy, node.name)(values[0])
         raise InputError("an amplitude, with its tensors and fields, is no SymPy expression")
 
-    normal(tree)                                             # raises for what cannot be written
+    as_fraction(tree)                                             # raises for what cannot be written
     return fold(tree, visit)
 
 
@@ -244,7 +244,7 @@ def to_function(tree):
     A symbol's argument has the name of `identifiers`: s_12, m_e, reg_prop, eps_1234. The result is real unless i or a
     complex argument makes it complex.
     """
-    normal(tree)                                             # raises for what cannot be written
+    as_fraction(tree)                                             # raises for what cannot be written
     symbols = names_in(tree)
     names = identifiers(symbols, "python")
     arguments = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names.values()]
@@ -297,7 +297,7 @@ def formula_or_empty(text, format):
 
 
 def _formula(tree, format, names):
-    tree = normal(tree)
+    tree = as_fraction(tree)
     if format == "sympy" and type(tree) is Fraction:
         return "sympy.Rational({}, {})".format(*tree.as_integer_ratio())
     return write(tree, lambda node: _infix(node, format, names))

@@ -30,7 +30,7 @@ from physics.expression import (
     names_in,
     to_text,
 )
-from physics.scalars import Ratio, bracketed, joined, normal, product, signed, sum_layout, write
+from physics.scalars import Ratio, as_fraction, bracketed, joined, product, signed, sum_layout, write
 from physics.structure import without_metrics
 from runtime.files import InputError
 
@@ -109,7 +109,7 @@ def _latex_power(base, exponent):
 def to_latex(tree):
     """LaTeX of a square or an amplitude, in math mode. InputError for an amplitude whose indices do not close."""
     if not _is_amplitude(tree):
-        return write(normal(tree), _latex)
+        return write(as_fraction(tree), _latex)
     front, terms = _latex_amplitude(expand(tree))
     if not front or len(terms) == 1:
         return front + "".join(terms)
@@ -119,7 +119,7 @@ def to_latex(tree):
 def latex_lines(tree, longest=100):
     """The LaTeX of a tree in lines of about so many characters as they are printed, broken between terms."""
     lines = []
-    for piece in _amplitude_pieces(tree) if _is_amplitude(tree) else _square_pieces(normal(tree), longest):
+    for piece in _amplitude_pieces(tree) if _is_amplitude(tree) else _square_pieces(as_fraction(tree), longest):
         if lines and _printed(lines[-1] + piece) <= longest:
             lines[-1] += piece
         else:
@@ -207,7 +207,7 @@ def _latex_scalars(scalars, wanted, number=1):
     for node, divides in scalars:
         if left[key := (to_text(node), divides)]:
             left[key] -= 1
-            factors.append((normal(node), divides))
+            factors.append((as_fraction(node), divides))
     sign, value = signed(product(factors))
     if value == 1:
         return sign, ""

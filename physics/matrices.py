@@ -61,6 +61,7 @@ STRUCTURE = -2j * (STRUCTURE - STRUCTURE.swapaxes(0, 1))
 
 MOST_SPINS = 10  # legs with spin: an amplitude has 4^10 components at each point
 MOST_COLOURS = 2**20
+MOST_NUMBERS = 2**26  # of a product of tensors
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # eq=False: compared and hashed as the object that it is
@@ -175,6 +176,9 @@ def contract(operands, order, reduce=None):
         other, other_labels = rest.pop(k)
         wanted = set(order).union(*(more for _, more in rest))
         keep = tuple(dict.fromkeys(label for label in labels + other_labels if label in wanted))
+        sizes = dict(zip((*labels, *other_labels), (*array.shape, *other.shape)))
+        if math.prod(sizes[label] for label in keep) > MOST_NUMBERS:
+            raise InputError("too many indices are open at once between the tensors of a term")
         array, labels = _einsum(array, labels, other, other_labels, keep), keep
         array = array if reduce is None else reduce(array)
     return array if labels == tuple(order) else _einsum(array, labels, np.ones((), array.dtype), (), tuple(order))

@@ -25,7 +25,7 @@ from fractions import Fraction
 from physics.expression import GENERATOR, Field, Tensor, check_indices, expand, legs_of, names_in, parse, to_text
 from physics.particles import mass_of, roles_of
 from physics.polynomial import add, factor_text, monomial, multiply, rank, scaled
-from physics.rational import rational, reciprocal, reduced
+from physics.rational import coefficient_of, reduced
 from physics.structure import without_metrics
 from runtime.files import InputError
 
@@ -63,10 +63,8 @@ def _normal(amp):
     total = {}
     for term in terms:
         check_indices(term.tensors)
-        coefficient = functools.reduce(multiply, (reciprocal(rational(node)) if inverse else rational(node)
-                                                  for node, inverse in term.scalars), {(): Fraction(1)})
         number, tensors = without_metrics(term.tensors)
-        accumulate(total, structured(tensors), multiply({(): Fraction(number)}, coefficient))
+        accumulate(total, structured(tensors), multiply({(): Fraction(number)}, coefficient_of(term.scalars)))
     if len(legs) == SIMPLIFIED:
         total = rewrite(rewrite(total, commutator), exchange)
         flow = conservation(fields, names)
@@ -236,8 +234,8 @@ def exchange(term):
 
 def conservation(fields, names):
     """
-    (k, {leg: sign}): the leg whose momentum p_k is eliminated, and the sum that it is. The last boson, if any. None where
-    it is not known which legs come in.
+    (k, {leg: sign}): the leg whose momentum p_k is eliminated, the last boson if any, and the sum that it is. None
+    where it is not known which legs come in.
     """
     order = sorted(fields)
     try:

@@ -1,7 +1,8 @@
 r"""The judge in floating point: is `sqamp` the square of `amp`?
 
 Each row's amplitude is evaluated with explicit matrices (matrices.py) at random momenta, masses and couplings, squared,
-and compared with the value of the text of `sqamp`. Where rounding could decide, the exact proof (exact.py) does.
+and compared with the value of the text of `sqamp`: right means equal to a relative 1e-9. A row that would be wrong by
+rounding alone is left to the exact proof (exact.py).
 A verdict rests on what stands in the row, in the table of the particles, or in `facts`. Where something is missing the
 row is unreadable.
 """
@@ -202,7 +203,7 @@ def averaged_square(terms, fields, roles, values, momenta):
 # Verdicts
 
 
-def verify(amp, sqamp, seed=0, points=POINTS, facts=NO_FACTS):
+def verify(amp, sqamp, seed=0, facts=NO_FACTS):
     """Verdict on one row of text. Deterministic for a seed. facts: see particles.Facts.
 
     A wrong sqamp is a rational function that differs from the right one; at a random real point the two agree with
@@ -213,10 +214,10 @@ def verify(amp, sqamp, seed=0, points=POINTS, facts=NO_FACTS):
             tree = parse(sqamp)
             names = names_beside(amp, tree)
             try:
-                values, crossed, expected, scale = _amplitude_at(amp, names, seed, points, facts)
+                values, crossed, expected, scale = _amplitude_at(amp, names, seed, facts)
             except NoMomenta as error:
-                return _verify_continued(amp, tree, names, seed, points, facts, error)
-            found = evaluate(tree, values) * np.ones(points, complex)
+                return _verify_continued(amp, tree, names, seed, facts, error)
+            found = evaluate(tree, values) * np.ones(POINTS, complex)
             vanishes = np.all(np.abs(expected) <= ROUNDING * scale)
             if not vanishes and not np.all((scale > SMALLEST) & (scale < 1 / SMALLEST)):
                 raise InputError("the amplitude is too large or too small for floating-point numbers")
@@ -229,7 +230,7 @@ def verify(amp, sqamp, seed=0, points=POINTS, facts=NO_FACTS):
                     return Verdict("right", "", expected[k], found[k], crossed)
     except (InputError, ArithmeticError, ValueError, TypeError, RecursionError) as error:  # of a text from anywhere
         return Verdict("unreadable", str(error), math.nan, math.nan)
-    if hint := _other_reading(amp, sqamp, names, seed, points, facts):
+    if hint := _other_reading(amp, sqamp, names, seed, facts):
         return Verdict("unreadable", hint, expected[k], found[k], crossed)
     value = found[k] if abs(found[k].imag) > TOLERANCE * abs(found[k]) else found[k].real
     reason = f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}"
@@ -272,19 +273,19 @@ def _with_error(node, arguments, values):
     return value, size, error
 
 
-def _verify_continued(amp, tree, names, seed, points, facts, error):
+def _verify_continued(amp, tree, names, seed, facts, error):
     """Verdict where no real momenta exist.
 
     An identity that holds with the lone leg off its mass shell holds on it too. Of anything else nothing is known.
     """
-    values, _, expected, scale = _amplitude_at(amp, names, seed, points, facts, continued=True)
-    found = evaluate(tree, values) * np.ones(points, complex)
+    values, _, expected, scale = _amplitude_at(amp, names, seed, facts, continued=True)
+    found = evaluate(tree, values) * np.ones(POINTS, complex)
     if agree(found, expected, scale).all():
         return Verdict("right", "", expected[0], found[0], True)
     return Verdict("unreadable", str(error), math.nan, math.nan)
 
 
-def _other_reading(amp, sqamp, names, seed, points, facts):
+def _other_reading(amp, sqamp, names, seed, facts):
     """Why a row that is not right may not be wrong, '' if it is wrong.
 
     Either a symbol of the square has no meaning, or the row is right if particles whose masses do not occur in it are
@@ -297,30 +298,30 @@ def _other_reading(amp, sqamp, names, seed, points, facts):
     absent = {field.name for field, mass in zip(fields, masses) if mass and mass not in amp_names | names}
     absent = sorted(absent - dict(facts.masses).keys())
     massless = facts._replace(masses=(*facts.masses, *((name, None) for name in absent)))
-    if absent and verify(amp, sqamp, seed, points, massless):
+    if absent and verify(amp, sqamp, seed, massless):
         who = f"{absent[0]} is" if len(absent) == 1 else f"{' and '.join(absent)} are"
         said = " ".join(f"{name}=0" for name in absent)
         return f'right if {who} massless: --masses="{said}" says so'
     return ""
 
 
-def same(amp, sqamp, other, seed=0, points=POINTS, facts=NO_FACTS):
+def same(amp, sqamp, other, facts=NO_FACTS):
     """Whether two squares agree at the random points of an amplitude. Raises what cannot be read or computed."""
     trees = parse(sqamp), parse(other)
     names = names_beside(amp, *trees)
     with np.errstate(all="ignore"):
         try:
-            values, _, _, scale = _amplitude_at(amp, names, seed, points, facts)
+            values, _, _, scale = _amplitude_at(amp, names, 0, facts)
         except NoMomenta:
-            values, _, _, scale = _amplitude_at(amp, names, seed, points, facts, continued=True)
+            values, _, _, scale = _amplitude_at(amp, names, 0, facts, continued=True)
         return bool(np.all(agree(*(evaluate(tree, values) for tree in trees), scale)))
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _amplitude_at(amp, square_names, seed, points, facts, continued=False):
+def _amplitude_at(amp, square_names, seed, facts, continued=False):
     """(values of all symbols, whether a leg is crossed, averaged |amp|^2, its scale) at random points."""
     roles = read_roles(amp, square_names, facts)
     terms, fields, names = read_amplitude(amp)
     rng = np.random.default_rng((seed, zlib.crc32(amp.encode())))
-    values, momenta = random_point(fields, roles, names | square_names, rng, points, continued)
+    values, momenta = random_point(fields, roles, names | square_names, rng, POINTS, continued)
     return values, bool((momenta[:, :, 0] < 0).any()), *averaged_square(terms, fields, roles, values, momenta)

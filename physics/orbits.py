@@ -40,6 +40,7 @@ POINTS = 4
 LARGEST = 256                # numerator and denominator of the ratio of two amplitudes that have no number in common
 MOST_ORDERS = 5040           # of the legs, that the tree of propagators leaves open
 MOST_VALUES = 2**23          # of terms at points
+MOST_NUMBERS = 2**26         # of a product of tensors
 MOST_CONSTANTS = 24          # that differ in their powers between the terms of an amplitude
 PAIR = re.compile(r"s_(\d)(\d)(?!\d)")
 
@@ -476,6 +477,9 @@ def _einsum(a, a_labels, b, b_labels):
     """The product of two arrays, summed over the labels that both have, except `point`."""
     both = {label for label in a_labels if label in b_labels and label != "point"}
     out = [label for label in dict.fromkeys((*a_labels, *b_labels)) if label not in both]
+    sizes = dict(zip((*a_labels, *b_labels), (*a.shape, *b.shape)))
+    if math.prod(sizes[label] for label in out) > MOST_NUMBERS:
+        raise InputError("too many indices are open at once between the tensors of a term")
     letter = {label: k for k, label in enumerate(dict.fromkeys((*a_labels, *b_labels)))}
     array = np.einsum(a, [letter[x] for x in a_labels], b, [letter[x] for x in b_labels], [letter[x] for x in out])
     return array % PRIME, tuple(out)

@@ -32,6 +32,12 @@ LARGEST_ROOT = 10**10        # of which integers the square root is taken: their
 ROOT = re.compile(r"(\d+)\^\(1/2\)")
 
 
+def coefficient_of(scalars):
+    """The product of scalars (node, whether it divides), as expression.Term has them, as a polynomial."""
+    return functools.reduce(multiply, (reciprocal(rational(node)) if inverse else rational(node)
+                                       for node, inverse in scalars), {(): Fraction(1)})
+
+
 @functools.lru_cache(maxsize=65536)
 def rational(tree):
     """A scalar expression as a polynomial {monomial: Fraction} (see physics/polynomial.py)."""

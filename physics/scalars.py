@@ -1,4 +1,4 @@
-"""The normal form of scalar expressions, from which they are written in the notations of other tools.
+"""Scalar expressions with every product as one fraction, from which they are written in the notations of other tools.
 
 It is a tree of Fraction, Symbol, Sum (nothing is subtracted), Ratio, Power (no negative exponents) and Function.
 Numbers are added up and multiplied out, every product is one fraction; the order of terms and factors stays. No
@@ -19,15 +19,15 @@ class Ratio(NamedTuple):
     below: tuple                # factors of the denominator, likewise
 
 
-def normal(tree):
-    """The normal form of a scalar expression. InputError for a tensor, a field, or a division by zero."""
+def as_fraction(tree):
+    """The expression with every product as one fraction. InputError for a tensor, a field, or a division by zero."""
     try:
-        return fold(tree, _normal_node)
+        return fold(tree, _fraction_node)
     except ZeroDivisionError:
         raise InputError("division by zero") from None
 
 
-def _normal_node(node, values):
+def _fraction_node(node, values):
     kind = type(node)
     if kind is Number:
         return Fraction(node.value)

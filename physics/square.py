@@ -32,7 +32,7 @@ from physics.expression import (
 )
 from physics.particles import NO_FACTS, roles_of
 from physics.polynomial import add, factored_text, monomial, multiply, sum_text
-from physics.rational import ROOT, conjugated, is_real, one_fraction, rational, real_part, reciprocal, substitute
+from physics.rational import ROOT, coefficient_of, conjugated, is_real, one_fraction, real_part, substitute
 from physics.structure import structure, without_metrics
 from runtime.files import InputError
 
@@ -160,9 +160,7 @@ class Row:
         solved = self.eliminated | self.epsilons if any(map(epsilon_legs, used)) else self.eliminated
         groups = {}  # (which leg each fermion line joins to which, colour) -> terms
         for term in terms:
-            coefficient = functools.reduce(multiply, (reciprocal(rational(node)) if inverse else rational(node)
-                                                      for node, inverse in term.scalars), {(): Fraction(1)})
-            coefficient = substitute(coefficient, solved)
+            coefficient = substitute(coefficient_of(term.scalars), solved)
             check_indices(term.tensors)
             number, tensors = without_metrics(term.tensors)
             lines, factors, mirrored, colours = structure(tensors, len(legs))
@@ -269,15 +267,10 @@ class Row:
 
     def read(self, output):
         """The square as a polynomial over denominators, from FORM's terms, one a line."""
-        total, names, found = {}, list(self.symbols), set()
+        total, names = {}, list(self.symbols)
 
         @functools.cache
         def read_factor(factor):
-            number, symbol, power = split_factor(factor)
-            found.add(symbol)
-            return number, symbol, power
-
-        def split_factor(factor):
             """(number, symbol, power) of one factor."""
             if factor[0].isdigit():
                 return Fraction(factor), "", 0
@@ -306,6 +299,7 @@ class Row:
             key = monomial(powers)
             total[key] = total.get(key, 0) + value * self.weight
         total = {term: value for term, value in total.items() if value}                   # roots may cancel after FORM
+        found = {symbol for term in total for symbol, _ in term}
         if any(map(epsilon_legs, found)):
             total = substitute(total, self.epsilons)
         if not all(map(is_real, found)):

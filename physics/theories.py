@@ -49,7 +49,7 @@ def theory_names(setting):
             if not first <= last < first + MOST:
                 raise InputError(f"theory: got '{word}', wanted a range of at most {MOST:,} seeds such as random:0-199")
             names += [f"random:{seed}" for seed in range(first, last + 1)]
-        elif word in THEORIES or word.endswith(".py"):
+        elif word in THEORIES or setting.endswith(".py"):
             names.append(word)
         else:
             raise InputError(f"theory: got '{word}', wanted one of {', '.join(THEORIES)}, random:0-199 "

@@ -221,7 +221,7 @@ def test_without_a_model_the_curves_are_forms(tmp_path, monkeypatch, capsys):
     (["e e~ -> mu mu~", "--energies=0.1:1"], "above the threshold of 0.211317 GeV"),
     (["e e~ -> mu mu~", "--energies=ten"], "wanted LOWEST:HIGHEST in GeV"),
     (["e e~ -> mu mu~", "--max_cos=2"], "max_cos: got 2.0, wanted more than 0 and at most 1"),
-    (["e e~ -> mu mu~", "--theory=qd"], "theory: got 'qd'"),
+    (["e e~ -> mu mu~", "--theory=qd"], "theory: got 'qd'"), (["e e~ -> mu mu~", "--theory=general"], "theory: got"),
     (["e e~ -> mu mu~", "--ckpt=missing.pt"], "missing.pt"),
 ])
 def test_wrong_settings_are_one_line(arguments, message):

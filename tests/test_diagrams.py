@@ -105,6 +105,7 @@ def test_arrows_follow_the_fermions(theory, process):
 def test_no_picture_is_better_than_a_wrong_one():
     row = rows_of("e e~ -> mu mu~", "qed")[0]
     assert picture(row | {"diagram": "A(p1-p3)"}) == picture({"amp": row["amp"]}) != ""
+    assert picture(row | {"process": "e+ e- -> mu+ mu-"}) == picture({"amp": row["amp"]})
     assert picture({"amp": HIGGS_A}) == picture({"amp": "no amplitude"}) == ""
     assert picture({"amp": f"{row['amp']} + {row['amp']}"}) == ""
 

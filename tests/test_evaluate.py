@@ -217,6 +217,7 @@ def test_lengths_come_in_natural_order(truth):
     ("A_{i,+%a}(p_2)*e_{j,%b}(p_1)_u*e_{k,%c}(p_4)_u^(*)*A_{l,+%d}(p_3)^(*)", "f A -> f A"),
     ("mu_{j,%b}(p_1)_u*e_{k,%c}(p_3)_u^(*)*nu_{j,%b}(p_2)_u^(*)*x_{k,%c}(p_4)_v", "f -> f f f~"),
     ("u_{i,%C,%a}(p_1)_v^(*)*G_{i,%g,+%m}(p_2)*h(p_3)^(*)*u_{i,%C,%a}(p_4)_v", "f~ G -> f~ h"),
+    ("e_{j,%b}(p_1)_u_off*A_{i,+%a}(p_2)*e_{k,%c}(p_3)_u_off^(*)*A_{l,+%d}(p_4)_T^(*)", "f A -> f A"),
 ])
 def test_process_kind(legs, process):
     assert process_kind(f"i*e*({legs} + 2*{legs})") == process

@@ -435,7 +435,7 @@ def test_a_seed_gives_one_theory_everywhere_and_others_differ():
 def test_names_of_random_theories():
     assert theory_names("random:7") == ["random:7"] and len(theory_names("random:0-199")) == 200
     assert theory_names("qed random:1-2 ew") == ["qed", "random:1", "random:2", "ew"]
-    for setting in ("qed sm", "", "random:9-7", "random:0-200000", "random", "random:x", "sm"):
+    for setting in ("qed sm", "my.py qed", "", "random:9-7", "random:0-200000", "random", "random:x", "sm"):
         with pytest.raises(InputError, match="^theory: got"):
             theory_names(setting)
 

@@ -253,6 +253,12 @@ def test_command_names_a_malformed_line_and_judges_the_others(tmp_path, line, re
     assert done.stdout.splitlines()[-1] == "0 right, 0 wrong, 1 unreadable"
 
 
+# fourteen Lorentz indices stay open along the first half of a fermion line: 4^14 components
+MANY_OPEN = "*".join([
+    *(f"gamma_{{%\\mu_{k % 14},%a_{k},%a_{k + 1}}}" for k in range(28)),
+    "e_{i_1,%a_28}(p_1)_u*e_{i_2,%a_0}(p_2)_u^(*)*h(p_3)*h(p_4)^(*)"])
+
+
 @pytest.mark.parametrize(
     "amp, sqamp",
     [
@@ -266,6 +272,8 @@ def test_command_names_a_malformed_line_and_judges_the_others(tmp_path, line, re
         ("*".join([f"({ELECTRON_MUON.split('*')[2]} + e)"] * 30) + "*" + ELECTRON_MUON, SQUARE),
         (ELECTRON_MUON, "-(" * 30000 + "e" + ")" * 30000 + "^e"),
         (ELECTRON_MUON, "e^theta_W^(10^9)"),
+        (MANY_OPEN, SQUARE),
+        (f"{ELECTRON_MUON}*{'*'.join(f'delta_{{%a_{k},%a_{k + 1}}}' for k in range(1000, 1400))}", SQUARE),
         (ELECTRON_MUON, "e^i + (s_12 - s_12)^i + 2^(3*i)"),
         ("", ""),
     ],
