@@ -110,7 +110,8 @@ def test_the_tokenizer_reads_the_normal_form_if_its_vocabulary_says_so(tmp_path)
     ("g_{%\\mu_1}*h(p_1)*h(p_2)^(*)", "unknown tensor g with 1 indices"), ("e(p_1)_u*h(p_2)^(*)", "expected a label"),
     ("gamma_{%\\mu_1,%a_1}*e_{i_1,%a_1}(p_1)_u*A_{i_2,%\\mu_1}(p_2)^(*)", "unknown tensor gamma"),
     ("*".join([U, *(f"p_4_%\\mu_{k}*gamma_{{%\\mu_{k},%a_{k - 1},%a_{k}}}" for k in range(3, 19))]).replace(
-        "%a_2}(p_1)", "%a_18}(p_1)").replace("%a_1}(p_3)", "%a_2}(p_3)") + "*p_1_%\\mu_1*p_1_%\\mu_2", "more than 20,000 terms")])
+        "%a_2}(p_1)", "%a_18}(p_1)").replace("%a_1}(p_3)", "%a_2}(p_3)") + "*p_1_%\\mu_1*p_1_%\\mu_2",
+     "more than 20,000 terms")])
 def test_what_is_no_amplitude_is_an_error(amp, said):
     with pytest.raises(InputError, match=said):
         normal(amp)
