@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from repository import ROOT
-from tiny import write_csv
+from tiny import log_of, write_csv
 
 from ablations.blotching import bootstraps, evaluate, measure, train
 from ablations.blotching.amplitudes import make, middle_lines
@@ -67,7 +67,7 @@ from tokenizer import Tokenizer
 QED = THEORIES["qed"]
 DEFAULTS = read_config(ROOT / "config/default.py") | read_config(ROOT / "ablations/blotching/config.py")
 SMALL = {"d_model": 16, "heads": 2, "n_layers": 2, "h_mult": 1, "max_num": 9, "max_ents": 3, "seq_len": 64,
-         "max_posencs": 64, "init_samples": 40, "val_samples": 4, "val_batch_size": 4, "batch_size": 8, "device": "cpu",
+         "max_posencs": 128, "init_samples": 40, "val_samples": 4, "val_batch_size": 4, "batch_size": 8, "device": "cpu",
          "seed": 1, "val_mod": 3, "warmup_steps": 2, "n_btokens": 2, "pre_epochs": 0}
 CHAINS = ["3+4*2=2*4+3=4+4+3=8+3=11", "13+25=3+5+10+20=8+10+20=18+20=38", "1+2=3", "2+2+2=4+2=6"]
 
@@ -86,12 +86,6 @@ def start(out_dir, *flags, **changes):
     """Train the small model in this process; returns the exit code."""
     return train.main([f"--out_dir={out_dir}", *(f"--{name}={value}" for name, value in (SMALL | changes).items()),
                        *flags])
-
-
-def log_of(out_dir):
-    lines = [json.loads(line) for line in (out_dir / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in ("seconds", "tokens_per_second")}
-            for line in lines]
 
 
 @pytest.fixture(autouse=True)
@@ -510,10 +504,17 @@ def test_bootstraps_come_every_few_epochs_or_at_plateaus(changes, epochs, tmp_pa
     assert seen == epochs
 
 
-def test_all_bootstraps_run_in_a_training(tmp_path):
-    start(tmp_path, star_loops=1, aug_loops=1, axe_loops=1, max_steps=5)
-    event = next(line for line in log_of(tmp_path) if "star" in line)
+def test_all_bootstraps_run_in_a_training_and_in_one_that_goes_on(tmp_path):
+    changes = dict(star_loops=1, aug_loops=1, axe_loops=1)
+    start(tmp_path / "straight", max_steps=12, **changes)
+    event = next(line for line in log_of(tmp_path / "straight") if "star" in line)
     assert [event[name]["tried"] for name in ("star", "aug", "axe")] == [4, 4, 4]
+    calls = itertools.count(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "catch_signals", lambda parent: lambda: signal.SIGTERM * (next(calls) == 7))
+        start(tmp_path / "stopped", max_steps=12, **changes)
+    start(tmp_path / "stopped", "--resume", max_steps=12, **changes)
+    assert log_of(tmp_path / "straight") == log_of(tmp_path / "stopped")
 
 
 def test_first_weights_come_from_another_checkpoint(tmp_path):
@@ -530,12 +531,15 @@ def test_first_weights_come_from_another_checkpoint(tmp_path):
     ({"max_ents": 1}, "max_ents: got 1, wanted at least 2"),
     ({"blotch_p_min": 0.8, "blotch_p_max": 0.5}, "blotch_p_min: got 0.8, wanted at most blotch_p_max, 0.5"),
     ({"aug_mod": 0}, "aug_mod: got 0, wanted epochs between bootstraps, or -1 for plateaus of the loss"),
-    ({"schedule": "one-cycle"}, "schedule: got 'one-cycle', wanted cosine, linear, constant"),
+    ({"schedule": "step"}, "schedule: got 'step', wanted cosine, linear, constant, one-cycle"),
     ({"model_type": "rnn"}, "model_type: got 'rnn', wanted transformer, lstm"),
     ({"posenc_type": "learned"}, "posenc_type: got 'learned', wanted rotary, sinusoidal, random"),
     ({"learnable_posencs": True}, "learnable_posencs, posenc_drop_p: rotary positions have neither weights nor "
                                   "dropout"),
-    ({"max_posencs": 63}, "max_posencs: got 63, wanted at least seq_len, 64"),
+    ({"max_posencs": 63}, "max_posencs: got 63, wanted at least 64, with seq_len 64 and rotary positions"),
+    ({"max_posencs": 100, "posenc_type": "random"},
+     "max_posencs: got 100, wanted at least 128, with seq_len 64 and random positions"),
+    ({"beta2": 2.0}, "beta1, beta2: Invalid beta parameter at index 1: 2.0"),
     ({"heads": 3}, "d_model: 16 does not divide into 3 heads of an even width"),
     ({"posenc_drop_p": 1.0, "posenc_type": "random"}, "posenc_drop_p: got 1.0, wanted at least 0 and less than 1"),
     ({"init_samples": 7}, "init_samples: got 7, with max_samples 0, wanted at least the 8 rows of a step in the data "
@@ -671,6 +675,7 @@ def test_the_product_of_the_traces_is_the_square_up_to_a_factor(name, process):
         fixed = {name: rng.uniform(1, 2) for name in names}
         propagators = amp.partition("/(")[2]
         free = [name for name in names if name.startswith("s_") and name not in propagators]
+        assert free
         ratios = []
         for _ in range(2):
             values = fixed | {name: rng.uniform(1, 2) for name in free}

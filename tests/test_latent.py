@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from repository import ROOT
-from tiny import padded
+from tiny import log_of, padded
 
 from ablations.latent import measure, train
 from ablations.latent.data import TOKENS, both_orders, encode, load_splits, make_pairs, split_pairs, text_of
@@ -20,9 +20,10 @@ from ablations.latent.padded import mixed_inputs, read, validate, write
 from attention import pack_equal, pack_rows
 from configurator import load_settings
 from generate import greedy
-from model import ModelConfig, Transformer
+from model import ARCHITECTURE, ModelConfig, Transformer
 from runtime import checkpoint
 from runtime.files import InputError
+from runtime.hardware import training_flops
 from tokenizer import BOS, EOS, PAD
 from train import make_optimizers
 
@@ -214,7 +215,7 @@ def test_the_second_term_is_the_probability_of_the_whole_product():
 ])
 def test_share_of_true_tokens(schedule, shares):
     settings = SimpleNamespace(tf_schedule=schedule, tf_start_step=20, tf_end=0.5, max_steps=100)
-    found = [train.true_share(settings, step) for step in (0, 20, 40, 60, 100)]
+    found = [train.true_share(settings, step / 100) for step in (0, 20, 40, 60, 100)]
     assert found == pytest.approx(shares, abs=1e-6)
 
 
@@ -232,10 +233,10 @@ def test_the_limit_of_the_gradient_follows_learning_rate_and_step():
     settings = SimpleNamespace(grad_clip=2.0, learning_rate=1e-3, clip_rate=0.5, clip_step=0.5, max_steps=100)
     assert train.clip_limit(settings, 0, 1e-3) == 2
     assert train.clip_limit(settings, 0, 2.5e-4) == pytest.approx(1)
-    assert train.clip_limit(settings, 100, 1e-3) == pytest.approx(1)
-    assert train.clip_limit(settings, 50, 0.0) == pytest.approx(0.15)  # never below a tenth for the rate's sake
+    assert train.clip_limit(settings, 1, 1e-3) == pytest.approx(1)
+    assert train.clip_limit(settings, 0.5, 0.0) == pytest.approx(0.15)  # never below a tenth for the rate's sake
     settings.clip_rate = settings.clip_step = 0
-    assert train.clip_limit(settings, 70, 1e-5) == 2
+    assert train.clip_limit(settings, 0.7, 1e-5) == 2
 
 
 @pytest.mark.parametrize("flag, message", [
@@ -254,11 +255,6 @@ def test_a_setting_that_no_run_can_have_is_one_clear_line(tmp_path, flag, messag
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Runs
-
-def log_of(folder):
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in ("seconds", "memory_gb")} for line in lines]
-
 
 def assert_same(a, b):
     first, second = (checkpoint.load(folder / "last.pt") for folder in (a, b))
@@ -380,7 +376,7 @@ def test_every_table_has_its_place_and_is_filled_in(tmp_path):
     readme.write_text((ROOT / "ablations/latent/README.md").read_text())
     run = {"n_latent": 8, "parameters": 1000, "flops": 1e12, "flops_a_row": 1e6, "seconds": 60.0, "test_rows": 968,
            "train_exact": 0.99, "valid_exact": 0.7, "test_exact": 0.65, "test_loss": 0.1, "longer_exact": 0.0,
-           "last_step": 1500, "run": "x"}
+           "last_step": 1500, "last_seconds": 60.0, "run": "x"}
     names = "simple-long", "latent-long", "simple", "latent"
     found = {name: [run, run | {"test_exact": 0.61}, run] for name in names}
     measure.fill_in(readme, measure.all_tables(found))
@@ -398,7 +394,17 @@ def test_the_runs_compare_models_of_equal_parameters_and_equal_flops():
     runs = measure.tries() + measure.all_runs({})
     assert len({run.id for run in runs}) == len(runs)
     by_name = {run.name: run.flags for run in runs}
-    assert by_name["latent-flops"]["max_steps"] < by_name["latent"]["max_steps"]  # 8 latent tokens, 6 of the source
+    parameters, flops = [], []
+    for name in ("simple", "latent"):
+        settings = vars(load_settings("", [], [f"--{key}={value}" for key, value in by_name[name].items()],
+                                      ROOT / "ablations/latent/config.py"))
+        names = [*ARCHITECTURE, "dropout", "src_max_len", "tgt_max_len"]
+        config = ModelConfig(len(TOKENS), len(TOKENS), **{key: settings[key] for key in names})
+        parameters.append(sum(weight.numel() for weight in Transformer(config).parameters()))
+        flops.append(training_flops(config, np.array([6]), np.array([5])))  # "12*34" and "8040", with EOS
+    assert parameters[1] - parameters[0] == 8 * 64  # the latent tokens themselves
+    steps = by_name["simple"]["max_steps"], by_name["latent-flops"]["max_steps"]
+    assert abs(steps[0] * flops[0] - steps[1] * flops[1]) < flops[1]
     assert {flags["n_latent"] for name, flags in by_name.items() if not name.startswith("amplitude")} == {
         0, 1, 2, 4, 8, 16, 32}
 

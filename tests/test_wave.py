@@ -24,7 +24,7 @@ from ablations.wave.models import MODELS, Network
 from ablations.wave.recurrence import RecurrentMixer, Unitary, Wave, loop, scan, wave
 from attention import pack_rows
 from bench import wave as bench_wave
-from configurator import load_settings
+from configurator import DEFAULT, load_settings
 from model import ModelConfig, Transformer, load_model
 from runtime import checkpoint
 from runtime.files import InputError
@@ -199,8 +199,8 @@ def test_one_command_fits_validates_tests_and_predicts(task, tmp_path, one_threa
     with open(tmp_path / "run/predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == (180 if task == "permuted" else 5)
-    if task != "adding":
-        assert report["test"]["exact"] <= np.mean([row["truth"] == row["prediction"] for row in rows])
+    if task == "permuted":
+        assert report["test"]["exact"] == np.mean([row["truth"] == row["prediction"] for row in rows])
     assert "<svg" in (tmp_path / "run/wave.svg").read_text()
 
 
@@ -232,7 +232,8 @@ def test_a_resumed_run_is_bit_for_bit_the_one_that_was_not_interrupted(tmp_path,
     (["--model=gru"], "model: got 'gru', wanted wave, identity, lstm, transformer, ssm, mamba"),
     (["--task=multiply"], "task: got 'multiply', wanted copy, adding, digits, permuted"),
     (["--chanels=3"], "command line: unknown setting chanels; did you mean channels?"),
-    (["--channels=0"], "channels: got 0, wanted at least 1"),
+    (["--channels=0"], "channels: got 0, wanted at least 1"), (["--beta2=2"], "beta1, beta2: Invalid beta"),
+    (["--model=transformer", "--width=9"], "width: got 9 with 4 heads, wanted a multiple of 8"),
     (["--task=adding", "--length=1"], "length: got 1, wanted at least 2"),
     (["ablations/wave/config/cpy.py"], "no such config file"),
 ])
@@ -267,9 +268,19 @@ def test_the_table_has_the_runs_that_are_there_and_says_which_are_not(tmp_path):
         figures = {"loss": 0.5, "exact": seed / 4, "mse": 1e-7}
         report = {"model": "wave", "parameters": 1234, "step": 400, "seconds": 60.0, "valid": figures, "test": figures}
         (folder / "report.json").write_text(json.dumps(report))
+        (folder / "log.jsonl").write_text('{"step": 400, "seconds": 60}\n')
     lines = measure.table_of(runs, tmp_path)
     assert f"{100 * np.mean(measure.SEEDS) / 4:.1f}%" in lines[2] and "1,234" in lines[2]
     assert all("not measured yet" in line for line in lines[3:])
+
+
+def test_every_run_of_the_tables_has_settings_that_there_are():
+    for one in measure.RUNS + measure.AMPLITUDES:
+        base = wave_evaluate.BASE if one in measure.RUNS else DEFAULT
+        settings = load_settings("", [], [one.config, *one.flags], base)
+        assert len({flag.partition("=")[0] for flag in one.flags}) == len(one.flags)
+        if one in measure.RUNS:
+            wave_evaluate.check_model(settings)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

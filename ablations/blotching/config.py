@@ -38,11 +38,12 @@ pad_pos_skip = True  # positions count the tokens that are left; False: they hav
 seq_len = 256  # most tokens of a row, blotch token and EOS included
 
 # training
+out_dir = "out/blotching"  # folder of the run
 batch_size = 32  # rows of a micro-batch
 n_grad_loops = 1  # micro-batches of a step
 incl_intl_prob = False  # the tokens of the problem have a loss too
 init_checkpt = ""  # checkpoint to take the first weights from
-n_train_loops = 0  # steps of an epoch; 0: once through the data cache
+n_train_loops = 0  # most steps of an epoch, which ends with the data cache; 0: all of it
 learning_rate = 2e-3  # peak learning rate
 warmup_steps = 100  # steps of linear warm-up
 weight_decay = 0.01  # weight decay, on matrices only

@@ -8,7 +8,6 @@ finished there is not run again, so this can be stopped at any time and goes on 
 handed to every run.
 """
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -22,7 +21,10 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
+from configurator import load_settings
 from runtime.files import InputError, atomic_open, main_guard
+from runtime.intervals import student
+from runtime.runs import read_log
 
 OUT = Path("out/blotching")
 SEEDS = 1, 2, 3
@@ -40,7 +42,6 @@ RUNS = {  # name: (settings, seeds, what it is); in the order in which they run
     "lstm": (f"{FIRST} --max_minutes=4 --model_type=lstm --d_model=128 --n_layers=2", SEEDS[:1], "blotching, LSTM"),
 }
 COMPARED = {"star": "more", "aug": "more", "axe": "more", "plain": "blotch"}  # runs of equal time
-T_95 = {2: 12.706, 3: 4.303}  # Student's t of a 95% interval of the mean of so many numbers
 
 
 def main():
@@ -48,13 +49,13 @@ def main():
     given = dict(word.removeprefix("--").split("=", 1) for word in words)
     if len(words) < len(sys.argv) - 1:
         raise InputError("python ablations/blotching/measure.py [--workers=2] [--key=value ...]: expected only these")
-    try:
-        workers = int(given.pop("workers", 2))
-    except ValueError:
-        raise InputError(f"workers: got {given['workers']}, wanted a whole number") from None
+    workers = given.pop("workers", "2")
+    if not workers.isdecimal() or not int(workers):
+        raise InputError(f"workers: got {workers}, wanted a whole number, at least 1")
     flags = [f"--{name}={value}" for name, value in given.items()]
+    load_settings("", [], flags, ROOT / "ablations/blotching/config.py")  # a wrong one is said before anything runs
     jobs = [(name, seed) for name, (_, seeds, _) in RUNS.items() for seed in seeds]
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with ThreadPoolExecutor(int(workers)) as pool:
         for part in jobs[:len(SEEDS)], jobs[len(SEEDS):]:  # others go on from the first ones
             codes = list(pool.map(lambda job: run(*job, flags), part))
             if any(codes):
@@ -92,7 +93,7 @@ def read_run(name, seed):
     """The report of a run, with the lines of its log as `log`."""
     folder = OUT / f"{name}-{seed}"
     report = json.loads((folder / "report.json").read_text())
-    return report | {"log": [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]}
+    return report | {"log": read_log(folder)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -112,8 +113,8 @@ def figures(reports, level, key):
 def difference(reports, others, level, key):
     """Mean of the differences between two kinds of runs, seed by seed, and its 95% interval, as text."""
     pairs = [a - b for a, b in zip(figures(reports, level, key), figures(others, level, key))]
-    half = T_95[len(pairs)] * statistics.stdev(pairs) / math.sqrt(len(pairs))
-    middle = statistics.fmean(pairs)
+    low, high = student(pairs)
+    middle, half = (low + high) / 2, (high - low) / 2
     verdict = "more" if middle > half else "less" if middle < -half else "no difference seen"
     return f"{middle:+.3f} ± {half:.3f}, {verdict}"
 

@@ -141,8 +141,10 @@ def build_model(settings, n_btokens):
     for name in ("dropout", "posenc_drop_p"):
         if not 0 <= getattr(settings, name) < 1:
             raise InputError(f"{name}: got {getattr(settings, name)}, wanted at least 0 and less than 1")
-    if settings.max_posencs < settings.seq_len:
-        raise InputError(f"max_posencs: got {settings.max_posencs}, wanted at least seq_len, {settings.seq_len}")
+    least = settings.seq_len * (2 if settings.posenc_type == "random" else 1)  # random ones need gaps between them
+    if settings.max_posencs < least:
+        raise InputError(f"max_posencs: got {settings.max_posencs}, wanted at least {least}, with seq_len "
+                         f"{settings.seq_len} and {settings.posenc_type} positions")
     return (CausalTransformer if settings.model_type == "transformer" else LSTM)(settings, vocab)
 
 

@@ -41,6 +41,7 @@ from runtime import checkpoint, runs
 from runtime.distributed import catch_signals
 from runtime.files import InputError, main_guard
 from runtime.hardware import find_device
+from train import SCHEDULES, learning_rate, progress
 
 HERE = Path(__file__).resolve().parent
 SETTINGS = [
@@ -61,7 +62,6 @@ LEAST = {
     "aug_temp": 0, "star_loops": 0, "aug_loops": -1, "axe_loops": -1, "axe_tol": 0, "axe_comp_steps": 0,
 }
 SHARES = "p_ent", "p_mult", "p_paren", "blotch_p_min", "blotch_p_max", "blotch_p", "bootstrap_blotch_p"
-SCHEDULES = "cosine", "linear", "constant"
 PLATEAU = 0.01  # the loss is at a plateau where an epoch lowers it by less than this share
 SHOWN = 3  # answers that are logged
 
@@ -133,7 +133,10 @@ def train(settings, device):
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     groups = [{"params": [weight for weight in weights if weight.dim() >= 2], "weight_decay": settings.weight_decay},
               {"params": [weight for weight in weights if weight.dim() < 2], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, betas=(settings.beta1, settings.beta2), fused=True)
+    try:
+        optimizer = torch.optim.AdamW(groups, betas=(settings.beta1, settings.beta2), fused=True)
+    except ValueError as error:
+        raise InputError(f"beta1, beta2: {error}") from None
 
     # ---- state of the loop: loop_state lists the same things
     step, epoch, done_rows, earlier, wandb_id = 0, 0, 0, 0.0, ""
@@ -180,7 +183,7 @@ def train(settings, device):
     while not done and not stopped_by:
         # ---- a step
         if order is None:
-            order = np.random.default_rng([settings.seed, epoch]).permutation(len(cache))
+            order = np.random.default_rng([settings.seed, epoch, 4]).permutation(len(cache))
         rng = np.random.default_rng([settings.seed, step, 0])
         rate = learning_rate(settings, step, progress(settings, step, seconds))
         chosen = order[done_rows:done_rows + rows]
@@ -258,19 +261,6 @@ def summed_loss(model, settings, batch, rng):
     """Cross-entropy of a batch in nats, summed over the tokens that have a loss."""
     logits = predict(model, settings, batch, rng)  # (N, V)
     return F.cross_entropy(logits, batch.truth.to(logits.device), ignore_index=PAD, reduction="sum")
-
-
-def progress(settings, step, seconds):
-    """How much of the run is done, 0..1: by steps, or by the clock if that is further on."""
-    by_clock = seconds / (60 * settings.max_minutes) if settings.max_minutes else 0.0
-    return max(step / settings.max_steps, by_clock)
-
-
-def learning_rate(settings, step, progress):
-    """Rate of a step: linear warm-up, times half a cosine or a line down to 0, or 1. progress: of the run, 0..1."""
-    p = min(1.0, progress)
-    decay = {"cosine": 0.5 * (1 + math.cos(math.pi * p)), "linear": 1 - p, "constant": 1.0}[settings.schedule]
-    return settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup_steps)) * decay
 
 
 @torch.inference_mode()

@@ -4,8 +4,8 @@ How good trained models are, and at what cost: a table of runs, and which of two
     python ablations/latent/evaluate.py out/latent/n0-seed1337 out/latent/n8-seed1337 [--newest]
 
 Of each run best.pt is evaluated (--newest: last.pt) on all rows of its splits, and on 1,000 products of factors with
-one digit more than in training. Writes RUN/scores.json. FLOPs are those of matrix products, forward and backward
-(runtime/hardware.py): of one training row, and of the training up to the checkpoint.
+one digit more than in training. Writes RUN/scores.json (--newest: scores_newest.json). FLOPs are those of matrix
+products, forward and backward (runtime/hardware.py): of one training row, and of the training up to the checkpoint.
 """
 import sys
 from pathlib import Path
@@ -59,7 +59,7 @@ def score(folder, name="best.pt"):
         loss, exact = validate(model, splits[split])
         figures |= {f"{split}_rows": len(splits[split].src), f"{split}_loss": loss, f"{split}_exact": exact}
     figures["longer_exact"] = validate(model, longer_rows(settings))[1]
-    write_json(folder / "scores.json", figures)
+    write_json(folder / ("scores.json" if name == "best.pt" else "scores_newest.json"), figures)
     return figures
 
 

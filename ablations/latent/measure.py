@@ -7,7 +7,7 @@ First each model is trained with several regularisations, and takes the one with
 come all other runs, the most important ones first. Runs that are finished are skipped, and one that was interrupted
 goes on, so that this command can be killed and typed again. Each worker is a process of one thread. The tables are
 filled in after each run: what is missing says "not measured yet". data_dir: a data set of amplitudes that prepare.py
-made, for the last but one part (README.md has the command); without it that part is left out.
+made, for the table of amplitudes (README.md has the command); without it that table is left out.
 """
 import contextlib
 import json
@@ -30,7 +30,7 @@ import torch
 import train as amplitudes
 from ablations.latent import train as products
 from ablations.latent.data import TOKENS
-from ablations.latent.evaluate import score, table, verdicts
+from ablations.latent.evaluate import per_flop, per_parameter, score, verdicts
 from batches import lengths, load_split, pad
 from configurator import DEFAULT, load_settings, read_config
 from generate import for_decoding, greedy
@@ -38,10 +38,12 @@ from model import ARCHITECTURE, ModelConfig, load_model
 from runtime.files import InputError, atomic_open, main_guard, write_json
 from runtime.hardware import device_name, training_flops
 from runtime.intervals import student
+from runtime.runs import read_log
 from runtime.workers import parallel_map
 
 SEEDS = (1, 2, 3)
-LONG, SHORT = 2500, 500  # steps of the main runs, and of the others
+LONG, SHORT = 6000, 500  # steps of the main runs, and of the others
+MAIN_POSITIONS = "rotary"  # of the main runs: the best ones after SHORT steps, by validation rows
 MINUTES = 0.8  # of the runs with equal wall time
 LATENTS = (1, 2, 4, 8, 16, 32)
 TRY_SEED, TRY_STEPS = 0, 1000  # of the runs that choose the regularisation: a split of their own
@@ -101,7 +103,8 @@ def all_runs(chosen):
         flops[model] = training_flops(ModelConfig(len(TOKENS), len(TOKENS), **sizes), *row)
     equal_flops = round(SHORT * flops["simple"] / flops["latent"])
 
-    variants = [(f"{model}-long", flags | {"max_steps": LONG}) for model, flags in models.items()]
+    main = {"max_steps": LONG, "positions": MAIN_POSITIONS}
+    variants = [(f"{model}-long", flags | main) for model, flags in models.items()]
     variants += [(model, flags) for model, flags in models.items()]
     variants += [(f"latent{n}", latent | {"n_latent": n}) for n in LATENTS if n != LATENT["n_latent"]]
     variants += [("latent-flops", latent | {"max_steps": equal_flops})]
@@ -131,11 +134,16 @@ def do(task):
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "output.txt", "a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         if run.of_amplitudes:
-            amplitudes.main(["config/quickstart.py", f"--data_dir={data_dir}", f"--out_dir={folder}", "--resume",
-                             "--max_minutes=0", f"--max_steps={AMPLITUDE_STEPS}", "--eval_every=400", *flags])
+            code = amplitudes.main(["config/quickstart.py", f"--data_dir={data_dir}", f"--out_dir={folder}", "--resume",
+                                    "--max_minutes=0", f"--max_steps={AMPLITUDE_STEPS}", "--eval_every=400", *flags])
+        else:
+            code = products.main([str(HERE / "config.py"), f"--out_dir={out_dir}", f"--run_id={run.id}", "--resume",
+                                  *flags])
+        if code:
+            raise InputError(f"{run.id}: stopped; the same command goes on")
+        if run.of_amplitudes:
             score_amplitudes(folder, data_dir)
         else:
-            products.main([str(HERE / "config.py"), f"--out_dir={out_dir}", f"--run_id={run.id}", "--resume", *flags])
             score(folder)
     return run.id
 
@@ -183,18 +191,18 @@ def shown(values):
 
 def figures_table(found, rows):
     """Markdown lines of the models in `rows`, {title: name of the runs}. found: {name: [scores of each seed]}."""
-    lines = ["| model | parameters | steps | MFLOP a row | s | training rows | validation | test | test loss | longer "
-             "factors |", "| --- " * 10 + "|"]
+    lines = ["| model | parameters | steps | MFLOP a row | CPU s | training rows | validation | test | test loss "
+             "| longer factors |", "| --- " * 10 + "|"]
     for title, name in rows.items():
         runs = found.get(name, [])
         if not runs:
             lines.append(f"| {title} | {MISSING} |" + " |" * 8)
             continue
         means = {key: statistics.fmean(run[key] for run in runs)
-                 for key in ("flops_a_row", "seconds", "test_loss", "longer_exact", "last_step")}
+                 for key in ("flops_a_row", "last_seconds", "test_loss", "longer_exact", "last_step")}
         lines.append(
             f"| {title} | {runs[0]['parameters']:,} | {means['last_step']:,.0f} | {means['flops_a_row'] / 1e6:.2f} "
-            f"| {means['seconds']:.0f} | {shown([run['train_exact'] for run in runs])} "
+            f"| {means['last_seconds']:.0f} | {shown([run['train_exact'] for run in runs])} "
             f"| {shown([run['valid_exact'] for run in runs])} | {shown([run['test_exact'] for run in runs])} "
             f"| {means['test_loss']:.3f} | {means['longer_exact']:.1%} |")
     return lines
@@ -244,16 +252,20 @@ def comparison_table(found):
 
 
 def efficiency_lines(found):
-    """The table of evaluate.py with the means over the seeds of the main runs, and its verdicts."""
+    """The figures of evaluate.py as means over the seeds of the main runs, and its verdicts."""
+    lines = ["| model | parameters | MFLOP a row | PFLOP of training | test | test per M parameters | test per PFLOP |",
+             "| --- " * 7 + "|"]
     means = []
     for model in MODELS:
         runs = found.get(f"{model}-long", [])
         if not runs:
             return [MISSING]
-        mean = {key: statistics.fmean(run[key] for run in runs) for key in runs[0] if key != "run"}
-        means.append(mean | {"run": f"{model}, mean of {len(runs)}", "parameters": runs[0]["parameters"],
-                             "test_rows": sum(run["test_rows"] for run in runs)})
-    return [*table(means), "", *verdicts(means)]
+        mean = {key: statistics.fmean(run[key] for run in runs) for key in runs[0] if key != "run"} | {"run": model}
+        means.append(mean)
+        lines.append(f"| {model} | {runs[0]['parameters']:,} | {mean['flops_a_row'] / 1e6:.2f} | "
+                     f"{mean['flops'] / 1e15:.4f} | {shown([run['test_exact'] for run in runs])} | "
+                     f"{per_parameter(mean):.2f} | {per_flop(mean):.0f} |")
+    return [*lines, "", *verdicts(means)]
 
 
 def amplitude_table(found):
@@ -290,7 +302,8 @@ def all_tables(found):
         "candidates": candidate_table(found), "main": [*main, "", *goal_lines(found)],
         "latents": figures_table(found, sweep) + image("latents.svg", "exact products against the latent tokens"),
         "comparisons": comparison_table(found), "efficiency": efficiency_lines(found),
-        "order": figures_table(found, pairs), "positions": figures_table(found, positions),
+        "order": figures_table(found, pairs) + image("order.svg", "exact test products against the order of digits"),
+        "positions": figures_table(found, positions) + image("positions.svg", "exact test products against positions"),
         "digits3": figures_table(found, {f"{model}, 100-999": f"{model}-digits3" for model in MODELS}),
         "amplitudes": amplitude_table(found) + image("amplitudes.svg", "exact match and speed against latent tokens"),
     }
@@ -313,7 +326,10 @@ def fill_in(path, tables):
 # Plots
 
 def plot(found, folder):
-    """latents.svg: exact products against n_latent. amplitudes.svg: exact match and decoding speed against it."""
+    """
+    latents.svg: exact products against n_latent. order.svg, positions.svg: against the order of the digits and the
+    positions. amplitudes.svg: exact match and decoding speed against n_latent.
+    """
     try:
         import matplotlib
     except ImportError:
@@ -350,6 +366,21 @@ def plot(found, folder):
     figure.savefig(folder / "latents.svg", metadata={"Date": None})
     plt.close(figure)
 
+    for name, choices in (("order", {"largest digit first": "-none", "units first in the product": "",
+                                     "units first everywhere": "-all"}),
+                          ("positions", {"learned": "", "rotary": "-rotary", "sinusoidal": "-sinusoidal"})):
+        figure, axis = plt.subplots(figsize=(6, 2.6), layout="constrained")
+        for color, model in zip(("C0", "C1"), MODELS):
+            points(axis, range(len(choices)), [f"{model}{suffix}" for suffix in choices.values()], "test_exact", model,
+                   color)
+        axis.set(ylabel="exact test products", xticks=range(len(choices)), xticklabels=choices,
+                 title=f"1-99, {SHORT} steps; mean and 95% interval over seeds")
+        axis.set_ylim(bottom=0)
+        axis.legend(fontsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        plt.close(figure)
+
     figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained")
     latents = [0, *AMPLITUDE_LATENTS]
     names, places = [f"amplitude{n}" for n in latents], range(len(latents))
@@ -370,8 +401,8 @@ def read_scores(out_dir, runs):
         path = Path(out_dir) / run.id / "scores.json"
         if path.exists():
             scores = json.loads(path.read_text(encoding="utf-8"))
-            log = (path.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()
-            found.setdefault(run.name, []).append(scores | {"last_step": json.loads(log[-1])["step"]})
+            last = read_log(path.parent)[-1]
+            found.setdefault(run.name, []).append(scores | {"last_step": last["step"], "last_seconds": last["seconds"]})
     return found
 
 
@@ -387,7 +418,7 @@ def main(argv=None):
         tasks = [(run, out_dir, data_dir) for run in runs]
         for number, name in enumerate(parallel_map(do, tasks, settings.workers), 1):
             print(f"{number} of {len(runs)}: {name}", file=sys.stderr)
-            found = read_scores(out_dir, tries() + runs)
+            found = read_scores(out_dir, tries() + all_runs(chosen))
             fill_in(HERE / "README.md", all_tables(found))
         chosen = choose(found)
     plot(found, HERE)

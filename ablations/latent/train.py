@@ -110,9 +110,8 @@ def show(folder, defaults):
 
 def check(settings):
     """InputError for a setting that no run can have."""
-    names = [name for name in LEAST if name in SETTINGS]
-    check_least(settings, {name: LEAST[name] for name in names} | dict.fromkeys(
-        ("rows_per_step",), 1) | dict.fromkeys(("accuracy_weight", "tf_start_step", "clip_rate", "clip_step"), 0))
+    check_least(settings, {name: least for name, least in LEAST.items() if name in SETTINGS} | {
+        "rows_per_step": 1, "accuracy_weight": 0, "tf_start_step": 0, "clip_rate": 0, "clip_step": 0})
     if settings.schedule not in SCHEDULES:
         raise InputError(f"schedule: got {settings.schedule!r}, wanted {', '.join(SCHEDULES)}")
     if settings.tf_schedule not in TF_SCHEDULES:
@@ -135,6 +134,8 @@ def train(settings):
         raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, or name another one by --run_id=")
     state = checkpoint.load_newest(out_dir) if settings.resume else None
     if state:
+        if not {"rows_per_step", "zero_padded"} <= state["settings"].keys():
+            raise InputError(f"{out_dir}: holds a run of another script; name another one by --run_id=")
         theirs = vars(config_of(state)) | {name: state["settings"][name] for name in DATA}
         for name in [*ARCHITECTURE, *DATA]:
             if getattr(settings, name) != theirs[name]:
@@ -189,7 +190,8 @@ def train(settings):
 
     if state:
         restore(state)
-    seconds, started = earlier, time.monotonic() - earlier
+    clock = time.process_time if device.type == "cpu" else time.monotonic  # other programs on the CPU do not count
+    seconds, started = earlier, clock() - earlier
     wandb_run = runs.start_wandb(settings, wandb_id)
     wandb_id = wandb_run.id if wandb_run else wandb_id
     record = runs.open_log(settings, step, wandb_run)
@@ -212,8 +214,9 @@ def train(settings):
         src, tgt = rows.src[on_device], rows.tgt[on_device]  # (B, S), (B, T + 1)
 
         model.train()
-        share = true_share(settings, step)
-        rate = 0.5**rollbacks * learning_rate(settings, step, progress(settings, step, seconds))
+        part_done = progress(settings, step, seconds)
+        share = true_share(settings, part_done)
+        rate = 0.5**rollbacks * learning_rate(settings, step, part_done)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -228,7 +231,7 @@ def train(settings):
             view.grad = weight.grad[part]
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
-        limit = clip_limit(settings, step, rate)
+        limit = clip_limit(settings, part_done, rate)
         grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit or math.inf)
 
         tokens = torch.tensor([tgt_length[chosen].sum()], dtype=torch.double, device=device)
@@ -238,7 +241,7 @@ def train(settings):
             step_if(good, optimizer)
         scale = scaler.get_scale()
         scaler.update()
-        step, seconds, stopped_by = step + 1, time.monotonic() - started, asked_to_stop()
+        step, seconds, stopped_by = step + 1, clock() - started, asked_to_stop()
         flops += training_flops(config, src_length[chosen], tgt_length[chosen])
         done = progress(settings, step, seconds) >= 1
 
@@ -258,9 +261,10 @@ def train(settings):
                 raise InputError(f"{out_dir}: {bad} bad steps in a row up to step {step}, after {rollbacks} of "
                                  f"{settings.max_rollbacks} returns; emergency_{step}.pt has the state; a lower "
                                  "learning_rate may help")
-            kept = rollbacks + 1, skipped
+            kept = rollbacks + 1, skipped, best, wandb_id, flops
             restore(last_good)
-            (rollbacks, skipped), bad, done, epoch = kept, 0, False, None
+            rollbacks, skipped, best, wandb_id, flops = kept
+            bad, done, epoch = 0, False, None
             checkpoint.save_limited(out_dir, loop_state(), settings.save_limit)
             print(f"{settings.bad_steps} bad steps in a row: back to step {step}, learning rate times "
                   f"{0.5**rollbacks}", file=sys.stderr)
@@ -273,19 +277,19 @@ def train(settings):
                 "skipped": skipped})
             losses.clear()
         if step % settings.eval_every == 0 or done:
-            before = time.monotonic()
+            before = clock()
             with autocast():
                 loss, exact = validate(model, splits["valid"])
                 _, train_exact = validate(model, train_sample)
             figures = {"valid_loss": loss, "valid_exact": exact, "train_exact": train_exact}
-            started += time.monotonic() - before  # seconds are those of training alone
+            started += clock() - before  # seconds are those of training alone
             record(step, seconds, figures | {"flops": flops})
             print(f"step {step}: validation loss {loss:.4f}, exact products {exact:.2%} (training rows "
                   f"{train_exact:.2%}), {seconds:.0f} s", file=sys.stderr)
             if best is None or better(figures, best):
                 best = figures | {"step": step}
                 checkpoint.save(out_dir / "best.pt", loop_state())
-        if not bad and step % settings.save_every == 0 or done or stopped_by:
+        if done or not bad and (step % settings.save_every == 0 or stopped_by):
             checkpoint.save_limited(out_dir, loop_state(), settings.save_limit)
 
     if wandb_run:
@@ -316,22 +320,23 @@ def loss_of(logits, truth, smoothing, accuracy_weight):
     return token_loss + accuracy_weight * (1 - (-losses.sum(1)).exp().mean()), token_loss
 
 
-def true_share(settings, step):
-    """Share of true tokens that the decoder reads: 1 until tf_start_step, tf_end at the last step."""
-    if settings.tf_schedule == "constant" or step <= settings.tf_start_step:
+def true_share(settings, progress):
+    """Share of true tokens that the decoder reads: 1 until tf_start_step, then falling to tf_end. progress: 0..1"""
+    step, start = progress * settings.max_steps, settings.tf_start_step
+    if settings.tf_schedule == "constant" or step <= start:
         return 1.0
-    p = min(1.0, (step - settings.tf_start_step) / max(1, settings.max_steps - settings.tf_start_step))
+    p = min(1.0, (step - start) / (settings.max_steps - start))
     if settings.tf_schedule == "exponential":
         return settings.tf_end**p
     fallen = {"linear": p, "cosine": (1 - math.cos(math.pi * p)) / 2, "step": min(3, math.floor(4 * p)) / 3}
     return 1 - (1 - settings.tf_end) * fallen[settings.tf_schedule]
 
 
-def clip_limit(settings, step, rate):
+def clip_limit(settings, progress, rate):
     """Largest norm of the gradient in a step with this learning rate; 0: no limit. See clip_rate and clip_step."""
     of_peak = rate / settings.learning_rate if settings.learning_rate else 1.0
     follows = max(LOWEST_CLIP, of_peak**settings.clip_rate) if settings.clip_rate else 1.0
-    return settings.grad_clip * follows * (1 - settings.clip_step * min(1.0, step / settings.max_steps))
+    return settings.grad_clip * follows * (1 - settings.clip_step * min(1.0, progress))
 
 
 if __name__ == "__main__":

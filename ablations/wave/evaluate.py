@@ -39,6 +39,9 @@ def check_model(settings):
     for name, known in (("model", MODELS), ("task", TASKS)):
         if getattr(settings, name) not in known:
             raise InputError(f"{name}: got {getattr(settings, name)!r}, wanted {', '.join(known)}")
+    if settings.model == "transformer" and settings.width % (2 * settings.heads):
+        raise InputError(f"width: got {settings.width} with {settings.heads} heads, wanted a multiple of "
+                         f"{2 * settings.heads}")
     check_least(settings, {"length": 2 if settings.task == "adding" else 0} | dict.fromkeys(MODEL_SETTINGS[3:], 1))
 
 
@@ -138,7 +141,8 @@ def ring_of(network, x):
         states, _ = layer(core.norms[1](inside))  # (T, 1, 2 c n)
         h = states.unflatten(2, (layer.channels, layer.modes, 2))[:, 0, 0]  # (T, n, 2)
         n = layer.modes
-        angle = torch.pi * (torch.arange(n) + 0.5)[:, None] * torch.arange(2 * n) / n  # (n, 2 n)
+        mode, unit = torch.arange(n, device=h.device), torch.arange(2 * n, device=h.device)
+        angle = torch.pi * (mode + 0.5)[:, None] * unit / n  # (n, 2 n)
         return (h[..., 0] @ angle.cos() + h[..., 1] @ angle.sin()).t() / n
     return features[:, 0].t()
 

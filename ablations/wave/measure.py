@@ -45,33 +45,40 @@ class Run(NamedTuple):
 
 
 def runs_of(table, config, models, *flags, seeds=SEEDS):
-    """A run for each model. models: {model: its own flags}"""
+    """A run for each model. models: {model: its own flags, which go before those of all}"""
     prefix = table.replace(" ", "-")
-    return [Run(f"{prefix}-{model}", table, f"ablations/wave/config/{config}.py", (f"--model={model}", *flags, *own),
+
+    def merged(own):
+        return tuple({flag.partition("=")[0]: flag for flag in (*flags, *own)}.values())
+
+    return [Run(f"{prefix}-{model}", table, f"ablations/wave/config/{config}.py", (f"--model={model}", *merged(own)),
                 seeds) for model, own in models.items()]
 
 
 PLAIN = {"wave": (), "identity": (), "lstm": ("--hidden=64",), "ssm": ("--modes=24",),
          "mamba": ("--layers=2", "--width=16"), "transformer": ("--layers=2",)}
 ADDING = PLAIN | {"ssm": ("--learning_rate=3e-3",), "mamba": ("--layers=2", "--width=16", "--max_steps=1000")}
-SHORT = {"wave": (), "identity": (), "ssm": ("--modes=48", "--max_steps=400")}
+SHORT = {"wave": (), "identity": (), "lstm": ("--hidden=64",), "ssm": ("--modes=48", "--max_steps=400")}
 LONG = {"wave": (), "identity": (), "lstm": (), "ssm": ("--modes=8", "--slowest=1000", "--learning_rate=3e-3")}
+SLOW = {"mamba": ("--layers=2", "--width=16", "--max_steps=400")}  # in plain torch; one seed
 RUNS = [  # the most important first
     *runs_of("copy 30", "copy", PLAIN, "--length=30"),
     *runs_of("adding 100", "adding", ADDING, "--length=100", "--hidden=64"),
     *runs_of("permuted", "digits", PLAIN | {"ssm": ()}),
     *runs_of("copy 80", "copy", SHORT, "--length=80", "--batch_rows=64", "--max_steps=800"),
     *runs_of("adding 1000", "adding", LONG, "--length=1000", "--hidden=64", "--batch_rows=16", "--max_steps=800"),
+    *runs_of("copy 80", "copy", SLOW, "--length=80", "--batch_rows=64", seeds=(1,)),
+    *runs_of("adding 1000", "adding", SLOW, "--length=1000", "--batch_rows=16", seeds=(1,)),
     *runs_of("copy 480", "copy", {"wave": ()}, "--length=480", "--hidden=512", "--batch_rows=16", "--max_steps=800",
              seeds=(1,)),
     *runs_of("digits", "digits", {"wave": (), "identity": (), "ssm": ()}, "--task=digits", seeds=(1,)),
 ]
 AMPLITUDES = [  # equal parameters and equal time
     *(Run(f"quickstart-{encoder}", "quickstart", "config/quickstart.py",
-          (f"--encoder={encoder}", "--max_minutes=1.5", "--max_steps=100000")) for encoder in ENCODERS),
+          (f"--encoder={encoder}", "--max_minutes=2", "--max_steps=100000")) for encoder in ENCODERS),
     *(Run(f"public-{encoder}", "public", "config/marty_qed.py",
           (f"--encoder={encoder}", "--max_minutes=3", "--max_steps=100000", "--d_model=128", "--heads=4",
-           "--d_ff=512"), SEEDS[:1]) for encoder in ENCODERS),
+           "--d_ff=512")) for encoder in ENCODERS),
 ]
 TITLES = {
     "copy 30": "Copy, pause of 30 steps", "copy 80": "Copy, pause of 80 steps", "copy 480": "Copy, pause of 480 steps",
@@ -106,6 +113,8 @@ def train_all(settings):
     wanted = [run for run in RUNS + AMPLITUDES if run.name.startswith(settings.only)]
     todo = [(run, seed) for run in wanted for seed in run.seeds
             if not (OUT / f"{run.name}-{seed}/report.json").exists()]
+    # runs that are compared at equal time side by side, seed by seed, so that the machine's load is the same for all
+    todo.sort(key=lambda task: (task[0].table, task[1]) if task[0] in AMPLITUDES else ("", 0))
     for config in dict.fromkeys(run.config for run, _ in todo if run.config.startswith("config")):
         if not Path(f"data/{Path(config).stem}/manifest.json").exists():
             files = [f"--files={settings.files}"] if settings.files and config == "config/marty_qed.py" else []
@@ -133,9 +142,9 @@ def reports_of(run, out=None):
 
 
 def spread(values, form):
-    """Mean and range, such as "97.5% (96.1% to 98.2%)"; one value alone."""
+    """Mean and each seed, such as "97.5% (96.1% / 98.2% / 98.2%)"; one value alone."""
     mean = form(statistics.fmean(values))
-    return mean if len(values) == 1 else f"{mean} ({form(min(values))} to {form(max(values))})"
+    return mean if len(values) == 1 else f"{mean} ({' / '.join(map(form, values))})"
 
 
 def percent(share):
@@ -143,18 +152,19 @@ def percent(share):
 
 
 def table_of(runs, out=None):
-    """Lines of a table, the test figures of every model: mean over the seeds, and their range."""
+    """Lines of a table, the test figures of every model: mean over the seeds, and each seed."""
     lines = ["| model | parameters | steps | minutes | exact | mean squared error | seeds |",
              "| --- | --- | --- | --- | --- | --- | --- |"]
     for run in runs:
-        reports = [report for report, _ in reports_of(run, out)]
+        found = reports_of(run, out)
+        reports, last = [report for report, _ in found], [read_log(folder)[-1] for _, folder in found]
         model = run.name.rsplit("-", 1)[1]
         if not reports:
             lines.append(f"| {model} | not measured yet | | | | | |")
             continue
         test = [report["test"] for report in reports]
-        lines.append(f"| {model} | {reports[0]['parameters']:,} | {max(report['step'] for report in reports):,} | "
-                     f"{statistics.fmean(report['seconds'] for report in reports) / 60:.1f} | "
+        lines.append(f"| {model} | {reports[0]['parameters']:,} | {last[0]['step']:,} | "
+                     f"{statistics.fmean(line['seconds'] for line in last) / 60:.1f} | "
                      f"{spread([figures['exact'] for figures in test], percent)} | "
                      f"{spread([figures['mse'] for figures in test], '{:.1e}'.format)} | {len(reports)} |")
     return lines
@@ -208,9 +218,9 @@ def write_results(lengths):
     machine = device_name(torch.device("cpu")).rsplit(",", 1)[0]
     lines = ["# Results of the wave experiment", "",
              f"Written by `python ablations/wave/measure.py`. {machine}; each run has one thread. "
-             "Test split, mean over the seeds and their range. exact: share of the sequences with every answer right "
-             "(adding: within 0.04). Mean squared error: of the sum (adding); of the probabilities of all "
-             "classes, at the ten symbols (copy).", ""]
+             "Test split, by the checkpoint that is best on validation; mean and each seed. exact: share of the "
+             "sequences with every answer right (adding: within 0.04). Mean squared error: of the sum "
+             "(adding); of the probabilities of all classes, at the ten symbols (copy).", ""]
     for table, title in TITLES.items():
         runs = [run for run in RUNS + AMPLITUDES if run.table == table]
         lines += [f"## {title}", "", *(amplitude_table if runs[0] in AMPLITUDES else table_of)(runs), "",

@@ -243,7 +243,8 @@ class Unitary(nn.Module):
 class RecurrentMixer(nn.Module):
     """
     In place of self-attention: two cells, from the first and from the last token of each row on, and a matrix that
-    reads both states, scaled to unit mean square. It has as many weights as the four matrices of self-attention, 4 d^2
+    reads both states, scaled to unit mean square. model.py draws all its matrices anew, so V of a wave has both signs
+    here. It has as many weights as the four matrices of self-attention, 4 d^2
     ("ssm") or 4% fewer ("wave").
     """
 

@@ -60,8 +60,12 @@ def train(settings):
     network = make_network(settings).to(device)
     matrices = [weight for weight in network.parameters() if weight.dim() >= 2]
     vectors = [weight for weight in network.parameters() if weight.dim() < 2]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": settings.weight_decay},
-                                   {"params": vectors, "weight_decay": 0.0}], betas=(settings.beta1, settings.beta2))
+    try:
+        optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": settings.weight_decay},
+                                       {"params": vectors, "weight_decay": 0.0}],
+                                      betas=(settings.beta1, settings.beta2))
+    except ValueError as error:
+        raise InputError(f"beta1, beta2: {error}") from None
 
     # ---- state of the loop
     step, best, earlier, losses, wandb_id = 0, None, 0.0, [], ""
