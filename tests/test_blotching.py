@@ -67,8 +67,8 @@ from tokenizer import Tokenizer
 QED = THEORIES["qed"]
 DEFAULTS = read_config(ROOT / "config/default.py") | read_config(ROOT / "ablations/blotching/config.py")
 SMALL = {"d_model": 16, "heads": 2, "n_layers": 2, "h_mult": 1, "max_num": 9, "max_ents": 3, "seq_len": 64,
-         "max_posencs": 128, "init_samples": 40, "val_samples": 4, "val_batch_size": 4, "batch_size": 8, "device": "cpu",
-         "seed": 1, "val_mod": 3, "warmup_steps": 2, "n_btokens": 2, "pre_epochs": 0}
+         "max_posencs": 128, "init_samples": 40, "val_samples": 4, "val_batch_size": 4, "batch_size": 8,
+         "device": "cpu", "seed": 1, "val_mod": 3, "warmup_steps": 2, "n_btokens": 2, "pre_epochs": 0}
 CHAINS = ["3+4*2=2*4+3=4+4+3=8+3=11", "13+25=3+5+10+20=8+10+20=18+20=38", "1+2=3", "2+2+2=4+2=6"]
 
 
