@@ -8,13 +8,12 @@ chiral projectors, and p . polarisation = 0 of external massive vectors. Fermion
 """
 import functools
 import itertools
-import math
 from fractions import Fraction
 from typing import NamedTuple
 
 import feyngraph
 
-from physics.polynomial import denominator_text, factor_text, monomial, rank, scaled
+from physics.polynomial import common_powers, content, denominator_text, factor_text, monomial, rank, scaled
 from physics.theory import ROOT_2, Particle, Rule
 from physics.vertices import STRUCTURES, End
 from runtime.files import InputError
@@ -150,24 +149,21 @@ def amplitude(diagram, process, theory, whole=False, off_shell=()):
     if not terms:
         return "0"
     symbols = dict.fromkeys(symbol for _, scalars, *_ in terms for symbol in scalars)
-    common = {
-        symbol: min(scalars.get(symbol, 0) for _, scalars, *_ in terms) for symbol in symbols if rank(symbol)[0] == 0
-    }
-    content = Fraction(
-        math.gcd(*(term[0].numerator for term in terms)), math.lcm(*(term[0].denominator for term in terms))
-    )
+    common = common_powers([scalars for _, scalars, *_ in terms])
+    common = {symbol: power for symbol, power in common.items() if rank(symbol)[0] == 0}
+    number = content(term[0] for term in terms)
     if len(terms) == 1 and terms[0][0] < 0:
-        content = -content
+        number = -number
     names = _Names()
     texts = []
     for coefficient, scalars, *tensors in terms:
         left = monomial({symbol: scalars.get(symbol, 0) - common.get(symbol, 0) for symbol in symbols})
-        texts.append(scaled(coefficient / content, [*(factor_text(*f) for f in left), *names.texts(*tensors, legs)]))
+        texts.append(scaled(coefficient / number, [*(factor_text(*f) for f in left), *names.texts(*tensors, legs)]))
     phase += common.pop("i", 0)
     body = texts[0] if len(texts) == 1 else f"({' + '.join(texts)})"
     i = ["i"] * (phase % 2)
     front = [*i, *(factor_text(*f) for f in monomial(common))]
-    return scaled(factor * content * (-1) ** (phase % 4 // 2), [*front, body]) + "".join(
+    return scaled(factor * number * (-1) ** (phase % 4 // 2), [*front, body]) + "".join(
         f"/({text})" for text in denominators
     )
 

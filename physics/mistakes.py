@@ -1,6 +1,6 @@
 """What is wrong with a wrong square: the kind of its difference from the true one."""
 from physics.expression import parse
-from physics.polynomial import monomial
+from physics.polynomial import common_powers, monomial
 from physics.rational import rational, reduced
 from runtime.files import InputError
 
@@ -58,7 +58,6 @@ def denominators(polynomial):
 def without_common_factor(polynomial):
     """The polynomial without the powers of couplings, masses and other symbols that all its terms have in common."""
     powers = [dict(term) for term in polynomial]
-    symbols = {symbol for power in powers for symbol in power}
-    least = {symbol: min(power.get(symbol, 0) for power in powers) for symbol in symbols}
-    return {monomial({symbol: power.get(symbol, 0) - least[symbol] for symbol in symbols}): value
+    least = common_powers(powers)
+    return {monomial({symbol: power.get(symbol, 0) - least[symbol] for symbol in least}): value
             for power, value in zip(powers, polynomial.values())}

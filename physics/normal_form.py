@@ -19,12 +19,11 @@ MARTY's and our texts of the QED and QCD diagrams of 2->2 have the same normal f
 import contextlib
 import functools
 import itertools
-import math
 from fractions import Fraction
 
 from physics.expression import GENERATOR, Field, Tensor, check_indices, expand, legs_of, names_in, parse, to_text
 from physics.particles import mass_of, roles_of
-from physics.polynomial import add, factor_text, monomial, multiply, rank, scaled
+from physics.polynomial import add, common_powers, content, factor_text, monomial, multiply, rank, scaled
 from physics.rational import coefficient_of, reduced
 from physics.structure import without_metrics
 from runtime.files import InputError
@@ -309,21 +308,19 @@ def text_of(total, fields):
                     for powers, value in coefficient.items())
     if not pieces:
         return "0"
-    symbols = sorted({symbol for _, _, powers, _ in pieces for symbol, _ in powers})
-    common = {symbol: min(dict(powers).get(symbol, 0) for _, _, powers, _ in pieces) for symbol in symbols}
-    content = Fraction(math.gcd(*(value.numerator for *_, value in pieces)),
-                       math.lcm(*(value.denominator for *_, value in pieces)))
+    common = dict(sorted(common_powers([dict(powers) for _, _, powers, _ in pieces]).items()))
+    number = content(value for *_, value in pieces)
     if pieces[0][3] < 0:
-        content = -content
+        number = -number
     texts = []
     for _, term, powers, value in pieces:
-        left = monomial({symbol: dict(powers).get(symbol, 0) - common[symbol] for symbol in symbols})
-        texts.append(scaled(value / content, [*(factor_text(*factor) for factor in left), *tensor_texts(term, fields)]))
+        left = monomial({symbol: dict(powers).get(symbol, 0) - common[symbol] for symbol in common})
+        texts.append(scaled(value / number, [*(factor_text(*factor) for factor in left), *tensor_texts(term, fields)]))
     body = texts[0] if len(texts) == 1 else f"({' + '.join(texts)})"
     common.pop("i", None)
     below = {symbol: -power for symbol, power in common.items() if power < 0 and rank(symbol)[0] > 3}
     front = monomial({symbol: power for symbol, power in common.items() if symbol not in below})
-    return scaled(abs(content), [*(factor_text(*factor) for factor in front), body]) + "".join(
+    return scaled(abs(number), [*(factor_text(*factor) for factor in front), body]) + "".join(
         f"/{symbol}" * power for symbol, power in below.items())
 
 

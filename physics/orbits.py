@@ -30,7 +30,7 @@ from physics.exact import determinant, light_cone, prime_fields, root, split
 from physics.expression import GENERATOR, INVARIANT, TOKEN, Field, conjugate, epsilon_legs, parse
 from physics.matrices import read_amplitude, read_roles, states
 from physics.particles import NO_FACTS, identity
-from physics.polynomial import factor_text, monomial, multiply, scaled
+from physics.polynomial import common_powers, content, factor_text, monomial, multiply, scaled
 from physics.rational import ROOT, rational, reciprocal, reduced
 from physics.structure import without_metrics
 from runtime.files import InputError
@@ -143,11 +143,8 @@ def _common_factor(scalars):
     coefficients = [value for polynomial in scalars for value in polynomial.values()]
     if not monomials:
         return Fraction(1), ()
-    symbols = filter(_is_constant, set().union(*monomials))
-    powers = {symbol: min(term.get(symbol, 0) for term in monomials) for symbol in symbols}
-    number = Fraction(math.gcd(*(value.numerator for value in coefficients)),
-                      math.lcm(*(value.denominator for value in coefficients)))
-    return number, monomial(powers)
+    powers = {symbol: power for symbol, power in common_powers(monomials).items() if _is_constant(symbol)}
+    return content(coefficients), monomial(powers)
 
 
 def _without(term, powers):

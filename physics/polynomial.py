@@ -115,6 +115,18 @@ def denominator_text(polynomial):
     return lead, sum_text({term: value / lead for term, value in polynomial.items()})
 
 
+def content(values):
+    """The largest positive Fraction of which all these are whole multiples."""
+    values = list(values)
+    return Fraction(math.gcd(*(value.numerator for value in values)), math.lcm(*(value.denominator for value in values)))
+
+
+def common_powers(terms):
+    """{symbol: its least power} over terms {symbol: power}, of all symbols that one of them has."""
+    symbols = dict.fromkeys(symbol for term in terms for symbol in term)
+    return {symbol: min(term.get(symbol, 0) for term in terms) for symbol in symbols}
+
+
 def factored_text(polynomial):
     """Canonical text of a polynomial over propagators: for each set of denominators, in a fixed order,
 
@@ -129,20 +141,17 @@ def factored_text(polynomial):
     pieces = []
     for below, terms in sorted(by_denominators.items()):
         powers = [dict(term) for term in terms]
-        symbols = dict.fromkeys(symbol for power in powers for symbol in power)
-        common = {symbol: min(power.get(symbol, 0) for power in powers) for symbol in symbols}
-        common = {symbol: power for symbol, power in common.items() if power}
+        common = {symbol: power for symbol, power in common_powers(powers).items() if power}
         inside = {
             monomial({symbol: power.get(symbol, 0) - common.get(symbol, 0) for symbol in {**power, **common}}): value
             for power, value in zip(powers, terms.values())
         }
-        content = Fraction(math.gcd(*(value.numerator for value in inside.values())),
-                           math.lcm(*(value.denominator for value in inside.values())))
+        number = content(inside.values())
         if inside[min(inside, key=order)] < 0:
-            content = -content
+            number = -number
         factors = [factor_text(*factor) for factor in monomial(common)]
         if len(inside) > 1:
-            factors.append(f"({sum_text({term: value / content for term, value in inside.items()})})")
+            factors.append(f"({sum_text({term: value / number for term, value in inside.items()})})")
         factors += [factor_text(*factor) for factor in below]
-        pieces.append(scaled(content, factors))
+        pieces.append(scaled(number, factors))
     return " + ".join(pieces) or "0"

@@ -58,8 +58,9 @@ def runs_of(table, config, models, *flags, seeds=SEEDS):
 PLAIN = {"wave": (), "identity": (), "lstm": ("--hidden=64",), "ssm": ("--modes=24",),
          "mamba": ("--layers=2", "--width=16"), "transformer": ("--layers=2",)}
 ADDING = PLAIN | {"ssm": ("--learning_rate=3e-3",), "mamba": ("--layers=2", "--width=16", "--max_steps=1000")}
-SHORT = {"wave": (), "identity": (), "lstm": ("--hidden=64",), "ssm": ("--modes=48", "--max_steps=400")}
-LONG = {"wave": (), "identity": (), "lstm": (), "ssm": ("--modes=8", "--slowest=1000", "--learning_rate=3e-3")}
+SHORT = {"wave": ("--max_steps=2400",), "identity": (), "lstm": ("--hidden=64",), "ssm": ("--modes=48", "--max_steps=400")}
+LONG = {"wave": (), "identity": (), "lstm": (),
+        "ssm": ("--modes=8", "--slowest=1000", "--learning_rate=3e-3", "--batch_rows=32", "--max_steps=3000")}
 SLOW = {"mamba": ("--layers=2", "--width=16", "--max_steps=400")}  # in plain torch; one seed
 RUNS = [  # the most important first
     *runs_of("copy 30", "copy", PLAIN, "--length=30"),
