@@ -58,16 +58,23 @@ def runs_of(table, config, models, *flags, seeds=SEEDS):
 PLAIN = {"wave": (), "identity": (), "lstm": ("--hidden=64",), "ssm": ("--modes=24",),
          "mamba": ("--layers=2", "--width=16"), "transformer": ("--layers=2",)}
 ADDING = PLAIN | {"ssm": ("--learning_rate=3e-3",), "mamba": ("--layers=2", "--width=16", "--max_steps=1000")}
-SHORT = {"wave": ("--max_steps=2400",), "identity": (), "lstm": ("--hidden=64",), "ssm": ("--modes=48", "--max_steps=400")}
-LONG = {"wave": (), "identity": (), "lstm": (),
-        "ssm": ("--modes=8", "--slowest=1000", "--learning_rate=3e-3", "--batch_rows=32", "--max_steps=3000")}
+SHORT = {"wave": ("--max_steps=2400",), "identity": (), "lstm": ("--hidden=64",),
+         "ssm": ("--modes=48", "--max_steps=400")}
+LONG = {"wave": (), "identity": (), "lstm": ()}
+FROM_100 = {"wave": (), "ssm": ("--modes=16", "--slowest=100")}  # from the weights of the same seed at 100 steps
 SLOW = {"mamba": ("--layers=2", "--width=16", "--max_steps=400")}  # in plain torch; one seed
 RUNS = [  # the most important first
     *runs_of("copy 30", "copy", PLAIN, "--length=30"),
     *runs_of("adding 100", "adding", ADDING, "--length=100", "--hidden=64"),
     *runs_of("permuted", "digits", PLAIN | {"ssm": ()}),
     *runs_of("copy 80", "copy", SHORT, "--length=80", "--batch_rows=64", "--max_steps=800"),
+    *(one._replace(name=f"{one.name}_from_100",
+                   flags=(*one.flags, f"--init_from={OUT}/adding-100-{model}-{{seed}}/best.pt"))
+      for model, one in zip(FROM_100, runs_of("adding 1000", "adding", FROM_100, "--length=1000", "--hidden=64",
+                                              "--batch_rows=16", "--max_steps=400", "--learning_rate=1e-3"))),
     *runs_of("adding 1000", "adding", LONG, "--length=1000", "--hidden=64", "--batch_rows=16", "--max_steps=800"),
+    *runs_of("adding 1000", "adding", {"ssm": ("--modes=8", "--slowest=1000", "--learning_rate=3e-3")},
+             "--length=1000", "--batch_rows=32", "--max_steps=3000", seeds=(1,)),
     *runs_of("copy 80", "copy", SLOW, "--length=80", "--batch_rows=64", seeds=(1,)),
     *runs_of("adding 1000", "adding", SLOW, "--length=1000", "--batch_rows=16", seeds=(1,)),
     *runs_of("copy 480", "copy", {"wave": ()}, "--length=480", "--hidden=512", "--batch_rows=16", "--max_steps=800",
@@ -90,7 +97,8 @@ TITLES = {
 
 def commands_of(run, seed):
     folder = OUT / f"{run.name}-{seed}"
-    common = [run.config, *run.flags, f"--seed={seed}", f"--out_dir={folder}", "--device=cpu"]
+    flags = [flag.format(seed=seed) for flag in run.flags]
+    common = [run.config, *flags, f"--seed={seed}", f"--out_dir={folder}", "--device=cpu"]
     if run.config.startswith("ablations"):
         return [["ablations/wave/train.py", *common, "--resume"]]
     data = f"--data_dir=data/{Path(run.config).stem}"

@@ -25,7 +25,16 @@ import torch
 from tqdm import tqdm
 
 from ablations.wave.data import TASKS, load_splits, to_tensors, training_rows
-from ablations.wave.evaluate import BASE, MODEL_SETTINGS, check_model, evaluate, losses_of, make_network, score
+from ablations.wave.evaluate import (
+    BASE,
+    MODEL_SETTINGS,
+    check_model,
+    evaluate,
+    load_state,
+    losses_of,
+    make_network,
+    score,
+)
 from configurator import check_least, load_settings
 from runtime import checkpoint, runs
 from runtime.distributed import catch_signals
@@ -35,7 +44,8 @@ from train import SCHEDULES, learning_rate, progress
 
 SETTINGS = [*MODEL_SETTINGS, "valid_rows", "batch_rows", "learning_rate", "schedule", "warmup_steps", "weight_decay",
             "beta1", "beta2", "grad_clip", "max_steps", "max_minutes", "log_every", "eval_every", "save_every",
-            "save_limit", "resume", "wandb_mode", "wandb_project", "data_dir", "out_dir", "run_id", "seed", "device"]
+            "save_limit", "resume", "init_from",
+            "wandb_mode", "wandb_project", "data_dir", "out_dir", "run_id", "seed", "device"]
 LEAST = {"batch_rows": 1, "valid_rows": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0, "grad_clip": 0,
          "max_steps": 1, "max_minutes": 0, "log_every": 1, "eval_every": 1, "save_every": 1, "save_limit": 0}
 
@@ -81,6 +91,11 @@ def train(settings):
         torch.set_rng_state(state["rng"])
         step, best, earlier, losses, wandb_id = (state[name] for name in ("step", "best", "seconds", "losses",
                                                                           "wandb_id"))
+    elif settings.init_from:
+        try:
+            network.load_state_dict(load_state(settings.init_from)["model"])
+        except RuntimeError:
+            raise InputError(f"init_from: {settings.init_from} has weights of another shape") from None
     seconds, started = earlier, time.monotonic() - earlier
 
     def loop_state():
