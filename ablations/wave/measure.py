@@ -212,8 +212,9 @@ def plot_curves(path):
             model = run.name.rsplit("-", 1)[1]
             for number, (_, folder) in enumerate(reports_of(run)):
                 lines = [line for line in read_log(folder) if line.get("valid_mse")]
-                axis.plot([line["step"] for line in lines], [line["valid_mse"] for line in lines], colours[model],
-                          linewidth=1, label="_" if number else model)
+                axis.plot([line["step"] for line in lines], [line["valid_mse"] for line in lines],
+                          colours[model.partition("_")[0]], linestyle="--" if "_" in model else "-", linewidth=1,
+                          label="_" if number else model)
         axis.set(title=TITLES[table], xlabel="step", yscale="log")
     axes[0].set(ylabel="mean squared error, validation")
     if axes[0].lines:
