@@ -118,7 +118,8 @@ def denominator_text(polynomial):
 def content(values):
     """The largest positive Fraction of which all these are whole multiples."""
     values = list(values)
-    return Fraction(math.gcd(*(value.numerator for value in values)), math.lcm(*(value.denominator for value in values)))
+    return Fraction(math.gcd(*(value.numerator for value in values)),
+                    math.lcm(*(value.denominator for value in values)))
 
 
 def common_powers(terms):

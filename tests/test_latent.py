@@ -357,7 +357,7 @@ def test_exact_is_what_greedy_decoding_gets_exactly_right():
     loss, _ = validate(model, rows)
     logits = write(model, read(model, rows.src), rows.tgt[:, :-1])
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows.tgt[:, 1:].flatten(), ignore_index=PAD)
-    assert loss == pytest.approx(float(expected))
+    assert loss == pytest.approx(expected.item())
 
 
 def test_the_more_efficient_run_is_named():

@@ -228,6 +228,15 @@ def test_a_resumed_run_is_bit_for_bit_the_one_that_was_not_interrupted(tmp_path,
     assert all(torch.equal(a, b) for a, b in zip(*moments))
 
 
+def test_first_weights_come_from_another_run(tmp_path, one_thread_and_the_usual_signals):
+    run(tmp_path, "first", "--max_steps=1")
+    run(tmp_path, "second", "--max_steps=1", "--learning_rate=0", "--seed=2", f"--init_from={tmp_path}/first/last.pt")
+    first, second = (checkpoint.load(tmp_path / name / "last.pt")["model"] for name in ("first", "second"))
+    assert all(torch.equal(first[name], weight) for name, weight in second.items())
+    with pytest.raises(InputError, match="^init_from: .* another shape$"):
+        run(tmp_path, "third", "--hidden=13", f"--init_from={tmp_path}/first/last.pt")
+
+
 @pytest.mark.parametrize("argv, message", [
     (["--model=gru"], "model: got 'gru', wanted wave, identity, lstm, transformer, ssm, mamba"),
     (["--task=multiply"], "task: got 'multiply', wanted copy, adding, digits, permuted"),

@@ -71,7 +71,7 @@ RUNS = [  # the most important first
     *(one._replace(name=f"{one.name}_from_100",
                    flags=(*one.flags, f"--init_from={OUT}/adding-100-{model}-{{seed}}/best.pt"))
       for model, one in zip(FROM_100, runs_of("adding 1000", "adding", FROM_100, "--length=1000", "--hidden=64",
-                                              "--batch_rows=16", "--max_steps=400", "--learning_rate=1e-3"))),
+                                              "--batch_rows=16", "--max_steps=1000", "--learning_rate=1e-3"))),
     *runs_of("adding 1000", "adding", LONG, "--length=1000", "--hidden=64", "--batch_rows=16", "--max_steps=800"),
     *runs_of("adding 1000", "adding", {"ssm": ("--modes=8", "--slowest=1000", "--learning_rate=3e-3")},
              "--length=1000", "--batch_rows=32", "--max_steps=3000", seeds=(1,)),
