@@ -218,7 +218,7 @@ def plot_curves(path):
         axis.set(title=TITLES[table], xlabel="step", yscale="log")
     axes[0].set(ylabel="mean squared error, validation")
     if axes[0].lines:
-        axes[0].legend(fontsize=7)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
