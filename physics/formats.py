@@ -233,7 +233,7 @@ def to_sympy(tree):
             return getattr(sympy, node.name)(values[0])
         raise InputError("an amplitude, with its tensors and fields, is no SymPy expression")
 
-    as_fraction(tree)                                             # raises for what cannot be written
+    as_fraction(tree)                                        # raises for what cannot be written
     return fold(tree, visit)
 
 
@@ -244,7 +244,7 @@ def to_function(tree):
     A symbol's argument has the name of `identifiers`: s_12, m_e, reg_prop, eps_1234. The result is real unless i or a
     complex argument makes it complex.
     """
-    as_fraction(tree)                                             # raises for what cannot be written
+    as_fraction(tree)                                        # raises for what cannot be written
     symbols = names_in(tree)
     names = identifiers(symbols, "python")
     arguments = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names.values()]

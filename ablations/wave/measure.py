@@ -45,7 +45,7 @@ class Run(NamedTuple):
 
 
 def runs_of(table, config, models, *flags, seeds=SEEDS):
-    """A run for each model. models: {model: its own flags, which go before those of all}"""
+    """A run for each model. models: {model: its own flags, which win over `flags`}"""
     prefix = table.replace(" ", "-")
 
     def merged(own):
