@@ -42,7 +42,7 @@ from runtime.runs import read_log
 from runtime.workers import parallel_map
 
 SEEDS = (1, 2, 3)
-LONG, SHORT = 6000, 500  # steps of the main runs, and of the others
+LONG, SHORT = 4000, 500  # steps of the main runs, and of the others
 MAIN_POSITIONS = "rotary"  # of the main runs: the best ones after SHORT steps, by validation rows
 MINUTES = 0.8  # of the runs with equal wall time
 LATENTS = (1, 2, 4, 8, 16, 32)
@@ -103,8 +103,7 @@ def all_runs(chosen):
         flops[model] = training_flops(ModelConfig(len(TOKENS), len(TOKENS), **sizes), *row)
     equal_flops = round(SHORT * flops["simple"] / flops["latent"])
 
-    main = {"max_steps": LONG, "positions": MAIN_POSITIONS}
-    variants = [(f"{model}-long", flags | main) for model, flags in models.items()]
+    variants = [(f"{model}-long", flags | {"positions": MAIN_POSITIONS, "max_steps": LONG}) for model, flags in models.items()]
     variants += [(model, flags) for model, flags in models.items()]
     variants += [(f"latent{n}", latent | {"n_latent": n}) for n in LATENTS if n != LATENT["n_latent"]]
     variants += [("latent-flops", latent | {"max_steps": equal_flops})]
