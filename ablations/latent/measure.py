@@ -43,7 +43,6 @@ from runtime.workers import parallel_map
 
 SEEDS = (1, 2, 3)
 LONG, SHORT = 4000, 500  # steps of the main runs, and of the others
-MAIN_POSITIONS = "rotary"  # of the main runs: the best ones after SHORT steps, by validation rows
 MINUTES = 0.8  # of the runs with equal wall time
 LATENTS = (1, 2, 4, 8, 16, 32)
 TRY_SEED, TRY_STEPS = 0, 1000  # of the runs that choose the regularisation: a split of their own
@@ -103,7 +102,7 @@ def all_runs(chosen):
         flops[model] = training_flops(ModelConfig(len(TOKENS), len(TOKENS), **sizes), *row)
     equal_flops = round(SHORT * flops["simple"] / flops["latent"])
 
-    variants = [(f"{model}-long", flags | {"positions": MAIN_POSITIONS, "max_steps": LONG}) for model, flags in models.items()]
+    variants = [(f"{model}-long", flags | {"max_steps": LONG}) for model, flags in models.items()]
     variants += [(model, flags) for model, flags in models.items()]
     variants += [(f"latent{n}", latent | {"n_latent": n}) for n in LATENTS if n != LATENT["n_latent"]]
     variants += [("latent-flops", latent | {"max_steps": equal_flops})]
@@ -112,7 +111,7 @@ def all_runs(chosen):
     variants += [(f"{model}-{order}", flags | {"units_first": order})
                  for order in ("none", "all") for model, flags in models.items()]
     variants += [(f"{model}-{positions}", flags | {"positions": positions})
-                 for positions in ("rotary", "sinusoidal") for model, flags in models.items()]
+                 for positions in ("learned", "sinusoidal") for model, flags in models.items()]
     listed = [Run(name, seed, {"max_steps": SHORT} | flags) for name, flags in variants for seed in SEEDS]
     listed += [Run(f"amplitude{n}", seed, LATENT | {"n_latent": n} if n else SIMPLE, True)
                for n in (0, *AMPLITUDE_LATENTS) for seed in AMPLITUDE_SEEDS]
@@ -292,8 +291,8 @@ def all_tables(found):
               "all": "units first everywhere"}
     pairs = {f"{model}, {title}": model if order == "product" else f"{model}-{order}"
              for order, title in orders.items() for model in MODELS}
-    positions = {f"{model}, {kind}": model if kind == "learned" else f"{model}-{kind}"
-                 for kind in ("learned", "rotary", "sinusoidal") for model in MODELS}
+    positions = {f"{model}, {kind}": model if kind == "rotary" else f"{model}-{kind}"
+                 for kind in ("rotary", "learned", "sinusoidal") for model in MODELS}
     sweep = {"simple": "simple"} | {f"{n} latent tokens": "latent" if n == LATENT["n_latent"] else f"latent{n}"
                                     for n in LATENTS}
     main = figures_table(found, {"simple": "simple-long", "8 latent tokens": "latent-long"})
@@ -367,7 +366,7 @@ def plot(found, folder):
 
     for name, choices in (("order", {"largest digit first": "-none", "units first in the product": "",
                                      "units first everywhere": "-all"}),
-                          ("positions", {"learned": "", "rotary": "-rotary", "sinusoidal": "-sinusoidal"})):
+                          ("positions", {"rotary": "", "learned": "-learned", "sinusoidal": "-sinusoidal"})):
         figure, axis = plt.subplots(figsize=(6, 2.6), layout="constrained")
         for color, model in zip(("C0", "C1"), MODELS):
             points(axis, range(len(choices)), [f"{model}{suffix}" for suffix in choices.values()], "test_exact", model,
