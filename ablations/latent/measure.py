@@ -3,7 +3,7 @@ Make every table and plot of README.md: train all models, evaluate them, fill in
 
     python ablations/latent/measure.py [--workers=2] [--data_dir=data/offshell]
 
-First each model is trained with several regularisations, and takes the one with the most validation rows right. Then
+First each model is trained with several regularisations, and takes the one with the lowest validation loss. Then
 come all other runs, the most important ones first. Runs that are finished are skipped, and one that was interrupted
 goes on, so that this command can be killed and typed again. Each worker is a process of one thread. The tables are
 filled in after each run: what is missing says "not measured yet". data_dir: a data set of amplitudes that prepare.py
@@ -79,13 +79,13 @@ def tries():
 
 
 def choose(found):
-    """{model: the candidate with most validation rows right}, of the models whose tries are all finished."""
+    """{model: the candidate with the lowest validation loss}, of the models whose tries are all finished."""
     chosen = {}
     for model in MODELS:
         scores = [found.get(f"{model}-try{number}") for number in range(len(CANDIDATES))]
         if all(scores):
-            exact = [runs[0]["valid_exact"] for runs in scores]
-            chosen[model] = list(CANDIDATES)[exact.index(max(exact))]
+            losses = [runs[0]["valid_loss"] for runs in scores]
+            chosen[model] = list(CANDIDATES)[losses.index(min(losses))]
     return chosen
 
 
@@ -219,17 +219,20 @@ def goal_lines(found):
 
 
 def candidate_table(found):
-    lines = ["| regularisation | " + " | ".join(f"{model}, training rows | validation" for model in MODELS) + " |",
-             "| --- " * (1 + 2 * len(MODELS)) + "|"]
+    lines = ["| regularisation | " + " | ".join(f"{model}, training rows | validation | its loss" for model in MODELS) + " |",
+             "| --- " * (1 + 3 * len(MODELS)) + "|"]
     chosen = choose(found)
     for number, candidate in enumerate(CANDIDATES):
         cells = []
         for model in MODELS:
             runs = found.get(f"{model}-try{number}")
-            shares = [f"{runs[0][f'{split}_exact']:.1%}" for split in ("train", "valid")] if runs else [MISSING, ""]
-            if runs and chosen.get(model) == candidate:
-                shares[1] = f"**{shares[1]}**"
-            cells += shares
+            figures = [MISSING, "", ""]
+            if runs:
+                figures = [f"{runs[0]['train_exact']:.1%}", f"{runs[0]['valid_exact']:.1%}",
+                           f"{runs[0]['valid_loss']:.3f}"]
+            if chosen.get(model) == candidate:
+                figures[2] = f"**{figures[2]}**"
+            cells += figures
         lines.append(f"| {candidate} | {' | '.join(cells)} |")
     return lines
 
