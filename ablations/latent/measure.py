@@ -219,8 +219,8 @@ def goal_lines(found):
 
 
 def candidate_table(found):
-    lines = ["| regularisation | " + " | ".join(f"{model}, training rows | validation | its loss" for model in MODELS) + " |",
-             "| --- " * (1 + 3 * len(MODELS)) + "|"]
+    heads = [f"{model}, training rows | validation | its loss" for model in MODELS]
+    lines = [f"| regularisation | {' | '.join(heads)} |", "| --- " * (1 + 3 * len(MODELS)) + "|"]
     chosen = choose(found)
     for number, candidate in enumerate(CANDIDATES):
         cells = []
