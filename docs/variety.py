@@ -4,7 +4,9 @@ Does a model that has seen more orbits square others better? Data sets with fewe
     python prepare.py config/random.py --split=orbit && python docs/variety.py data/random data/variety 100 1000
 
 Writes a data set for each number N into data/variety/N: train.csv has the rows of N orbits of the training rows, drawn
-at random, the smaller sets within the larger ones; valid.csv, test.csv and manifest.json are those of data/random.
+at random, the smaller sets within the larger ones. valid.csv and test.csv have one row of each of their orbits in
+data/random, in a random order: the first 300 rows are a fair sample of the orbits, and an interval over rows is one
+over orbits.
 """
 import random
 import shutil
@@ -33,9 +35,17 @@ def main():
         chosen = set(orbits[:number])
         train = folder / str(number) / "train.csv"
         count = write_rows(train, list(rows[0]), [row for row in rows if row["orbit"] in chosen])
-        for name in ("valid.csv", "test.csv", "manifest.json"):
-            shutil.copyfile(source / name, train.parent / name)
+        for name in ("valid.csv", "test.csv"):
+            write_rows(train.parent / name, list(rows[0]), one_of_each_orbit(source / name))
+        shutil.copyfile(source / "manifest.json", train.parent / "manifest.json")
         print(f"{train}: {count} rows of {number} orbits")
+
+
+def one_of_each_orbit(path):
+    """One row of each orbit of a file, drawn at random, in a random order; the same ones every time."""
+    rows = [row for _, row in read_rows(path)]
+    random.Random(0).shuffle(rows)
+    return list({row["orbit"]: row for row in rows}.values())
 
 
 if __name__ == "__main__":
