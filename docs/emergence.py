@@ -66,7 +66,8 @@ def draw(runs, path):
                  if name in searches]
         if known:
             numbers, means, lows, highs, _ = zip(*known)
-            errors = [[mean - low for mean, low in zip(means, lows)], [high - mean for mean, high in zip(means, highs)]]
+            errors = [[max(0, mean - low) for mean, low in zip(means, lows)],
+                      [max(0, high - mean) for mean, high in zip(means, highs)]]  # 1 - 1e-16 is below 1
             axis.errorbar(numbers, means, errors, marker="o", capsize=3, label=what)
     axis.set(xscale="log", xlabel="orbits in training", ylabel="right physics, orbits never seen", ylim=(0, None))
     axis.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,74 @@
+"""The scripts in docs/ that make the data sets of the tables: who is held out, who is in training."""
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+from dataset.reader import read_rows
+from repository import ROOT
+from runtime.files import write_rows
+
+ORBITS = [f"{number:012x}" for number in range(6)]
+COLUMNS = ["process", "amp", "sqamp", "orbit"]
+
+
+def run(script, *words):
+    return subprocess.run([sys.executable, ROOT / "docs" / script, *map(str, words)], capture_output=True, text=True)
+
+
+def orbits_of(path):
+    return [row["orbit"] for _, row in read_rows(path)]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data set of 6 orbits with 3 rows each in training and in the test split, 2 in validation."""
+    for name, count in (("train", 3), ("valid", 2), ("test", 3)):
+        rows = [{"process": "e e -> e e", "amp": f"e*{orbit}", "sqamp": f"{copy}", "orbit": orbit}
+                for orbit in ORBITS for copy in range(count)]
+        write_rows(tmp_path / "data" / f"{name}.csv", COLUMNS, rows)
+    (tmp_path / "data" / "manifest.json").write_text("{}")
+    return tmp_path / "data"
+
+
+def test_variety_takes_whole_orbits_and_the_smaller_set_is_in_the_larger(data, tmp_path):
+    assert run("variety.py", data, tmp_path / "made", 2, 4).returncode == 0
+    two, four = (orbits_of(tmp_path / "made" / number / "train.csv") for number in ("2", "4"))
+    assert len(two) == 3 * 2 and len(four) == 3 * 4
+    assert len(set(two)) == 2 and set(two) < set(four)
+
+
+def test_variety_asks_about_each_orbit_once(data, tmp_path):
+    assert run("variety.py", data, tmp_path / "made", 2, 4).returncode == 0
+    for name in ("valid", "test"):
+        asked = orbits_of(tmp_path / "made" / "2" / f"{name}.csv")
+        assert sorted(asked) == ORBITS
+        assert asked == orbits_of(tmp_path / "made" / "4" / f"{name}.csv")
+    assert run("variety.py", data, tmp_path / "made", 7).stderr.count("\n") == 1
+
+
+def test_held_out_orbit_is_in_the_test_split_alone(data, tmp_path):
+    assert run("held_out.py", data, tmp_path / "made").returncode == 0
+    for orbit in ORBITS:
+        made = tmp_path / "made" / orbit
+        assert orbits_of(made / "test.csv") == [orbit] * 8
+        for name in ("train", "valid"):
+            assert set(orbits_of(made / f"{name}.csv")) == set(ORBITS) - {orbit}
+
+
+def test_emergence_reports_the_mean_over_seeds_and_each_seed(tmp_path):
+    for number, seed, right in ((100, 1, 0.25), (100, 2, 0.75), (1000, 1, 1.0)):
+        folder = tmp_path / f"{number}-{seed}"
+        folder.mkdir()
+        (folder / "greedy.json").write_text(json.dumps(
+            {"rows": 200, "right_physics": right, "sequence_accuracy": right / 2}))
+    done = run("emergence.py", tmp_path, tmp_path / "figure.svg")
+    assert done.returncode == 0, done.stderr
+    few, many = list(csv.reader(done.stdout.splitlines(), delimiter="|"))[2:4]
+    assert [cell.strip() for cell in few[1:-1]] == [
+        "100", "greedy", "200", "25.0%", "50.0% (43.1% to 56.9%)", "25.0 / 75.0"]
+    assert many[1].strip() == "1,000" and many[6].strip() == "100.0"
+    assert (tmp_path / "figure.svg").exists()
+    assert "no report" in run("emergence.py", tmp_path / "100-1", tmp_path / "figure.svg").stderr
