@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from attention import Packing, pack_rows
-from dataset.reader import read_rows
+from dataset.reader import read_rows, refuse
 from physics.processes import process_kind
 from runtime.files import InputError, atomic_open
 from tokenizer import EOS, PAD
@@ -119,7 +119,7 @@ def _read_cache(stem, vocabulary):
 def _pack(path, tokenizer, src_max_len, tgt_max_len):
     src, tgt, src_start, tgt_end = array.array("H"), array.array("H"), array.array("q", [0]), array.array("q")
     lines = array.array("q")
-    for line, row in read_rows(path):
+    for line, row in read_rows(path, on_bad=refuse):
         try:
             column = "amp"
             src_ids = tokenizer.encode_amp(row["amp"])[0]

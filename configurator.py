@@ -12,6 +12,7 @@ import ast
 import difflib
 import math
 import operator
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -82,6 +83,15 @@ def check_least(settings, least):
     for name, value in least.items():
         if getattr(settings, name) < value:
             raise InputError(f"{name}: got {getattr(settings, name)}, wanted at least {value}")
+
+
+def check_sampling(settings):
+    """InputError unless temperature, top_k and top_p are such that tokens can be sampled."""
+    check_least(settings, {"top_k": 0})
+    if settings.temperature <= 0:
+        raise InputError(f"temperature: got {settings.temperature}, wanted more than 0")
+    if not 0 < settings.top_p <= 1:
+        raise InputError(f"top_p: got {settings.top_p}, wanted more than 0 and at most 1")
 
 
 def settings_text(settings):
@@ -179,10 +189,12 @@ def read_flag(word, defaults):
         return name, True
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         value = text
     if kind is str and not (isinstance(value, str) and text.count(text[:1]) == 2):
         value = text  # --output=2024 is a file called 2024, and --input="'a b' 'c d'" are two
+    if kind is str and value.startswith("~/"):
+        value = os.path.expanduser(value)  # the shell does so at the beginning of a word only
     return name, check(name, value, defaults, where)
 
 

@@ -33,7 +33,8 @@ from physics.particles import Facts
 from physics.square import square
 from physics.theory import THEORIES
 from runtime import checkpoint
-from runtime.files import InputError, main_guard, write_rows
+from runtime.files import InputError, atomic_open, check_output, main_guard, write_rows
+from runtime.pictures import pyplot_without_screen
 
 KEYS = ["theory", "basis", "style", "out_dir", "ckpt", "beam", "beam_size", "energies", "max_cos", "output", "device",
         "dtype"]
@@ -73,13 +74,7 @@ def read_energies(text, least):
 
 def plot(energies, totals, cosines, angular, title, output):
     """Draw the total cross section against energy and the differential one against the angle into a PNG file."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError("plot: matplotlib is not installed; pip install matplotlib") from None
-    matplotlib.use("Agg")  # no screen
-    from matplotlib import pyplot
-
+    pyplot = pyplot_without_screen("agg")
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained")
     styles = {"form": dict(color="C0", linewidth=5, alpha=0.5), "model": dict(color="C1", linewidth=1.8),
               "textbook": dict(color="black", linestyle="none", marker=".", markevery=3)}
@@ -99,7 +94,8 @@ def plot(energies, totals, cosines, angular, title, output):
     for axis in (left, right):
         axis.legend()
         axis.grid(alpha=0.3)
-    figure.savefig(output, dpi=110, format="png")
+    with atomic_open(output, "wb") as file:
+        figure.savefig(file, dpi=110, format="png")
     pyplot.close(figure)
 
 
@@ -117,6 +113,13 @@ def main(argv=None):
     process = parse_process(named[0], theory)
     masses, title = masses_of(process, settings.theory, values), process_text(process)
     energies = read_energies(settings.energies, threshold(masses))
+    output = Path(settings.output or f"cross_section/{title.replace(' -> ', '_to_').replace(' ', '_')}.csv")
+    if output.suffix != ".csv":
+        raise InputError(f"output: got {output}, wanted FILE.csv; FILE.angles.csv and FILE.png are written beside it")
+    check_output(output, "energy_GeV,")
+    check_output(output.with_suffix(".angles.csv"), "cos_theta,")
+    check_output(output.with_suffix(".png"), b"\x89PNG")
+    pyplot_without_screen("agg")  # is it there?
     amps = amplitudes(process, theory, whole=True)
     if not amps:
         raise InputError(f"process '{title}': no tree diagram in {settings.theory}")
@@ -146,7 +149,6 @@ def main(argv=None):
         print(f"textbook, {name}: largest relative difference {difference:.1e}")
     print(f"at {energies[-1]:.6g} GeV: {totals['form'][-1]:.6g} nb")
 
-    output = Path(settings.output or f"cross_section/{title.replace(' -> ', '_to_').replace(' ', '_')}.csv")
     rows = [{"energy_GeV": energy} | {f"{name}_nb": values[k] for name, values in totals.items()}
             for k, energy in enumerate(energies)]
     write_rows(output, list(rows[0]), rows)

@@ -9,22 +9,23 @@ r"""Square amplitudes with a trained model.
     torchrun --standalone --nproc-per-node=4 decode.py ...    the rows shared by four processes, a GPU each
 
 Writes predictions.csv (for --input=FILE.csv: FILE.predictions.csv) beside the checkpoint, or --output=FILE. Rows are
-kept as they are answered: the same command goes on after a crash. The columns: row (counted from 1 over the rows of the
-file), amp, prediction, logprob (natural, of the whole answer), status,
+kept by windows of 8 * batch_rows: the same command goes on after a crash. The columns: row (counted from 1 over the
+rows of the file), amp, prediction, logprob (natural, of the whole answer), status,
     token_mean   geometric mean of the probabilities of the answer's tokens
     token_min    the least of them
     margin       logprob minus that of the best other candidate (--beam, --samples)
     agreement    with --agree: share of the candidates' probability that is on texts equal to the answer as physics
-    rank         which candidate the answer is, the most probable is 1
+    rank         which candidate the answer is, the best is 1: the most probable, or by the beam's score where
+                 length_penalty is not 0
 then sqamp and process where the input has them, with --n_best candidates, a JSON list of [text, logprob, status], and
 with --format=latex (or sympy, mathematica, form, python) a column of that name, the predictions in that notation.
 The status is
     verified     the answer is the square: both sides are equal at random momenta in floating point, and then proven
                  equal in exact arithmetic
     computed     no candidate was right; physics/square.py computed the square (--fallback), verified like the others
-    unverified   no candidate is known to be right, this is the most probable one
+    unverified   no candidate is known to be right, this is the best one
     unchecked    nobody looked (without --verify)
-    unfinished   the most probable answer was not complete at tgt_max_len tokens
+    unfinished   the best answer was not complete at tgt_max_len tokens
     unreadable   the amplitude has no tokens in the model's vocabulary, or too many; with --verify also: a fact is
                  missing without which no square can be judged, such as a mass. stderr names each such row as
                  FILE:LINE with the reason, and the flag that states the fact; of the unverified rows it names
@@ -64,7 +65,7 @@ import torch
 from tqdm import tqdm
 
 from batches import pad
-from configurator import ROOT, check_least, load_settings
+from configurator import ROOT, check_least, check_sampling, load_settings
 from dataset.reader import file_names, read_rows, warn
 from generate import beam_search, for_decoding, greedy, sample
 from generate_terms import search_terms
@@ -107,10 +108,10 @@ class Answer(NamedTuple):
     token_min: float  # the least of them
     margin: float  # logprob minus that of the best other candidate
     agreement: float  # share of the candidates' probability on texts that equal the answer as physics
-    rank: int  # of the answer among the candidates, 1 the most probable; 0 where none of them is the answer
+    rank: int  # of the answer among the candidates, 1 the best; 0 where none of them is the answer
     status: str  # verified, computed, unverified, unchecked, unfinished, unreadable
     reason: str  # why it is unreadable or unverified, else ""
-    candidates: list  # [text, logprob, status] of each, the most probable first
+    candidates: list  # [text, logprob, status] of each, the best first
 
     def sympy(self):
         """The prediction as a SymPy expression. InputError if it is no formula."""
@@ -146,17 +147,17 @@ def load(ckpt, device="auto", dtype="auto"):
 
 
 def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples=0, temperature=1.0, top_k=0, top_p=1.0,
-           seed=0, check=False, fallback=False, agree=False, facts=NO_FACTS):
+           seed=0, check=False, fallback=False, agree=False, facts=NO_FACTS, window_rows=0):
     """
     The Answer to each amplitude of an iterable, in its order, one after the other. A single text is a list of one. Any
     spelling is read that physics/spelling.py knows.
 
     beam_size: 1 decodes greedily, more is the width of a beam and the number of candidates. samples: so many candidates
     are drawn at random instead, see generate.draw; they depend on the seed and the amplitude alone. check: candidates
-    are compared with the amplitude in the order of their probability, see `doubt_of`; the first right one is the
+    are compared with the amplitude, the best first, see `doubt_of`; the first right one is the
     answer. fallback: where none is right, physics/square.py computes the square. agree: see Answer.
     facts: what the texts do not say (physics/particles.py), one Facts for all amplitudes or an iterable with one for
-    each.
+    each. window_rows: amplitudes that are read together; 0: WINDOW batches.
     """
     amps = map(canonical_or_same, [amps] if isinstance(amps, str) else amps)
     if isinstance(facts, Facts):
@@ -165,7 +166,7 @@ def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples
         questions = zip(amps, facts, strict=True)
     search = dict(beam_size=beam_size, length_penalty=length_penalty, samples=samples, temperature=temperature,
                   top_k=top_k, top_p=top_p, seed=seed)
-    while window := list(itertools.islice(questions, WINDOW * batch_rows)):
+    while window := list(itertools.islice(questions, window_rows or WINDOW * batch_rows)):
         answers, sources = {}, {}
         for k, (amp, _) in enumerate(window):
             try:
@@ -230,6 +231,7 @@ def texts_of(tokenizer, amp, hypotheses, by_logprob):
     for hypothesis in hypotheses:
         text = tokenizer.decode_sqamp(hypothesis.ids, fermions)
         if text not in texts or hypothesis.finished > texts[text].finished:
+            texts.pop(text, None)  # the finished one has its own place
             texts[text] = hypothesis
     return texts
 
@@ -243,7 +245,7 @@ def random_numbers(amp, seed, samples, max_len, *term):
 # The answer among the candidates
 
 def choose(amp, texts, check, agree, facts=NO_FACTS):
-    """The Answer among the candidates. texts: {text: Hypothesis}, the most probable first."""
+    """The Answer among the candidates. texts: {text: Hypothesis}, the best first."""
     candidates = [[text, hypothesis.logprob, "unchecked" if hypothesis.finished else "unfinished"]
                   for text, hypothesis in texts.items()]
     chosen, reason = 0, ""
@@ -279,13 +281,21 @@ def choose(amp, texts, check, agree, facts=NO_FACTS):
 def agreement(amp, candidates, chosen, facts=NO_FACTS):
     """Share of the finished candidates' probability that is on texts of the same function as the chosen one."""
     answer, _, status = candidates[chosen]
-    if status == "unfinished":
+    if status == "unfinished" or not is_formula(answer):
         return 0.0
     finished = [(text, logprob) for text, logprob, status in candidates if status != "unfinished"]
     highest = max(logprob for _, logprob in finished)  # exp(logprob) itself may be too small for a float
     weights = {text: math.exp(logprob - highest) for text, logprob in finished}
-    equal_weights = [weight for text, weight in weights.items() if are_equal(amp, text, answer, facts)]
-    return sum(equal_weights) / sum(weights.values())
+    equal = [text for text in weights if text == answer or are_equal(amp, text, answer, facts)]
+    return sum(weights[text] for text in equal) / sum(weights.values())
+
+
+def is_formula(text):
+    try:
+        parse(text)
+    except InputError:
+        return False
+    return True
 
 
 def compute(questions, answers):
@@ -296,7 +306,7 @@ def compute(questions, answers):
         reason = answers[k].reason
         if not doubt:
             answers[k] = Answer(result, *[math.nan] * 5, 0, "computed", "", answers[k].candidates)
-        elif doubt != reason:
+        elif doubt != reason.removeprefix("amp: "):
             answers[k] = answers[k]._replace(reason=f"{reason}; not computed: {doubt}".removeprefix("; "))
 
 
@@ -305,13 +315,10 @@ def compute(questions, answers):
 
 def search_options(settings):
     """The arguments of `decode` that the settings ask for. InputError for what cannot work."""
-    check_least(settings, dict(batch_rows=1, max_rows=0, beam_size=1, samples=0, top_k=0, length_penalty=0))
-    if settings.temperature <= 0:
-        raise InputError(f"temperature: got {settings.temperature}, wanted more than 0")
+    check_least(settings, dict(batch_rows=1, max_rows=0, beam_size=1, samples=0, length_penalty=0))
+    check_sampling(settings)
     if settings.length_penalty > MOST_PENALTY:
         raise InputError(f"length_penalty: got {settings.length_penalty}, wanted at most {MOST_PENALTY}")
-    if not 0 < settings.top_p <= 1:
-        raise InputError(f"top_p: got {settings.top_p}, wanted more than 0 and at most 1")
     if settings.beam and settings.samples:
         raise InputError("beam, samples: one or the other")
     if settings.fallback and not settings.verify:
@@ -353,7 +360,7 @@ def check_cost(loaded, settings, rows):
 def cost_of_row(config, candidates, sampled):
     """
     (floating-point operations, bytes) that decoding a row with so many candidates takes, estimated for answers of
-    tgt_max_len tokens.
+    tgt_max_len tokens; termwise: for one term of it.
 
     A beam drops the slots of the KV cache that no candidate sees, samples keep all of theirs (KVCache in generate.py).
     """
@@ -425,16 +432,17 @@ def decode_share(loaded, path, count, settings, options, file, fingerprint, worl
     A part with the same fingerprint is continued after its last whole window of rows. Then every row meets the same
     others in its batch, and the answers are to the last digit those of a run that was not interrupted.
     """
-    window = WINDOW * settings.batch_rows
+    window = window_of(count, world.size, settings.batch_rows)
+    share = share_of(count, world.rank, world.size, settings.batch_rows)
     rows, masses = read_input(path, ("amp",), settings.max_rows, silent), parse_masses(settings.masses)
     mine = ((number, line, row) for number, (line, row) in enumerate(rows, 1)
-            if (number - 1) // window % world.size == world.rank)
+            if number in share)
     done = cut_part(file, fingerprint, window)
-    with tqdm(total=count // world.size, initial=done, unit=" rows", disable=None if world.rank == 0 else True) as bar:
+    with tqdm(total=len(share), initial=done, unit=" rows", disable=None if world.rank == 0 else True) as bar:
         rows, amps, facts = itertools.tee(itertools.islice(mine, done, None), 3)  # decode reads ahead, by a window
         amps = (row["amp"] for _, _, row in amps)
         facts = (facts_of(row, masses) for _, _, row in facts)
-        answers = decode(loaded, amps, facts=facts, **options)
+        answers = decode(loaded, amps, facts=facts, window_rows=window, **options)
         first_unverified = True
         for place, ((number, line, row), answer) in enumerate(zip(rows, answers), 1):
             if answer.status == "unreadable":
@@ -448,6 +456,17 @@ def decode_share(loaded, path, count, settings, options, file, fingerprint, worl
                 file.flush()
                 os.fsync(file.fileno())
     file.flush()
+
+
+def window_of(count, ranks, batch_rows):
+    """Rows that a process reads together: WINDOW batches, or less where the rows would not do for all processes."""
+    return max(1, min(WINDOW * batch_rows, -(-count // ranks)))
+
+
+def share_of(count, rank, ranks, batch_rows):
+    """The numbers, from 1, of the rows of one of several processes: each window goes to the next process."""
+    window = window_of(count, ranks, batch_rows)
+    return {number for number in range(1, count + 1) if (number - 1) // window % ranks == rank}
 
 
 def hold(part):

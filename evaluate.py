@@ -73,7 +73,7 @@ from batches import Batch, join_ids, to_device
 from configurator import check_least, load_settings
 from dataset import lengths
 from dataset.baseline import canonical_key, every_nth, lookup_scores
-from dataset.card import claim
+from dataset.card import MODEL, claim
 from dataset.reader import file_names, read_rows, warn
 from decode import (
     COLUMNS,
@@ -138,8 +138,8 @@ from runtime.scores import (
 from runtime.summary import examples, table
 from tokenizer import EOS, numbered, rename, sqamp_tokens
 
-KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *SEARCH, "batch_rows", "max_rows", "train_rows", "device",
-        "dtype", "notations", "compare", "export"]
+KEYS = ["data_dir", "out_dir", "ckpt", "input", "output", *(key for key in SEARCH if key != "fallback"),
+        "batch_rows", "max_rows", "train_rows", "device", "dtype", "notations", "compare", "export"]
 NEXT = """next: open {page} in a browser
       python decode.py --beam --verify        answers that are checked before you see them
       python prepare.py config/quickstart.py --split=orbit --data_dir=data/orbit    squares unlike those of training"""
@@ -345,10 +345,17 @@ def fault_of(row, masses):
         column = "sqamp"
         sqamp_tokens(row["sqamp"])
         for column in CERTAINTY:
-            float(row.get(column) or "nan")
+            check_certainty(column, float(row.get(column) or "nan"))
     except (InputError, ValueError) as error:
         return f"{column}: {error}"
     return "" if masses is None else cannot_judge(row, masses)
+
+
+def check_certainty(figure, value):
+    """InputError for a certainty figure that no model can have; NaN is none at all."""
+    least, most = {"logprob": (-math.inf, 0.0), "margin": (-math.inf, math.inf)}.get(figure, (0.0, 1.0))
+    if math.isinf(value) or not (math.isnan(value) or least <= value <= most):
+        raise InputError(f"got {value:g}, wanted a number from {least:g} to {most:g}, finite")
 
 
 def cannot_judge(row, masses):
@@ -381,10 +388,15 @@ def add_answers(rows, loaded, options, masses, what):
     return time.monotonic() - started
 
 
-def judge(rows, masses):
-    """Give each row its verdict."""
+def judge(rows, masses, believed=True):
+    """Give each row its verdict. Not believed: what the file calls verified or unverified is judged anew."""
     for row in tqdm(rows, unit=" rows", desc="judging", disable=None, leave=False):
+        claim = row["status"]
+        if not believed and claim in ("verified", "unverified"):
+            row["status"] = "unchecked"
         row["verdict"] = verdict_of(row, masses)
+        if claim == "verified" and is_right(row):
+            row["status"] = claim
 
 
 def tokens_per_row(rows, tokenizer):
@@ -431,6 +443,7 @@ def sequence_accuracy(loaded, path, max_rows=0, **search):
 
 def compare_notations(settings):
     """--notations: print the table of lengths of the data sets in `input`, draw the figure."""
+    check_least(settings, {"max_rows": 0})
     names = file_names(settings.input) if settings.input else [settings.data_dir]
     output = Path(settings.output or "notations.svg")
     check_output(output, "<?xml")
@@ -461,7 +474,7 @@ def compare_runs(settings):
     comparison = compare(names)
     folder = Path(names[0]) if Path(names[0]).is_dir() else Path(names[0]).parent
     output = Path(settings.output or folder / "compare.json")
-    check_output(output, '{\n  "rows"')
+    check_output(output, '{\n  "compared"')
     check_output(page_path(output), "<!DOCTYPE html>")
     write_json(output, comparison)
     write_page(page_path(output), comparison_page(comparison))
@@ -504,7 +517,7 @@ def main(argv=None):
     if settings.export:
         if not loaded:
             raise InputError("export: the file has predictions, so no model answers; name the file without them")
-        claim(settings.export, "config.json")
+        claim(settings.export, *MODEL)
     if loaded:
         check_output(output.with_name("predictions.csv"), "row,amp,prediction")
         print(f"{path}, by {ckpt}", file=sys.stderr)
@@ -530,7 +543,7 @@ def main(argv=None):
                 "device": str(loaded.model.tgt_embedding.weight.device), "search": options,
                 "seconds": seconds, "seconds_per_row": seconds / len(rows), "settings": state["settings"],
                 "tokens_per_row": tokens_per_row(rows, loaded.tokenizer), "training": training_of(ckpt.parent)}
-    judge(rows, masses)
+    judge(rows, masses, believed=loaded is not None)
     for row in filter(unproven, rows):
         print(f"{path}: row {row['number'] + 1}: equal in floating point, but {row['reason']}", file=sys.stderr)
     report = report_of(rows, train, [row for split in others for row in split], masses)

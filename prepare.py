@@ -16,8 +16,8 @@ Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every
 `processes` is a list of processes; "2->2" stands for all with two incoming and two outgoing legs. `processes` and
 `sample` hold for each theory.
 With `input` the rows come from files, CSV or MARTY's raw text; a name with spaces in it stands in quotes of its own.
-Each row is checked; wrong and unreadable ones are named and left out. `masses` says what a file does not:
---masses="e=m A_em=0".
+Each row is checked; wrong and unreadable ones are named in data_dir/wrong.txt and left out. `masses` says what a file
+does not: --masses="e=m A_em=0".
 Writes train.csv, valid.csv, test.csv and manifest.json into data_dir. An interrupted run is resumed where it stopped.
 The same settings give the same CSV files, byte for byte, with any number of workers or shards.
 """
@@ -41,7 +41,7 @@ import physics.rational
 import physics.square
 from configurator import load_settings
 from dataset.baseline import every_nth, lookup_scores
-from dataset.card import claim, export_data
+from dataset.card import DATA, claim, export_data
 from dataset.published import published_split
 from dataset.reader import file_names, read_files
 from dataset.rows import COLUMNS, add_keys, check_rows, cpu_seconds, make_rows
@@ -157,7 +157,7 @@ def make_part(task):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The whole data set: rows stay in the part files, some 60 bytes of each are held in memory
+# The whole data set: rows stay in the part files, some 160 bytes of each are held in memory
 
 def collect(folder, count, duplicates=False):
     """
@@ -208,11 +208,11 @@ def split_rows(groups, settings, few=False):
     for name, share in (("test", settings.test_fraction), ("valid", settings.valid_fraction)):
         room = round(share * len(groups))
         if few:
-            for k in _that_fit(shuffled[::-1], sizes[order], room):
+            for k in _that_fit(shuffled[::-1], sizes[order], room)[:len(shuffled) - 1]:      # one is left for training
                 shuffled.remove(k)
                 give(k, name)
             continue
-        while shuffled and len(chosen[name]) < room:
+        while len(shuffled) > 1 and len(chosen[name]) < room:
             give(shuffled.pop(), name)
     for k in shuffled:
         give(k, "train")
@@ -301,7 +301,10 @@ def finish(folder, parts, count, facts, settings, started):
     made, rows = sum(header["rows"] for header in headers), len(columns["part"])
     left_out = sum_up(headers, "left_out")
     if wrong:                                                # of files: rows that we made are all right
-        print(*wrong[:SHOWN], f"{len(wrong)} rows are wrong or unreadable and were kept out", sep="\n")
+        with atomic_open(folder / "wrong.txt") as file:
+            file.writelines(f"{line}\n" for line in wrong)
+        print(*wrong[:SHOWN], f"{len(wrong)} rows are wrong or unreadable and were kept out; {folder}/wrong.txt names "
+              "each", sep="\n")
     if not rows:
         raise InputError(f"{settings.input}: no row is right" if settings.input and not any(left_out.values()) else
                          f"no row is left: {left_out['amp']} amplitudes and {left_out['sqamp']} squares are too long, "
@@ -341,7 +344,7 @@ def finish(folder, parts, count, facts, settings, started):
     for name, numbers in splits.items():
         if not len(numbers):
             print(f"note: {folder}/{name}.csv is empty, and train.py needs rows in it: "
-                  f"more processes, or a larger {name}_fraction")
+                  f"more processes, another split, or a larger {name}_fraction")
     for kind, figures in kinds.items():
         if figures["rows"]:
             print(f"{folder}: {describe(kind, figures)}")
@@ -503,7 +506,7 @@ def main():
     if settings.theory.endswith(".py") and not settings.input:           # what a user would say of these rows in a file
         settings.masses = masses_text(unknown_masses(find_theory(settings.theory)))
     if settings.export:
-        claim(settings.export, "manifest.json")
+        claim(settings.export, *DATA)
     make(settings)
     if settings.export:
         export_data(settings.export, settings.data_dir)

@@ -103,13 +103,13 @@ class RewardWorkers:
 
         Answers whose rewards are in the cache are not sent.
         """
+        shares = [{} for _ in self.workers]
+        for row, question in questions.items():
+            new = [answer for answer in set(question.answers) if (row, to_bytes(answer.ids)) not in self.cache]
+            if new:
+                shares[row % len(shares)][row] = question._replace(answers=new)
         pending = []  # [({row number: Question}, future)]
-        for number, worker in enumerate(self.workers):
-            share = {}
-            for row, question in questions.items():
-                new = [answer for answer in set(question.answers) if (row, to_bytes(answer.ids)) not in self.cache]
-                if new and row % len(self.workers) == number:
-                    share[row] = question._replace(answers=new)
+        for worker, share in zip(self.workers, shares):
             if share:
                 with report_killed_worker():
                     pending.append((share, worker.submit(judge_all, self.names, list(share.values()))))

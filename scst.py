@@ -49,7 +49,7 @@ from tqdm import tqdm
 
 from attention import pack_rows
 from batches import Batch, choose_rows, join_ids, load_split, pad, to_device
-from configurator import check_least, load_settings
+from configurator import check_least, check_sampling, load_settings
 from dataset.held_out import has_column, held_out_keys, load_indices, load_rows
 from generate import sample, truncate
 from model import Transformer, config_of
@@ -57,7 +57,7 @@ from physics.particles import parse_masses
 from rewards import NEED_TRUTH, RewardWorkers, parse_reward, question_of
 from runtime import checkpoint, runs
 from runtime.distributed import catch_signals, first_alone, gather, join, leave, quiet, sum_gradients
-from runtime.files import InputError, is_same_file, main_guard
+from runtime.files import InputError, digest, is_same_file, main_guard
 from runtime.hardware import find_dtype, peak_memory
 from runtime.workers import cores, start_workers
 from tokenizer import BOS, Tokenizer
@@ -68,14 +68,14 @@ SETTINGS = [
     "workers", "attention", "reward", "baseline", "normalise_advantage", "scst_samples", "scst_max_len",
     "temperature", "top_k", "top_p", "rows_per_step", "batch_rows", "batch_tokens", "mle_weight", "kl_weight",
     "optimizer", "scst_learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2", "grad_clip",
-    "bad_steps", "max_steps", "max_minutes", "eval_every", "eval_rows", "log_every", "save_every", "save_limit",
-    "resume", "wandb_mode", "wandb_project",
+    "bad_steps", "max_steps", "max_minutes", "eval_every", "eval_rows", "eval_batch_tokens", "log_every", "save_every",
+    "save_limit", "resume", "wandb_mode", "wandb_project",
 ]
 LEAST = {
-    "scst_samples": 1, "scst_max_len": 0, "top_k": 0, "rows_per_step": 1, "batch_rows": 1, "batch_tokens": 1,
+    "scst_samples": 1, "scst_max_len": 0, "rows_per_step": 1, "batch_rows": 1, "batch_tokens": 1,
     "mle_weight": 0, "kl_weight": 0, "scst_learning_rate": 0, "warmup_steps": 0, "weight_decay": 0, "grad_clip": 0,
-    "bad_steps": 0, "max_steps": 1, "max_minutes": 0, "eval_every": 1, "eval_rows": 0, "log_every": 1, "save_every": 1,
-    "save_limit": 0,
+    "bad_steps": 0, "max_steps": 1, "max_minutes": 0, "eval_every": 1, "eval_rows": 0, "eval_batch_tokens": 1,
+    "log_every": 1, "save_every": 1, "save_limit": 0,
 }
 BASELINES = "leave-one-out", "greedy"
 LOOP_STATE = ("settings", "model", "start", "optimizers", "scaler", "step", "skipped", "bad", "best", "seconds",
@@ -87,10 +87,7 @@ def main(argv=None):
     with quiet(rank > 0):
         settings = load_settings(__doc__, SETTINGS, argv)
     check_least(settings, LEAST)
-    if settings.temperature <= 0:
-        raise InputError(f"temperature: got {settings.temperature}, wanted more than 0")
-    if not 0 < settings.top_p <= 1:
-        raise InputError(f"top_p: got {settings.top_p}, wanted more than 0 and at most 1")
+    check_sampling(settings)
     for name, choices in (("baseline", BASELINES), ("schedule", SCHEDULES)):
         if getattr(settings, name) not in choices:
             raise InputError(f"{name}: got {getattr(settings, name)!r}, wanted {' or '.join(choices)}")
@@ -103,7 +100,8 @@ def main(argv=None):
     settings.learning_rate = settings.scst_learning_rate
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     with start_workers(settings.workers or max(1, cores() // ranks_here)) as workers:
-        with join(settings.device) as world, runs.held(settings.out_dir) if rank == 0 else contextlib.nullcontext():
+        hold = runs.held(settings.out_dir, "scst_dir") if rank == 0 else contextlib.nullcontext()
+        with join(settings.device) as world, hold:
             code = train(settings, weights, RewardWorkers(workers, weights), world)
     leave(world, code)
     return code
@@ -125,7 +123,9 @@ def train(settings, weights, reward_workers, world):
         resumed = state is not None
         if resumed:
             check_resumable(state, settings)
-            settings.ckpt, settings.input = state["settings"]["ckpt"], settings.input or state["settings"]["input"]
+            settings.ckpt = state["settings"]["ckpt"]
+            for name in ("input", "indices", "masses"):  # the rows are those of the run, unless others are named
+                setattr(settings, name, getattr(settings, name) or state["settings"].get(name, ""))
         elif not Path(settings.ckpt).exists():
             raise InputError(f"{settings.ckpt}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
         else:
@@ -152,6 +152,11 @@ def train(settings, weights, reward_workers, world):
     path = Path(settings.input or data_dir / "train.csv")
     labelled = not NEED_TRUTH.isdisjoint(weights) or settings.mle_weight > 0
     indices = load_indices(settings.indices, path) if settings.indices else None
+    files = {str(name): digest(name) for name in filter(None, (path, settings.indices))}
+    for name, before in (state.get("files", {}) if resumed else {}).items():
+        if files.get(name, before) != before:
+            raise InputError(f"{name}: has changed since {out_dir} began; --ckpt={out_dir}/best.pt --scst_dir=FOLDER "
+                             "goes on from its weights")
     # the held-out rows of this data set, and of every run that this model comes from
     folders = sorted({settings.data_dir, *state.get("held_out", [state["settings"]["data_dir"]])})
     held_out, skip = held_out_keys(folders), is_same_file(path, data_dir / "train.csv")
@@ -198,7 +203,7 @@ def train(settings, weights, reward_workers, world):
             "model_config": vars(config), "vocabulary": tokenizer.vocabulary, "settings": vars(settings),
             "optimizers": [optimizer.state_dict() for optimizer in optimizers], "scaler": scaler.state_dict(),
             "step": step, "skipped": skipped, "bad": bad, "best": best, "seconds": seconds, "wandb_id": wandb_id,
-            "lines": lines, "recent": list(recent), "held_out": folders,
+            "lines": lines, "recent": list(recent), "held_out": folders, "files": files,
         }
 
     def evaluate():
@@ -208,7 +213,7 @@ def train(settings, weights, reward_workers, world):
         message = f"mean reward {reward:.4f}" if recent else "first model"
         if valid_rows:
             with autocast:
-                figures, answers = validate(model, valid_rows, *valid_sample, settings.batch_tokens, world)
+                figures, answers = validate(model, valid_rows, *valid_sample, settings.eval_batch_tokens, world)
             figures = {f"valid_{name}": value for name, value in figures.items()}
             message += f", validation loss {figures['valid_loss']:.4f}, exact match {figures['valid_exact']:.2%}"
             if chief:
@@ -228,7 +233,8 @@ def train(settings, weights, reward_workers, world):
         wandb_run = runs.start_wandb(settings, wandb_id)
         wandb_id = wandb_run.id if wandb_run else wandb_id
         # config.py is for decoding and evaluating: with this run's own checkpoint, on the test split
-        record = runs.open_log(SimpleNamespace(**vars(settings) | {"ckpt": "", "input": ""}), step, wandb_run)
+        own = SimpleNamespace(**vars(settings) | {"ckpt": "", "input": "", "run_id": ""})
+        record = runs.open_log(own, step, wandb_run)
         more = f" ({left_out} more are left out: they are in valid.csv or test.csv)" if left_out else ""
         where = f"{device} on each of {world.size} ranks" if world.size > 1 else f"{device}"
         print(f"{len(rows)} rows of {path}{more}, {settings.rows_per_step} x {settings.scst_samples} rollouts a "

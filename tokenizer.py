@@ -325,12 +325,17 @@ def amp_text(tokens, names):
 # ---------------------------------------------------------------------------------------------------------------------
 # Tokens <-> ids
 
+NEW_NAME = re.compile(r"(?<!\w)F\d+(?=_\{|\(p_)|(?<=(?<!\w)m_)F\d+(?!\w)")  # in a field, in a mass
 FERMION = re.compile(r"(?<!\w)([A-Za-z]\w*)_\{[^{}]*\}\(p_\d+\)_[uv]")
 
 
 def fermions_of(amp):
-    """Names of the massive fermions among an amplitude's legs, in alphabetical order, as the masses in our squares."""
-    return tuple(sorted({name for name in FERMION.findall(amp) if not name.startswith("nu")}))
+    """
+    Names of the massive fermions among an amplitude's legs, in alphabetical order, as the masses in our squares. () if
+    another particle has a name that these would be given, F1, F2, ...
+    """
+    names = tuple(sorted({name for name in FERMION.findall(amp) if not name.startswith("nu")}))
+    return () if set(NEW_NAME.findall(amp)) - set(names) else names
 
 
 def rename(text, old, new):

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+from physics.theory import THEORIES
 from runtime.files import InputError, atomic_open, digest
 
 SPLITS = {"train": "train", "validation": "valid", "test": "test"}  # the hub's names and ours
@@ -19,12 +20,13 @@ COLUMNS = {
 }
 LOOKUP = {"exact": "up to index names", "renamed": "up to particle names too",
           "rescaled": "up to the number in front too", "relabelled": "up to the order and sides of the legs too"}
+DATA, MODEL = ("manifest.json", "fingerprint"), ("config.json", "model_config")  # what shows an export, see `claim`
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 def export_data(folder, data_dir):
     """Write a finished data set with its card."""
-    folder, data_dir = claim(folder, "manifest.json"), Path(data_dir)
+    folder, data_dir = claim(folder, *DATA), Path(data_dir)
     for name in ("train.csv", "valid.csv", "test.csv", "manifest.json"):
         with open(data_dir / name, "rb") as source, atomic_open(folder / name, "wb") as target:
             shutil.copyfileobj(source, target)
@@ -32,13 +34,24 @@ def export_data(folder, data_dir):
         file.write(data_card(folder.name, folder))
 
 
-def claim(folder, own):
-    """The folder as a Path, made if need be. InputError if it holds anything but an earlier export, known by `own`."""
+def claim(folder, own, key):
+    """
+    The folder as a Path, made if need be. InputError if it holds anything but an earlier export, known by its card and
+    by the key in its JSON file `own`.
+    """
     folder = Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or os.listdir(folder) and not (folder / own).exists()):
+    if folder.exists() and not (folder.is_dir() and (not os.listdir(folder) or is_export(folder, own, key))):
         raise InputError(f"export: {folder} exists and is no earlier export; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def is_export(folder, own, key):
+    try:
+        content = json.loads((folder / own).read_text(encoding="utf-8"))
+        return (folder / "README.md").read_bytes().startswith(b"---\n") and key in content
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def yaml(head):
@@ -112,7 +125,13 @@ The table finds equal amplitudes, and so scores on the test rows:
 
 
 def origin(settings):
-    return "files of others" if settings["input"] else f"`{settings['processes']}` in {settings['theory'].upper()}"
+    if settings["input"]:
+        return "files of others"
+    return f"`{settings['processes']}` in {theory_title(settings['theory'])}"
+
+
+def theory_title(name):
+    return name.upper() if name in THEORIES else f"`{name}`"
 
 
 def size_category(rows):

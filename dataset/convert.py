@@ -9,11 +9,11 @@ called f_k. Amplitudes (--column=amp) have LaTeX only. A row that is no formula 
 import itertools
 import sys
 
-from configurator import load_settings
+from configurator import check_least, load_settings
 from dataset.reader import read_rows, warn
 from physics.expression import parse
 from physics.formats import check_format, comment, document, formula
-from runtime.files import InputError, atomic_open, main_guard
+from runtime.files import InputError, atomic_open, is_same_file, main_guard
 
 
 def convert(path, column, format, max_rows=0):
@@ -38,8 +38,11 @@ def main():
     settings = load_settings(__doc__, ["format", "column", "output", "max_rows"],
                              [word for word in sys.argv[1:] if word not in paths])
     check_format(settings.format)
+    check_least(settings, {"max_rows": 0})
     if len(paths) != 1:
         raise InputError(f"got {len(paths)} files, wanted one; usage: python -m dataset.convert FILE --format=latex")
+    if settings.output and is_same_file(settings.output, paths[0]):
+        raise InputError(f"{settings.output}: is the input itself; name another --output")
     text = convert(paths[0], settings.column, settings.format, settings.max_rows)
     if not settings.output:
         return sys.stdout.write(text) and None

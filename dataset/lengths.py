@@ -8,6 +8,7 @@ from tqdm import tqdm
 from dataset.reader import read_rows
 from notation import ORDERS, Notation, write
 from runtime.files import InputError, atomic_open
+from runtime.pictures import pyplot_without_screen
 from tokenizer import amp_tokens, sqamp_tokens
 
 NOTATIONS = [Notation(order, short) for short, order in itertools.product((False, True), ORDERS)]
@@ -44,6 +45,8 @@ def measure(path, max_rows=0):
         for key, tokens in written.items():
             lengths[key].append(len(tokens))
             known[key].update(tokens)
+    if not all(lengths.values()):
+        raise InputError(f"{path}: no rows")
     return {key: (np.array(lengths[key]), len(known[key])) for key in lengths}
 
 
@@ -68,14 +71,7 @@ def table(measured):
 
 def draw(measured, output):
     """Histograms as SVG: a row of panels for each data set, a column for each side, the notations over one another."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError("notations: matplotlib is not installed; pip install matplotlib") from None
-    matplotlib.use("svg")  # no screen
-    matplotlib.rcParams.update({"svg.hashsalt": "lengths", "font.size": 9})  # the same picture each time
-    from matplotlib import pyplot
-
+    pyplot = pyplot_without_screen("svg", "lengths")
     figure, axes = pyplot.subplots(len(measured), 2, figsize=(9, 2.6 * len(measured)), squeeze=False,
                                    layout="constrained")
     for panels, (path, figures) in zip(axes, measured.items()):

@@ -26,6 +26,7 @@ csv.field_size_limit(2**24)  # QCD 2->3 amplitudes are longer than the csv modul
 
 DELIMITERS = ",;\t"
 HEADER_LINES = 100  # the header is one of the first so many lines
+MOST_LINES = 100  # of a row with line breaks within quotes
 FORMULAS = ("amp", "sqamp")  # columns that hold a formula
 ALIASES = {"amplitude": "amp", "squared_amplitude": "sqamp"}
 KNOWN_COLUMNS = {*FORMULAS, *ALIASES, "process", "diagram", "theory", "template", "prediction"}  # in capitals too
@@ -74,6 +75,11 @@ class NoRows(InputError):
 def warn(path, line, reason):
     """What read_rows does with a bad line unless it is told otherwise: one line on stderr."""
     sys.stderr.write(f"{path}:{line}: {reason}\n")
+
+
+def refuse(path, line, reason):
+    """The same for a file that must not have bad lines."""
+    raise InputError(f"{path}:{line}: {reason}")
 
 
 def read_rows(path, required=FORMULAS, on_bad=warn):
@@ -137,6 +143,8 @@ def _open_text(path):
         raise InputError(f"{path}: no such file")
     if path.is_dir():
         raise InputError(f"{path}: is a folder, a CSV file is expected")
+    if not path.is_file():
+        raise InputError(f"{path}: is a pipe or a device, which cannot be read twice; save it to a file first")
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open(path, "rb"))
@@ -278,6 +286,8 @@ def _csv_rows(lines, delimiter, columns, names, bad):
     def texts():
         while line := again.popleft() if again else next(lines, None):
             record.append(line)
+            if len(record) > MOST_LINES:
+                raise csv.Error(f"a quote that is still open after {MOST_LINES} lines")
             yield line[1]
 
     reader = csv.reader(texts(), delimiter=delimiter, strict=True)

@@ -95,12 +95,18 @@ def check_rows(rows, seed, longest, masses=(), off_shell_marks=False):
         if not verdict:
             wrong.append(f"{path}:{line}: {verdict.status}: {verdict.reason}")
             continue
-        if too_long(amp_tokens(row["amp"])[0], longest[0]):
+        try:
+            amp, square = amp_tokens(row["amp"])[0], sqamp_tokens(row["sqamp"])
+        except InputError as error:                          # right, but spelled as no model of ours can read it
+            wrong.append(f"{path}:{line}: no tokens: {error}")
+            continue
+        if too_long(amp, longest[0]):
             left_out["amp"] += 1
-        elif too_long(sqamp_tokens(row["sqamp"]), longest[1]):
+        elif too_long(square, longest[1]):
             left_out["sqamp"] += 1
         else:
-            kept.append({column: row.get(column, "") for column in COLUMNS} | {"crossed": int(verdict.crossed)})
+            texts = {column: re.sub(r"[\r\n]+", " ", row.get(column, "")) for column in COLUMNS}
+            kept.append(texts | {"crossed": int(verdict.crossed)})
     return {"rows": kept, "wrong": wrong, "left_out": left_out, "seconds": {"verification": cpu_seconds() - before}}
 
 
@@ -124,7 +130,8 @@ def add_keys(row, settings):
     row["template"] = hashlib.sha256(template.encode()).hexdigest()[:12]
     same = f"{exact} {row['sqamp']}" if settings.input else exact        # rows of files may differ in the square alone
     row["orbit"] = orbit_key(row, parse_masses(settings.masses))
-    keys = same, exact, template, kinematics_key(amp), row["orbit"] or exact         # a row without orbit stands alone
+    kinematics = kinematics_key(amp)
+    keys = same, exact, template, kinematics, row["orbit"] or kinematics             # finer, where no orbit is known
     row["keys"] = list(map(hash64, keys))
     if settings.split == "published":
         row["keys"][0] = row_key(re.sub(r"_off(?!\w)", "", amp), row["sqamp"], off_shell_legs(row))

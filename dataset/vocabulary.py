@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 import termwise
-from dataset.reader import read_rows
-from dataset.shards import read_json
+from dataset.card import read_manifest
+from dataset.reader import read_rows, refuse
 from notation import GLUES, INDEX_TOKEN, OPERATORS, ORDERS, Notation, write
 from physics.normal_form import normal
 from physics.theories import find_theory, theory_names
@@ -57,7 +57,7 @@ def build_vocabulary(path, closed_vocabulary=False, legs=0, **scheme):
             raise InputError(f"{name}: got {scheme[name]!r}, wanted {', '.join(known)}")
     notations = dict(zip(("src", "tgt"), notations_of(scheme)))
     counts, most_terms = {"src": collections.Counter(), "tgt": collections.Counter()}, 0
-    for line, row in read_rows(path):
+    for line, row in read_rows(path, on_bad=refuse):
         names = numbered(fermions_of(row["amp"]) if scheme["rename_particles"] else ())
         for side, column in (("src", "amp"), ("tgt", "sqamp")):
             try:
@@ -213,7 +213,7 @@ def allowed(room, side):
 
 def theories_of(path):
     """The theories of the data set that a training file belongs to, as its manifest says; [] if it does not."""
-    settings = (read_json(Path(path).with_name("manifest.json")) or {}).get("settings", {})
+    settings = (read_manifest(Path(path).parent) or {"settings": {}})["settings"]
     name = settings.get("theory")
     if not name or settings.get("input"):
         return []

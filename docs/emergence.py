@@ -7,7 +7,6 @@ Reads the reports out/variety/N-SEED/NAME.json of evaluate.py, N the number of t
 commands), and prints the table. Every row of these reports is of another orbit, so the intervals are over orbits.
 """
 import json
-import os
 import re
 import statistics
 import sys
@@ -15,8 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from runtime.files import InputError, main_guard
+from runtime.files import InputError, atomic_open, main_guard
 from runtime.intervals import wilson
+from runtime.pictures import pyplot_without_screen
 
 SEARCHES = {"greedy": "greedy", "beam5": "beam 5, verified", "beam20": "beam 20, verified",
             "samples64": "64 samples, verified"}  # NAME of the report: what it is
@@ -53,14 +53,8 @@ def right_physics(reports):
 
 
 def draw(runs, path):
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError("matplotlib is not installed; pip install matplotlib") from None
-    matplotlib.use("svg" if os.fspath(path).endswith(".svg") else "agg")
-    matplotlib.rcParams.update({"svg.hashsalt": "emergence", "font.size": 9})
-    import matplotlib.pyplot as plt
-    figure, axis = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    pyplot = pyplot_without_screen("svg", "emergence")
+    figure, axis = pyplot.subplots(figsize=(6, 3.4), layout="constrained")
     for name, what in SEARCHES.items():
         known = [(number, *right_physics(searches[name])) for number, searches in sorted(runs.items())
                  if name in searches]
@@ -72,7 +66,8 @@ def draw(runs, path):
     axis.set(xscale="log", xlabel="orbits in training", ylabel="right physics, orbits never seen", ylim=(0, None))
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=8)
-    figure.savefig(path, metadata={"Date": None} if os.fspath(path).endswith(".svg") else None)
+    with atomic_open(path) as file:
+        figure.savefig(file, format="svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -110,6 +110,9 @@ class ParseError(InputError):
         super().__init__(f"column {column + 1}: found {found}, expected {expected}")
         self.column = column                                 # counted from 0
 
+    def __reduce__(self):                                    # between processes it travels as its message
+        return InputError, self.args
+
 
 def parse(text):
     """Tree of an amplitude or squared amplitude, in linear time. ParseError with the column and what was expected."""

@@ -115,6 +115,8 @@ def load_exported(path):
                          "vocabulary.json") from None
     except Exception:  # safetensors has errors of its own
         raise InputError(f"{path.parent}: damaged or not an exported model") from None
+    if not isinstance(vocabulary, dict) or not all(isinstance(vocabulary.get(side), list) for side in ("src", "tgt")):
+        raise InputError(f"{texts[1]}: not the vocabulary.json of an exported model")
     if not isinstance(config, dict) or not {"version", "model_config", "step", "settings"} <= config.keys():
         raise InputError(f"{texts[0]}: not the config.json of an exported model")
     return config | {"model": model, "ema": None, "vocabulary": vocabulary}

@@ -39,8 +39,9 @@ def compare(names):
     for k, name in enumerate(names[1:], 1):
         differences.append({"run": name} | {key: difference(found[:, k], found[:, 0]) for key, found in right.items()})
     groups = groups_of(runs, reports)
-    return {"rows": len(letters), "input": reports[0]["input"], "runs": runs, "differences": differences,
-            "groups": groups, "group_differences": [group_difference(group, groups[0]) for group in groups[1:]]}
+    return {"compared": list(names), "rows": len(letters), "input": reports[0]["input"], "runs": runs,
+            "differences": differences, "groups": groups,
+            "group_differences": [group_difference(group, groups[0]) for group in groups[1:]]}
 
 
 def difference(this, first):

@@ -6,6 +6,7 @@ step they exchange a few numbers through `gather`, so that all take the same dec
 whether a signal asks to stop.
 """
 import contextlib
+import datetime
 import io
 import os
 import signal
@@ -17,6 +18,9 @@ import torch.distributed as dist
 
 from runtime.files import InputError
 from runtime.hardware import find_device
+
+
+PATIENCE = datetime.timedelta(days=7)  # of a rank that is done, for the others; one that dies is noticed at once
 
 
 class World(NamedTuple):
@@ -43,7 +47,8 @@ def join(device):
         raise InputError(f"device: {local + 1} ranks on a machine with {torch.cuda.device_count()} GPUs; "
                          "torchrun --nproc-per-node=gpu fits")
     device = find_device(f"cuda:{local}" if on_gpu else device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield World(rank, size, device)
         wait(World(rank, size, device))  # torchrun kills the others when one ends, and rank 0 may still be writing

@@ -18,6 +18,8 @@ class InputError(Exception):
 
 def main_guard(main):
     """Run a script's main(); an InputError becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")        # a terminal may not have all letters
     try:
         code = main()
         sys.stdout.flush()
@@ -68,7 +70,9 @@ def writing(path):
 @contextlib.contextmanager
 def atomic_open(path, mode="w"):
     """Write a file that is complete under its name or not there: a temporary file beside it, fsync, rename."""
-    path = pathlib.Path(path)
+    path = pathlib.Path(os.path.realpath(path))              # a link stays a link
+    if path.exists() and not path.is_file():                 # renaming would replace a device such as /dev/stdout
+        raise InputError(f"{path}: is a folder or a device, a file is expected")
     path.parent.mkdir(parents=True, exist_ok=True)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -93,10 +97,11 @@ def atomic_open(path, mode="w"):
 
 
 def check_output(path, beginning):
-    """InputError if the file exists and does not begin with `beginning`, as the caller's own files do."""
+    """InputError if the file exists and does not begin with `beginning`, text or bytes, as the caller's files do."""
+    beginning = beginning.encode() if isinstance(beginning, str) else beginning
     try:
         with open(path, "rb") as file:
-            if file.read(len(beginning)) != beginning.encode():
+            if file.read(len(beginning)) != beginning:
                 raise InputError(f"{path}: exists and is no earlier output of this script; name another --output")
     except FileNotFoundError:
         pass
@@ -110,9 +115,9 @@ def is_same_file(path, other):
 
 def write_json(path, data):
     """Write `data` as indented JSON, atomically."""
-    with atomic_open(path) as file:
-        json.dump(data, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    with atomic_open(path, "wb") as file:
+        file.write(text.encode("utf-8", "backslashreplace"))  # of a file's name that is no UTF-8: JSON's own escapes
 
 
 def write_rows(path, columns, rows):

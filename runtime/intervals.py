@@ -73,5 +73,8 @@ def mcnemar(first, second):
     the number of heads of first + second tosses; both tails count.
     """
     tosses, least = first + second, min(first, second)
-    tail = sum(math.comb(tosses, k) for k in range(least + 1))
+    tail = ways = 1  # of no head; ways: of k heads
+    for k in range(least):
+        ways = ways * (tosses - k) // (k + 1)
+        tail += ways
     return min(1.0, 2 * tail / 2**tosses) if tosses else 1.0

@@ -1,6 +1,7 @@
 """Accuracy against notation, over seeds of finished runs: table and figure of evaluate.py --notations --compare."""
 from notation import ORDERS
 from runtime.files import InputError, atomic_open
+from runtime.pictures import pyplot_without_screen
 from runtime.seeds import ACCURACIES
 
 NOTATION = {"src_notation", "tgt_notation", "shorten_masses", "glue", "src_max_len", "tgt_max_len"}
@@ -64,14 +65,7 @@ def number(value, form):
 
 def draw(groups, output):
     """SVG: for each notation the share of each seed, their mean with its interval, and the tokens of a row."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError("notations: matplotlib is not installed; pip install matplotlib") from None
-    matplotlib.use("svg")  # no screen
-    matplotlib.rcParams.update({"svg.hashsalt": "notations", "font.size": 9})  # the same picture each time
-    from matplotlib import pyplot
-
+    pyplot = pyplot_without_screen("svg", "notations")
     size = (9, 1.3 + 0.55 * len(groups))
     figure, (left, right) = pyplot.subplots(1, 2, figsize=size, sharey=True, width_ratios=(3, 2), layout="constrained")
     places = range(len(groups))

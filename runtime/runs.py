@@ -14,17 +14,19 @@ from types import SimpleNamespace
 
 from configurator import read_config, settings_text
 from runtime.files import InputError, atomic_open
+from runtime.pictures import pyplot_without_screen
 
 ORDERS = ("newest", "exact", "loss", "step", "name")  # of the list of runs
 PATIENCE = 60  # seconds to wait for the process that holds the run: a preempted one may still write its checkpoint
 
 
 @contextlib.contextmanager
-def held(out_dir):
+def held(out_dir, setting="out_dir"):
     """
     Lock the folder of a run, so that no second process writes there. The lock ends with the process, even by kill -9.
 
-    Makes missing folders, and removes those that are still empty at the end. InputError if another process holds it.
+    Makes missing folders, and removes those that are still empty at the end. InputError if another process holds it;
+    setting: the one that names the folder.
     """
     out_dir = Path(out_dir)
     missing = [path for path in (out_dir, *out_dir.parents) if not path.exists()]
@@ -44,7 +46,7 @@ def held(out_dir):
                           file=sys.stderr)
                 if second == PATIENCE:
                     raise InputError(f"{out_dir}: another process trains there; stop it, "
-                                     "or name another folder by --out_dir=") from None
+                                     f"or name another folder by --{setting}=") from None
                 time.sleep(1)
             except OSError:  # a file system without locks
                 break
@@ -210,13 +212,7 @@ def columns(lines, key):
 
 def plot(run_dirs, output):
     """Plot the logs of these run folders, one colour each, into a PNG file. InputError for a folder without a log."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError("plot: matplotlib is not installed; pip install matplotlib") from None
-    matplotlib.use("Agg")  # no screen
-    from matplotlib import pyplot
-
+    pyplot = pyplot_without_screen("agg")
     figure, axes = pyplot.subplots(2, 2, figsize=(12, 8), layout="constrained")
     for number, run_dir in enumerate(run_dirs):
         lines = read_log(run_dir)

@@ -36,7 +36,7 @@ def parallel_map(function, tasks, workers):
                 yield pending.popleft().result()
         except BrokenProcessPool:
             raise InputError("a worker process was killed (out of memory?); "
-                             "run again to resume where it stopped") from None
+                             "start it again: prepare.py goes on where it stopped") from None
         finally:
             for future in pending:
                 future.cancel()

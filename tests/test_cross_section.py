@@ -223,8 +223,17 @@ def test_without_a_model_the_curves_are_forms(tmp_path, monkeypatch, capsys):
     (["e e~ -> mu mu~", "--max_cos=2"], "max_cos: got 2.0, wanted more than 0 and at most 1"),
     (["e e~ -> mu mu~", "--theory=qd"], "theory: got 'qd'"), (["e e~ -> mu mu~", "--theory=general"], "theory: got"),
     (["e e~ -> mu mu~", "--ckpt=missing.pt"], "missing.pt"),
+    (["e e~ -> mu mu~", "--output=pair.png"], "output: got pair.png, wanted FILE.csv"),
 ])
 def test_wrong_settings_are_one_line(arguments, message):
     with pytest.raises(InputError, match=message) as error:
         script.main(arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["pair.csv", "pair.angles.csv", "pair.png"])
+def test_no_file_of_a_user_is_overwritten(tmp_path, name):
+    (tmp_path / name).write_text("amp,sqamp\n")
+    with pytest.raises(InputError, match=f"{name}: exists and is no earlier output"):
+        script.main(["e e~ -> mu mu~", f"--output={tmp_path / 'pair.csv'}"])
+    assert (tmp_path / name).read_text() == "amp,sqamp\n"

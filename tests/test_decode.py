@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 import torch
@@ -243,6 +244,8 @@ def test_spellings_with_different_symbols_are_compared_at_the_same_points(candid
     for check in (False, True):
         assert choose(amp, spellings, check=check, agree=True).agreement == pytest.approx(0.7)
     assert choose(amp, {"e^": hypothesis(0.4)} | texts, check=False, agree=True).agreement == 0  # nobody can read it
+    unproven = f"{wrong}*2^(1/3)"
+    assert choose(amp, {unproven: hypothesis(0.4)}, check=False, agree=True).agreement == 1  # it is equal to itself
 
 
 def test_the_agreement_of_very_improbable_candidates(candidates):
@@ -518,6 +521,13 @@ def test_half_a_run_is_cut_to_whole_windows_and_to_nothing_with_other_settings(t
         assert part.read_text() == "".join(["mine\n", *rows[:kept]])
     with script.hold(tmp_path / "none") as file:
         assert script.cut_part(file, "mine", window=3) == 0
+
+
+@pytest.mark.parametrize("count, ranks", [(119, 4), (1555, 8), (3, 2), (5000, 4)])
+def test_every_process_has_rows(count, ranks):
+    shares = [script.share_of(count, rank, ranks, batch_rows=64) for rank in range(ranks)]
+    assert sorted(number for share in shares for number in share) == list(range(1, count + 1))
+    assert max(map(len, shares)) <= 1.3 * count / ranks + 1
 
 
 def test_two_runs_with_one_output_do_not_meet(run, tmp_path):
@@ -872,3 +882,10 @@ def test_a_notebook_shows_the_formula_and_its_verdict(run, loaded):
     assert "unreadable</b>: amp: " in nothing._repr_html_() and "<math" not in nothing._repr_html_()
     assert "computed</b>: the model" in answer._replace(status="computed", rank=0)._repr_html_()
     assert "nobody has compared" in answer._replace(status="unchecked")._repr_html_()
+
+
+def test_a_text_that_ends_late_has_the_place_of_its_end():
+    tokenizer = types.SimpleNamespace(fermions=lambda amp: (), decode_sqamp=lambda ids, fermions: chr(96 + ids[0]))
+    cut, other, whole = (Hypothesis([1], -0.1, -0.1, finished=False), Hypothesis([2], -0.2, -0.2),
+                         Hypothesis([1], -0.3, -0.3))
+    assert list(script.texts_of(tokenizer, "", [cut, other, whole], False).items()) == [("b", other), ("a", whole)]

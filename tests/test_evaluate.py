@@ -402,6 +402,27 @@ def test_a_file_of_predictions_is_judged_without_a_model(run, tmp_path, predicti
     assert not (tmp_path / "sub" / "predictions.csv").exists()
 
 
+def test_what_a_file_calls_verified_is_judged_again(run, tmp_path, truth):
+    rows = [{"amp": row["amp"], "sqamp": row["sqamp"], "prediction": prediction, "status": status}
+            for row, prediction, status in zip(truth, ("17", truth[1]["sqamp"], f"1*{truth[2]['sqamp']}"),
+                                               ("verified", "verified", "unverified"))]
+    path = write_csv(tmp_path / "answers.csv", rows)
+    main([f"--input={path}", f"--data_dir={run[0] / 'data'}", f"--output={tmp_path / 'r.json'}"])
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["right_physics"] == 2 / 3 and report["coverage"] == 1 / 3
+
+
+@pytest.mark.parametrize("column, value", [("logprob", "800"), ("logprob", "-inf"), ("token_mean", "1.5"),
+                                           ("margin", "inf")])
+def test_a_certainty_that_no_model_has_is_named(run, tmp_path, capsys, truth, column, value):
+    rows = [{"amp": row["amp"], "sqamp": row["sqamp"], "prediction": row["sqamp"], column: number}
+            for row, number in zip(truth, (value, "0"))]
+    path = write_csv(tmp_path / "answers.csv", rows)
+    main([f"--input={path}", f"--data_dir={run[0] / 'data'}", f"--output={tmp_path / 'r.json'}"])
+    assert f"{path}:2: {column}: got " in capsys.readouterr().err
+    assert json.loads((tmp_path / "r.json").read_text())["rows_unreadable"] == 1
+
+
 def test_splits_without_rows_are_no_obstacle(run, tmp_path):
     """prepare.py --test_fraction=0 makes one; validation and test rows serve the ceiling alone."""
     rows = (run[0] / "data" / "train.csv").read_text()

@@ -11,7 +11,7 @@ import torch
 from repository import ROOT
 from tiny import make_run
 
-from dataset.card import claim, size_category
+from dataset.card import DATA, MODEL, claim, size_category
 from decode import decode, load
 from evaluate import main
 from runtime import checkpoint
@@ -105,12 +105,16 @@ def test_damaged_exports_are_named(exported, tmp_path):
 def test_no_folder_of_a_user_is_overwritten(exported, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_text("mine")
-    for own in ("config.json", "manifest.json"):
+    for own in (MODEL, DATA):
         with pytest.raises(InputError, match="exists and is no earlier export"):
-            claim(tmp_path / "mine", own)
+            claim(tmp_path / "mine", *own)
         with pytest.raises(InputError, match="exists and is no earlier export"):
-            claim(tmp_path / "mine" / "README.md", own)
-    assert claim(exported[0], "config.json") == exported[0] and claim(tmp_path / "new" / "one", "config.json").is_dir()
+            claim(tmp_path / "mine" / "README.md", *own)
+        (tmp_path / own[0]).mkdir()  # another program's folder, or a data set of ours that is no export
+        (tmp_path / own[0] / own[0]).write_text(json.dumps({"name": "left-pad", own[1]: 1}))
+        with pytest.raises(InputError, match="exists and is no earlier export"):
+            claim(tmp_path / own[0], *own)
+    assert claim(exported[0], *MODEL) == exported[0] and claim(tmp_path / "new" / "one", *MODEL).is_dir()
     predictions = exported[1].with_name("predictions.csv")
     with pytest.raises(InputError, match="no model answers"):
         main([f"--input={predictions}", f"--data_dir={exported[1].parent.parent / 'data'}",

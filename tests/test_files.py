@@ -1,4 +1,5 @@
 import gzip
+import json
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 from dataset.reader import read_rows
-from runtime.files import InputError, atomic_open, write_rows
+from runtime.files import InputError, atomic_open, write_json, write_rows
 
 
 def test_rows_come_with_the_line_they_start_on(tmp_path):
@@ -143,3 +144,39 @@ if __name__ == "__main__":
     if alive:
         os.kill(worker, signal.SIGKILL)
     assert parent == own and not alive
+
+
+def test_a_link_stays_a_link_and_a_device_stays_what_it_is(tmp_path):
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with atomic_open(tmp_path / "link") as file:
+        file.write("new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(InputError, match="is a folder or a device"):
+            atomic_open(place).__enter__()
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(InputError, match="is a pipe or a device"):
+        next(read_rows(tmp_path / "pipe"))
+
+
+def test_a_quote_that_is_never_closed_costs_no_quadratic_time(tmp_path):
+    """Each line opens a quote; 30,000 of them took hours when each read the rest of the file."""
+    path = tmp_path / "rows.csv"
+    path.write_text("amp,sqamp\n" + 'a","b\n' * 30_000 + "c,d\n")
+    bad = []
+    started = time.monotonic()
+    rows = list(read_rows(path, on_bad=lambda *where: bad.append(where)))
+    assert time.monotonic() - started < 60  # 3 s
+    assert [row["amp"] for _, row in rows] == ["c"] and len(bad) == 30_000
+
+
+def test_any_name_of_a_file_can_be_written_and_said(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "names.json", {"name": name, "arrow": "→"})
+    assert json.loads((tmp_path / "names.json").read_text()) == {"name": name, "arrow": "→"}
+    code = "from runtime.files import main_guard, InputError\ndef main(): raise InputError('2→2')\nmain_guard(main)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONIOENCODING": "latin-1"})
+    assert done.returncode == 2 and done.stderr == "error: 2\\u21922\n"

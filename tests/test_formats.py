@@ -344,7 +344,11 @@ def test_the_command(file, tmp_path):
 
     done = command(file, "--format=latex", f"--output={tmp_path / 'rows.tex'}")
     assert done.returncode == 0 and "f_{1} ={}& 2 s_{12}\n" in (tmp_path / "rows.tex").read_text()
-    for arguments, message in (((file, "--format=tex"), "format: got 'tex', wanted one of text, latex"),
+    before = file.read_text()
+    for arguments, message in (((file, f"--output={file}"), "is the input itself"),
+                               ((file, "--max_rows=-1"), "max_rows: got -1"),
+                               ((file, "--format=tex"), "format: got 'tex', wanted one of text, latex"),
                                ((), "got 0 files, wanted one"), ((file, "--column=square"), "square")):
         done = command(*arguments)
         assert done.returncode == 2 and message in done.stderr.splitlines()[-1]
+    assert file.read_text() == before

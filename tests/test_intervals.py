@@ -1,4 +1,6 @@
 """Intervals and tests against figures of the literature and against simulation."""
+import math
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,7 @@ def test_mcnemar_s_exact_test():
     assert mcnemar(0, 5) == mcnemar(5, 0) == 2 / 32
     assert mcnemar(1, 5) == 2 * (1 + 6) / 64
     assert mcnemar(2000, 2300) < 1e-4
+    assert mcnemar(70, 90) == 2 * sum(math.comb(160, k) for k in range(71)) / 2**160
 
 
 def test_student_s_quantiles():

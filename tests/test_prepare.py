@@ -302,7 +302,7 @@ def test_splits_are_those_of_a_plain_loop_over_groups(groups, valid, test, seed)
     order, plain = list(table.values()), {"test": [], "valid": []}
     random.Random(seed).shuffle(order)
     for name, share in (("test", test), ("valid", valid)):
-        while order and len(plain[name]) < round(share * len(groups)):
+        while len(order) > 1 and len(plain[name]) < round(share * len(groups)):
             plain[name] += order.pop()
     plain["train"] = [row for group in order for row in group]
     assert {
@@ -594,6 +594,33 @@ def test_files_are_checked_deduplicated_and_split(small, tmp_path):
     assert parts_of[2].returncode == 0 and contents(tmp_path / "shards") == contents(tmp_path / "data")
 
 
+def test_a_right_row_without_tokens_and_a_cell_with_a_line_break_stop_nothing(small, tmp_path):
+    """e^(2*2) is a power that the numeric check knows and the tokenizer does not."""
+    rows = [dict(row) for row in rows_of(small[0])[:6]]
+    rows[1]["sqamp"] = rows[1]["sqamp"].replace("e^4", "e^(2*2)", 1)
+    assert "e^(2*2)" in rows[1]["sqamp"]
+    rows[2]["process"] += "\r"
+    path = tmp_path / "rows.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, ["process", "amp", "sqamp"], extrasaction="ignore", quoting=csv.QUOTE_ALL)
+        writer.writeheader()
+        writer.writerows(rows)
+    done = run(tmp_path / "data", f"--input={path}", "--workers=1")
+    assert done.returncode == 0, done.stderr
+    named, = (tmp_path / "data" / "wrong.txt").read_text().splitlines()
+    assert named.startswith(f"{path}:3: no tokens: ")
+    made = rows_of(tmp_path / "data")
+    assert len(made) == 5 and all(row["process"].count("->") == 1 for row in made)
+
+
+def test_one_group_is_left_for_training():
+    settings = types.SimpleNamespace(seed=1, valid_fraction=0.1, test_fraction=0.1)
+    for few in (False, True):
+        for groups in ([0] * 60, [0] * 60 + [1] * 40, [0] * 3 + [1] * 3 + [2] * 3):
+            splits = prepare.split_rows(np.array(groups, np.uint64), settings, few)
+            assert len(splits["train"]) and sum(map(len, splits.values())) == len(groups)
+
+
 def test_bad_lines_of_files_are_named_counted_and_left_out(small, tmp_path):
     """Of each kind one, in the first, a middle and the last line, of plain CSV and raw text; with shards too."""
     made = rows_of(small[0])
@@ -620,6 +647,8 @@ def test_bad_lines_of_files_are_named_counted_and_left_out(small, tmp_path):
         and json.loads((tmp_path / "data" / "manifest.json").read_text())["wrong"] == 5
     )
     assert len(rows_of(tmp_path / "data")) == len(made)
+    assert [line.partition(": unreadable: ")[0] for line in (tmp_path / "data" / "wrong.txt").read_text().splitlines()
+            ] == bad
     shards = [run(tmp_path / "shards", *flags, flag) for flag in ("--shard=1/2", "--shard=2/2", "--merge")]
     assert [shard.returncode for shard in shards] == [0, 0, 0] and contents(tmp_path / "shards") == contents(
         tmp_path / "data"

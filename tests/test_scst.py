@@ -297,6 +297,28 @@ def test_the_settings_of_a_run_are_a_config_file_to_evaluate_it_with(learner, tm
     assert checkpoint.load(tmp_path / "run/last.pt")["settings"]["input"] == str(some)  # it went on with the same rows
 
 
+def test_a_named_run_is_found_by_its_own_config_file(learner, tmp_path):
+    shutil.copytree(learner / "run", tmp_path / "runs" / "a")
+    assert scst.main([f"--data_dir={learner}/data", f"--out_dir={tmp_path}/runs", "--run_id=a", *FLAGS,
+                      "--max_steps=1"]) == 0
+    settings = load_settings("", [], [str(tmp_path / "runs/a/scst/config.py")])
+    assert checkpoint.find(settings) == tmp_path / "runs/a/scst/best.pt"
+
+
+def test_a_resumed_run_has_the_same_rows_or_says_that_they_have_changed(learner, tmp_path):
+    rows = list(csv.DictReader(open(learner / "data/train.csv")))
+    some = write_csv(tmp_path / "some.csv", rows[:6])
+    np.save(tmp_path / "three.npy", np.arange(3))
+    chosen = [f"--input={some}", f"--indices={tmp_path}/three.npy"]
+    assert run(learner, tmp_path / "run", *chosen, "--max_steps=1") == 0
+    assert run(learner, tmp_path / "run", "--resume", "--max_steps=2") == 0
+    settings = checkpoint.load(tmp_path / "run/last.pt")["settings"]
+    assert settings["indices"] == f"{tmp_path}/three.npy" and settings["input"] == str(some)
+    write_csv(some, rows[1:7])
+    with pytest.raises(InputError, match="some.csv: has changed since .* began"):
+        run(learner, tmp_path / "run", "--resume", "--max_steps=3")
+
+
 def test_what_is_no_amplitude_is_not_learned_from(learner, tmp_path):
     rows = list(csv.DictReader(open(learner / "data/train.csv")))
     path = write_csv(tmp_path / "odd.csv", [rows[0], rows[1] | {"amp": rows[1]["amp"].replace("(p_4)", "(p_3)")}])

@@ -15,7 +15,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
@@ -24,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 from configurator import load_settings
 from runtime.files import InputError, atomic_open, main_guard
 from runtime.intervals import student
+from runtime.pictures import pyplot_without_screen
 from runtime.runs import read_log
 
 OUT = Path("out/blotching")
@@ -192,9 +192,7 @@ def results(reports):
 
 def draw(path, xlabel, curves):
     """Two panels, accuracy and steps. curves: [(label, x, {"accuracy": (seeds, points), "steps": ...})]"""
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "blotching", "svg.fonttype": "none", "font.size": 9})
-    from matplotlib import pyplot
+    pyplot = pyplot_without_screen("svg", "blotching")
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for axis, key, ylabel in zip(axes, ("accuracy", "steps"), ("share of right answers", "steps of the answer")):
         for label, x, values in curves:

@@ -38,6 +38,7 @@ from model import ARCHITECTURE, ModelConfig, load_model
 from runtime.files import InputError, atomic_open, main_guard, write_json
 from runtime.hardware import device_name, training_flops
 from runtime.intervals import student
+from runtime.pictures import pyplot_without_screen
 from runtime.runs import read_log
 from runtime.workers import parallel_map
 
@@ -331,13 +332,7 @@ def plot(found, folder):
     latents.svg: exact products against n_latent. order.svg, positions.svg: against the order of the digits and the
     positions. amplitudes.svg: exact match and decoding speed against n_latent.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError("measure.py: matplotlib is not installed; pip install matplotlib") from None
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "latent", "font.size": 9})
-    import matplotlib.pyplot as plt
+    plt = pyplot_without_screen("svg", "latent")
 
     def points(axis, xs, names, key, label, color):
         """Mean and interval over the seeds, and each seed as a small dot."""

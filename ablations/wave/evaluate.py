@@ -16,7 +16,6 @@ if not __package__:
 
 from types import SimpleNamespace
 
-import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,6 +26,7 @@ from configurator import check_least, load_settings
 from runtime import checkpoint
 from runtime.files import InputError, main_guard, write_json, write_rows
 from runtime.hardware import find_device
+from runtime.pictures import pyplot_without_screen
 
 BASE = Path(__file__).with_name("config") / "default.py"
 MODEL_SETTINGS = ["model", "task", "length", "hidden", "channels", "modes", "slowest", "states", "width",
@@ -148,9 +148,7 @@ def ring_of(network, x):
 
 
 def draw_state(network, x, settings, path):
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "wave", "font.size": 8})
-    import matplotlib.pyplot as plt
+    plt = pyplot_without_screen("svg", "wave", 8)
     image = ring_of(network, x).cpu().numpy()
     figure, (above, below) = plt.subplots(2, 1, figsize=(6, 3.6), sharex=True, height_ratios=(1, 4),
                                           layout="constrained")

@@ -21,13 +21,13 @@ from typing import NamedTuple
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-import matplotlib
 import torch
 
 from ablations.wave.evaluate import BASE
 from configurator import ROOT, load_settings
 from runtime.files import InputError, atomic_open, main_guard
 from runtime.hardware import device_name
+from runtime.pictures import pyplot_without_screen
 from runtime.runs import read_log
 
 HERE = Path(__file__).resolve().parent
@@ -201,9 +201,7 @@ def amplitude_table(runs):
 
 def plot_curves(path):
     """The mean squared error of the validation split against the step, a line for each seed."""
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "wave", "font.size": 8})
-    import matplotlib.pyplot as plt
+    plt = pyplot_without_screen("svg", "wave", 8)
     tables = ("copy 30", "copy 80", "adding 100", "adding 1000", "permuted")
     colours = {model: f"C{number}" for number, model in enumerate(PLAIN)}
     figure, axes = plt.subplots(1, len(tables), figsize=(13, 3), layout="constrained")
