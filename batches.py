@@ -11,6 +11,7 @@ import itertools
 import json
 import pathlib
 import sys
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 CODE = ("batches.py", "tokenizer.py", "notation.py", "termwise.py", "dataset/reader.py", "physics/*.py")
 TILE = 16  # the room of a batch is a multiple of it: products of matrices of such sizes are fast
 LOOK = 8  # samples that did not fit into a batch until it counts as full
+KEPT = 30 * 86400  # seconds that a cache is kept, when another one is made
 FEW = 8  # validation rows of a kind, where it has so many
 
 
@@ -76,6 +78,9 @@ def load_split(data_dir, split, tokenizer, src_max_len, tgt_max_len):
             for name, values in packed._asdict().items():
                 with atomic_open(f"{stem}.{name}.npy", "wb") as file:
                     np.save(file, values, allow_pickle=False)
+            for old in stem.parent.glob(f"*{split}-*.npy*"):  # of other settings or code, and of killed runs
+                if old.stat().st_mtime < time.time() - KEPT:
+                    old.unlink(missing_ok=True)
         except OSError as error:  # every run packs a read-only data set anew
             print(f"{path}: not cached ({error})", file=sys.stderr)
     return packed

@@ -5,7 +5,8 @@
                                                                 certainty figure
     python evaluate.py config/qed.py --input=FILE               any file with amp and sqamp, see dataset/reader.py
     python evaluate.py config/qed.py --input=predictions.csv    a file with amp, sqamp and prediction: no model needed,
-                                                                but the data set, for the lookup table and the ceiling
+                                                                but the data set, for the lookup table and the ceiling;
+                                                                what the file calls verified is judged again
     python evaluate.py --notations --input="data/qed data/ew"   no model: lengths of the rows of data sets, folders or
                                                                 files, in each notation, as a table and a figure
     python evaluate.py config/qed.py --export=FOLDER            also write the model, with its scores on a card, as the

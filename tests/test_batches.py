@@ -3,6 +3,7 @@ Batches: every row once, within the budget, each a fair sample of the data; what
 to validate with.
 """
 
+import os
 import random
 
 import numpy as np
@@ -23,6 +24,7 @@ from batches import (
     room_for,
 )
 from dataset.vocabulary import build_vocabulary
+from runtime.files import InputError
 from tokenizer import BOS, PAD, Tokenizer
 
 BHABHA = (
@@ -138,3 +140,19 @@ def test_another_lexer_does_not_find_the_cache_of_this_one(packed, tmp_path, mon
     (tmp_path / "code" / "physics" / "normal_form.py").write_text("# another spelling")
     load_split(tmp_path, "train", tokenizer, 512, 512)
     assert len(list((tmp_path / ".cache").iterdir())) == 2 * len(made)
+    for path in (tmp_path / ".cache").iterdir():  # after a month nobody needs them
+        os.utime(path, (0, 0))
+    (tmp_path / "code" / "physics" / "normal_form.py").write_text("# a third one")
+    load_split(tmp_path, "train", tokenizer, 512, 512)
+    assert len(list((tmp_path / ".cache").iterdir())) == len(made)
+
+
+def test_a_line_that_is_no_row_stops_a_training(packed, tmp_path):
+    """prepare.py writes none; skipped in silence it would be a row that is never learned."""
+    tokenizer = Tokenizer(build_vocabulary(tmp_path / "train.csv"))
+    with open(tmp_path / "train.csv", "a") as file:
+        file.write("cut off\n")
+    for read in (lambda: build_vocabulary(tmp_path / "train.csv"),
+                 lambda: load_split(tmp_path, "train", tokenizer, 512, 512)):
+        with pytest.raises(InputError, match=r"train.csv:42: 1 cells"):
+            read()

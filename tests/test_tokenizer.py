@@ -581,6 +581,17 @@ def test_fermions_are_numbered_in_the_tokens_and_come_back(tmp_path):
     )
 
 
+def test_a_boson_called_f1_keeps_its_mass_apart_from_the_fermions(tmp_path):
+    """Renamed, the electron would be called F1 too."""
+    amp, sqamp = COMPTON.replace("A_{", "F1_{").replace("c_{", "e_{").replace("m_c", "m_e"), "g^2*(m_e^2 + m_F1^2)"
+    tokens = Tokenizer(build_vocabulary(write_csv(tmp_path / "train.csv", [(amp, sqamp)]), rename_particles=True))
+    assert "F1_{" in amp and "e_{" in amp
+    fermions = tokens.fermions(amp)
+    ids, names = tokens.encode_amp(amp)
+    assert tokens.decode_amp(ids, names, fermions) == amp
+    assert tokens.decode_sqamp(tokens.encode_sqamp(sqamp, fermions), fermions) == sqamp
+
+
 def test_renamed_rows_of_one_kind_have_the_same_tokens(tmp_path):
     rows = [(COMPTON, "m_c^2"), (COMPTON.replace("m_c", "m_mu").replace("c_{", "mu_{"), "m_mu^2")]
     tokens = Tokenizer(build_vocabulary(write_csv(tmp_path / "train.csv", rows), rename_particles=True))
