@@ -42,9 +42,10 @@ def canonical_key(amp):
     return " ".join(amp_tokens(amp)[0])
 
 
-def template(amp):
+def template(amp, masses=()):
     """
     The amplitude up to index and particle names, and the particles in order of first appearance, as field or in a mass.
+    masses: see physics.particles.parse_masses.
 
     `m_e` becomes `m_P0`, `e_{ }(p_1)_u` becomes `P0_{ }(p_1)_u`, a particle that is known to be massless (see
     physics/particles.py) `N0_{ }(p_1)`. Numbers, and so charges, stay. Particles of another spin or colour have another
@@ -60,17 +61,33 @@ def template(amp):
         kind = "spinor" if match["spinor"] else "vector" if match["vector"] else "scalar"
         return f"P{number}" if MASSES.get((name, kind, match["colour"] is not None), f"m_{name}") else f"N{number}"
 
-    return MASS_OR_LEG.sub(rename, canonical_key(amp)), list(particles)
+    return MASS_OR_LEG.sub(rename, canonical_key(_rename(amp, _called_after_particles(masses)))), list(particles)
 
 
-def template_key(amp):
+def template_key(amp, masses=()):
     """The amplitude up to index and particle names: equal for two rows exactly if only these differ."""
-    return template(amp)[0]
+    return template(amp, masses)[0]
 
 
-def kinematics_key(amp):
+def kinematics_key(amp, masses=()):
     """The template without the number in front, the product of the charges: equal for rows that "rescaled" looks up."""
-    return template_key(_split_number(amp)[1])
+    return template_key(_split_number(amp)[1], masses)
+
+
+def _called_after_particles(masses):
+    """{symbol: m_PARTICLE} of the masses that the user says, for each symbol of one particle alone."""
+    owners = {}
+    for particle, symbol in masses:
+        owners.setdefault(symbol, []).append(particle)
+    return {symbol: f"m_{names[0]}" for symbol, names in owners.items() if symbol and len(names) == 1}
+
+
+def _rename(text, names):
+    """The text with other names for some symbols."""
+    if not names:
+        return text
+    either = "|".join(map(re.escape, sorted(names)))
+    return re.sub(rf"(?<!\w)({either})(?!\w)", lambda match: names[match[1]], text)
 
 
 def orbit_key(row, masses=()):
@@ -116,15 +133,16 @@ def lookup_table(rows, masses=()):
     square over the squared number in front of the amplitude, and the rest with such masses; for "relabelled" the row.
     masses: see physics.particles.parse_masses.
     """
-    table = {kind: {} for kind in KINDS}
+    table, symbols = {kind: {} for kind in KINDS}, _called_after_particles(masses)
     for row in rows:
         table["exact"][canonical_key(row["amp"])] = row["sqamp"]
-        key, particles = template(row["amp"])
-        square = _rename_masses(row["sqamp"], {name: f"P{k}" for k, name in enumerate(particles)})
+        key, particles = template(row["amp"], masses)
+        names = {name: f"P{k}" for k, name in enumerate(particles)}
+        square = _rename_masses(_rename(row["sqamp"], symbols), names)
         table["renamed"][key] = square
         charges, _ = _split_number(row["amp"])
         number, square = _split_number(square)
-        table["rescaled"][kinematics_key(row["amp"])] = number / charges**2, square
+        table["rescaled"][kinematics_key(row["amp"], masses)] = number / charges**2, square
         if orbit := row["orbit"] if "orbit" in row else orbit_key(row, masses):
             table["relabelled"][orbit] = row
     return table
@@ -137,12 +155,13 @@ def look_up(table, amp, kind, facts=NO_FACTS):
     if kind == "relabelled":
         return _relabelled(table["relabelled"], amp, facts)
     charges, rest = _split_number(amp) if kind == "rescaled" else (1, amp)
-    key, particles = template(rest)
+    key, particles = template(rest, facts.masses)
     answer = table[kind].get(key)
     if answer and kind == "rescaled":
         number, square = answer
         answer = _times(number * charges**2, square)
-    return answer and _rename_masses(answer, {f"P{k}": name for k, name in enumerate(particles)})
+    symbols = {own: symbol for symbol, own in _called_after_particles(facts.masses).items()}
+    return answer and _rename(_rename_masses(answer, {f"P{k}": name for k, name in enumerate(particles)}), symbols)
 
 
 def _relabelled(rows, amp, facts):

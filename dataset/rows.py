@@ -125,12 +125,13 @@ def cpu_seconds():
 def add_keys(row, settings):
     """Add to a row what the splits need: hashes of its keys (see dataset/baseline.py) and its lengths in tokens."""
     amp = row["amp"]
-    template = template_key(amp)
+    masses = parse_masses(settings.masses)
+    template = template_key(amp, masses)
     exact = canonical_key(amp)
     row["template"] = hashlib.sha256(template.encode()).hexdigest()[:12]
     same = f"{exact} {row['sqamp']}" if settings.input else exact        # rows of files may differ in the square alone
-    row["orbit"] = orbit_key(row, parse_masses(settings.masses))
-    kinematics = kinematics_key(amp)
+    row["orbit"] = orbit_key(row, masses)
+    kinematics = kinematics_key(amp, masses)
     keys = same, exact, template, kinematics, row["orbit"] or kinematics             # finer, where no orbit is known
     row["keys"] = list(map(hash64, keys))
     if settings.split == "published":

@@ -886,5 +886,6 @@ def test_a_notebook_shows_the_formula_and_its_verdict(run, loaded):
 
 def test_a_text_that_ends_late_has_the_place_of_its_end():
     tokenizer = types.SimpleNamespace(fermions=lambda amp: (), decode_sqamp=lambda ids, fermions: chr(96 + ids[0]))
-    cut, other, whole = (Hypothesis([5], -0.1, -0.1), Hypothesis([6, EOS], -0.2, -0.2), Hypothesis([5, EOS], -0.3, -0.3))
+    cut, other = Hypothesis([5], -0.1, -0.1), Hypothesis([6, EOS], -0.2, -0.2)
+    whole = Hypothesis([5, EOS], -0.3, -0.3)
     assert list(script.texts_of(tokenizer, "", [cut, other, whole], False).items()) == [("f", other), ("e", whole)]

@@ -1,3 +1,4 @@
+import re
 from fractions import Fraction
 
 import pytest
@@ -17,6 +18,7 @@ from dataset.rows import randomise_indices
 from physics.amplitude import amplitudes, parse_process
 from physics.numeric import verify
 from physics.orbits import orbit_of
+from physics.particles import parse_masses
 from physics.square import square
 from physics.theory import THEORIES
 from runtime import summary
@@ -47,6 +49,19 @@ def test_particles_of_equal_charge_are_looked_up_under_other_names():
     train, asked = rows("t mu -> t mu"), rows("e t -> e t", "mu e -> mu e")
     assert lookup_scores(train, asked) == {"exact": 0, "renamed": 1, "rescaled": 1, "relabelled": 1}
     assert "m_e" in look_up(lookup_table(train), asked[0]["amp"], "renamed")
+
+
+def test_masses_of_other_names_belong_to_their_particles():
+    """A file may call the masses m and M; --masses says whose they are."""
+    def other(row, symbols):
+        return {name: re.sub(r"m_(\w+)", lambda match: symbols[match[1]], text) for name, text in row.items()}
+
+    train = [other(row, {"e": "m", "mu": "M"}) for row in rows("e mu -> e mu")]
+    asked = [other(row, {"e": "m", "mu": "M"}) for row in rows("mu e -> mu e")]
+    assert "m_" not in train[0]["sqamp"] + asked[0]["amp"]
+    masses = parse_masses("e=m mu=M")
+    assert lookup_scores(train, asked, masses) == {"exact": 0, "renamed": 1, "rescaled": 1, "relabelled": 1}
+    assert lookup_scores(train, asked, ())["renamed"] == 0
 
 
 def test_other_charges_need_the_number_in_front_rescaled():
