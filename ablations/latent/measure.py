@@ -297,8 +297,9 @@ def all_tables(found):
              for order, title in orders.items() for model in MODELS}
     positions = {f"{model}, {kind}": model if kind == "rotary" else f"{model}-{kind}"
                  for kind in ("rotary", "learned", "sinusoidal") for model in MODELS}
-    sweep = {"simple": "simple"} | {f"{n} latent tokens": "latent" if n == LATENT["n_latent"] else f"latent{n}"
-                                    for n in LATENTS}
+    sweep = {"simple": "simple"}
+    for n in LATENTS:
+        sweep[f"{n} latent token{'s' if n > 1 else ''}"] = "latent" if n == LATENT["n_latent"] else f"latent{n}"
     main = figures_table(found, {"simple": "simple-long", "8 latent tokens": "latent-long"})
     return {
         "candidates": candidate_table(found), "main": [*main, "", *goal_lines(found)],
