@@ -175,17 +175,17 @@ def score_amplitudes(folder, data_dir):
 # Tables
 
 def mean_interval(values):
-    """Mean and half the width of its 95% interval over the seeds, by Student's t; nan for one seed."""
-    interval = student(values)
+    """Mean and half the width of its 95% interval over the seeds, by Student's t; nan for fewer than three seeds."""
+    interval = student(values) if len(values) > 2 else None
     return statistics.fmean(values), (interval[1] - interval[0]) / 2 if interval else math.nan
 
 
 def shown(values):
-    """Shares of several seeds as "61.0 ± 4.2% (60.0 / 63.0 / 60.0)", of one seed as "61.0%"."""
+    """Shares of three seeds as "61.0 ± 4.2% (60.0 / 63.0 / 60.0)", of two without ±, of one as "61.0%"."""
     mean, half = mean_interval(values)
-    if math.isnan(half):
-        return f"{100 * mean:.1f}%"
-    return f"{100 * mean:.1f} ± {100 * half:.1f}% ({' / '.join(f'{100 * value:.1f}' for value in values)})"
+    interval = "" if math.isnan(half) else f" ± {100 * half:.1f}"
+    seeds = f" ({' / '.join(f'{100 * value:.1f}' for value in values)})" if len(values) > 1 else ""
+    return f"{100 * mean:.1f}{interval}%{seeds}"
 
 
 def figures_table(found, rows):
@@ -355,7 +355,7 @@ def plot(found, folder):
         if found.get("simple"):
             axis.axhline(statistics.fmean(run[key] for run in found["simple"]), color=color, linestyle=":",
                          label=f"simple model, {rows} rows")
-    axis.set(xscale="log", xlabel="latent tokens", ylabel="exact products", ylim=(0, 1.02), xticks=LATENTS,
+    axis.set(xscale="log", xlabel="latent tokens", ylabel="exact products", ylim=(0, None), xticks=LATENTS,
              xticklabels=LATENTS, title=f"1-99, {SHORT} steps; mean and 95% interval over seeds")
     axis.minorticks_off()
     axis.legend(fontsize=7)
