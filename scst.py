@@ -152,17 +152,17 @@ def train(settings, weights, reward_workers, world):
     path = Path(settings.input or data_dir / "train.csv")
     labelled = not NEED_TRUTH.isdisjoint(weights) or settings.mle_weight > 0
     indices = load_indices(settings.indices, path) if settings.indices else None
-    files = {str(name): digest(name) for name in filter(None, (path, settings.indices))}
-    for name, before in (state.get("files", {}) if resumed else {}).items():
-        if files.get(name, before) != before:
-            raise InputError(f"{name}: has changed since {out_dir} began; --ckpt={out_dir}/best.pt --scst_dir=FOLDER "
-                             "goes on from its weights")
     # the held-out rows of this data set, and of every run that this model comes from
     folders = sorted({settings.data_dir, *state.get("held_out", [state["settings"]["data_dir"]])})
     held_out, skip = held_out_keys(folders), is_same_file(path, data_dir / "train.csv")
     limits = config.src_max_len, longest
     masses = parse_masses(settings.masses)
     rows, left_out = load_rows(path, tokenizer, limits, labelled, indices, held_out, skip, masses)
+    files = {str(name): digest(name) for name in filter(None, (path, settings.indices))}
+    for name, before in (state.get("files", {}) if resumed else {}).items():
+        if files.get(name, before) != before:
+            raise InputError(f"{name}: has changed since {out_dir} began; --ckpt={out_dir}/best.pt --scst_dir=FOLDER "
+                             "goes on from its weights")
     if labelled and not settings.scst_max_len:
         longest = max(len(row.tgt) for row in rows)
     valid_rows = valid_sample = None

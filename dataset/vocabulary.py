@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 import termwise
-from dataset.card import read_manifest
 from dataset.reader import read_rows, refuse
+from dataset.shards import read_json
 from notation import GLUES, INDEX_TOKEN, OPERATORS, ORDERS, Notation, write
 from physics.normal_form import normal
 from physics.theories import find_theory, theory_names
@@ -213,12 +213,12 @@ def allowed(room, side):
 
 def theories_of(path):
     """The theories of the data set that a training file belongs to, as its manifest says; [] if it does not."""
-    settings = (read_manifest(Path(path).parent) or {"settings": {}})["settings"]
-    name = settings.get("theory")
-    if not name or settings.get("input"):
+    manifest = read_json(Path(path).with_name("manifest.json"))
+    settings = manifest.get("settings") if isinstance(manifest, dict) else None
+    if not isinstance(settings, dict) or not settings.get("theory") or settings.get("input"):
         return []
     try:
-        return [find_theory(each) for each in theory_names(name)]
+        return [find_theory(each) for each in theory_names(settings["theory"])]
     except InputError:  # the user's file is no longer there
         return []
 

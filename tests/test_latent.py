@@ -409,23 +409,24 @@ def test_the_runs_compare_models_of_equal_parameters_and_equal_flops():
         0, 1, 2, 4, 8, 16, 32}
 
 
-def test_each_model_takes_the_regularisation_with_most_validation_rows_right():
+def test_each_model_takes_the_regularisation_with_the_lowest_validation_loss():
     first, second, *_ = measure.CANDIDATES
-    exact = {"simple": [0.3, 0.5, 0.2, 0.1], "latent": [0.4, 0.3, 0.2, 0.1]}
-    found = {f"{model}-try{number}": [{"valid_exact": value, "train_exact": 1.0}]
-             for model, values in exact.items() for number, value in enumerate(values)}
+    loss = {"simple": [0.7, 0.5, 0.8, 0.9], "latent": [0.6, 0.7, 0.8, 0.9]}
+    found = {f"{model}-try{number}": [{"valid_loss": value, "valid_exact": 0.5 - value / 10, "train_exact": 1.0}]
+             for model, values in loss.items() for number, value in enumerate(values)}
     chosen = measure.choose(found)
     assert chosen == {"simple": second, "latent": first}
     flags = {run.name: run.flags for run in measure.all_runs(chosen)}
     assert flags["simple-long"]["weight_decay"] == measure.CANDIDATES[second]["weight_decay"]
     assert flags["latent16"]["weight_decay"] == flags["latent"]["weight_decay"] == 0.1
-    assert any("**50.0%**" in line for line in measure.candidate_table(found))
+    assert any("**0.500**" in line for line in measure.candidate_table(found))
 
 
 def test_interval_over_seeds_is_students():
     mean, half = measure.mean_interval([0.1, 0.2, 0.3])
     assert mean == pytest.approx(0.2) and half == pytest.approx(4.303 * 0.1 / math.sqrt(3), rel=1e-3)
-    assert math.isnan(measure.mean_interval([0.5])[1])
+    assert math.isnan(measure.mean_interval([0.5])[1]) and math.isnan(measure.mean_interval([0.4, 0.5])[1])
+    assert measure.shown([0.4, 0.5]) == "45.0% (40.0 / 50.0)" and measure.shown([0.4]) == "40.0%"
 
 
 def test_score_refuses_a_checkpoint_of_another_program(tmp_path):

@@ -305,20 +305,6 @@ def test_a_named_run_is_found_by_its_own_config_file(learner, tmp_path):
     assert checkpoint.find(settings) == tmp_path / "runs/a/scst/best.pt"
 
 
-def test_a_resumed_run_has_the_same_rows_or_says_that_they_have_changed(learner, tmp_path):
-    rows = list(csv.DictReader(open(learner / "data/train.csv")))
-    some = write_csv(tmp_path / "some.csv", rows[:6])
-    np.save(tmp_path / "three.npy", np.arange(3))
-    chosen = [f"--input={some}", f"--indices={tmp_path}/three.npy"]
-    assert run(learner, tmp_path / "run", *chosen, "--max_steps=1") == 0
-    assert run(learner, tmp_path / "run", "--resume", "--max_steps=2") == 0
-    settings = checkpoint.load(tmp_path / "run/last.pt")["settings"]
-    assert settings["indices"] == f"{tmp_path}/three.npy" and settings["input"] == str(some)
-    write_csv(some, rows[1:7])
-    with pytest.raises(InputError, match="some.csv: has changed since .* began"):
-        run(learner, tmp_path / "run", "--resume", "--max_steps=3")
-
-
 def test_what_is_no_amplitude_is_not_learned_from(learner, tmp_path):
     rows = list(csv.DictReader(open(learner / "data/train.csv")))
     path = write_csv(tmp_path / "odd.csv", [rows[0], rows[1] | {"amp": rows[1]["amp"].replace("(p_4)", "(p_3)")}])
@@ -379,6 +365,17 @@ def test_the_rows_that_evaluate_found_wrong_are_those_that_are_learned_from(lear
         assert run(learner, wrong_rows / name, *flags) == 0
         tokenizer = load(learner / "run/best.pt", "cpu").tokenizer
         assert sorted(seen) == sorted(tokenizer.encode_amp(predictions[number]["amp"])[0] for number in indices)
+
+
+def test_a_resumed_run_has_the_same_rows_or_says_that_they_have_changed(learner, wrong_rows):
+    indices, out_dir = wrong_rows / "train/inc_idx.npy", wrong_rows / "run"
+    data = f"--data_dir={wrong_rows}/data"
+    assert run(learner, out_dir, data, f"--indices={indices}", "--max_steps=1") == 0
+    assert run(learner, out_dir, data, "--resume", "--max_steps=2") == 0
+    assert checkpoint.load(out_dir / "last.pt")["settings"]["indices"] == str(indices)
+    np.save(indices, np.array([0 if 0 not in np.load(indices) else 1]))
+    with pytest.raises(InputError, match="inc_idx.npy: has changed since .* began"):
+        run(learner, out_dir, data, "--resume", "--max_steps=3")
 
 
 def test_indices_of_another_file_are_refused(learner, wrong_rows):
