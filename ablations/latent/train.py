@@ -39,7 +39,7 @@ from ablations.latent.padded import mixed_inputs, read, validate, write
 from configurator import check_least, load_settings, read_config
 from model import ARCHITECTURE, ModelConfig, Transformer, config_of
 from runtime import checkpoint, runs
-from runtime.distributed import catch_signals
+from runtime.distributed import catch_signals, quiet
 from runtime.files import InputError, main_guard
 from runtime.hardware import find_device, find_dtype, peak_memory, training_flops
 from tokenizer import PAD
@@ -70,7 +70,8 @@ LOWEST_CLIP = 0.1  # of grad_clip, however low the learning rate is
 
 def main(argv=None):
     argv, base = list(sys.argv[1:] if argv is None else argv), HERE / "config.py"
-    settings = load_settings(__doc__, SETTINGS, argv, base)
+    with quiet(any(word.startswith(("--list", "--show")) for word in argv)):
+        settings = load_settings(__doc__, SETTINGS, argv, base)
     if settings.list:
         return runs.list_runs(settings.out_dir, settings.sort)
     if settings.show:
