@@ -26,7 +26,7 @@ csv.field_size_limit(2**24)  # QCD 2->3 amplitudes are longer than the csv modul
 
 DELIMITERS = ",;\t"
 HEADER_LINES = 100  # the header is one of the first so many lines
-MOST_LINES = 100  # of a row with line breaks within quotes
+MOST_LINES = 1000  # of a row with line breaks within quotes
 FORMULAS = ("amp", "sqamp")  # columns that hold a formula
 ALIASES = {"amplitude": "amp", "squared_amplitude": "sqamp"}
 KNOWN_COLUMNS = {*FORMULAS, *ALIASES, "process", "diagram", "theory", "template", "prediction"}  # in capitals too

@@ -3,8 +3,16 @@ Right physics on orbits that training never had, against the number of orbits th
 
     python docs/emergence.py out/variety docs/emergence.svg
 
-Reads the reports out/variety/N-SEED/NAME.json of evaluate.py, N the number of training orbits (docs/results.md has the
-commands), and prints the table. Every row of these reports is of another orbit, so the intervals are over orbits.
+Reads the reports out/variety/N-SEED/NAME.json of evaluate.py, N the number of training orbits, and prints the table.
+Every row of these reports is of another orbit, so the intervals are over orbits. For N = 1000, seed 1 (docs/variety.py
+makes the data):
+
+    m="config/quickstart.py --data_dir=data/variety/1000 --out_dir=out/variety/1000-1 --seed=1"
+    python train.py $m --src_max_len=512 --tgt_max_len=512 --closed_vocabulary --draw_indices --batch_tokens=4096 \\
+        --dtype=bf16 --max_minutes=40 --max_steps=1000000
+    e="python evaluate.py $m --max_rows=300 --train_rows=0 --output=out/variety/1000-1"
+    $e/greedy.json; $e/beam5.json --beam --verify; $e/beam20.json --beam --beam_size=20 --verify
+    $e/samples64.json --samples=64 --verify
 """
 import json
 import re
