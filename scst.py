@@ -123,9 +123,10 @@ def train(settings, weights, reward_workers, world):
         resumed = state is not None
         if resumed:
             check_resumable(state, settings)
-            settings.ckpt = state["settings"]["ckpt"]
-            for name in ("input", "indices", "masses"):  # the rows are those of the run, unless others are named
-                setattr(settings, name, getattr(settings, name) or state["settings"].get(name, ""))
+            theirs = state["settings"]
+            settings.ckpt, settings.masses = theirs["ckpt"], settings.masses or theirs.get("masses", "")
+            if settings.input in ("", theirs["input"]):  # the rows are those of the run, unless others are named
+                settings.input, settings.indices = theirs["input"], settings.indices or theirs.get("indices", "")
         elif not Path(settings.ckpt).exists():
             raise InputError(f"{settings.ckpt}: no such checkpoint; train.py makes it, --ckpt=FILE names another")
         else:
