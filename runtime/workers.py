@@ -23,9 +23,14 @@ def cores():
 
 
 def parallel_map(function, tasks, workers):
-    """Results of function(task) in the order of the tasks, from `workers` processes (0: one a core). A generator."""
+    """
+    Results of function(task) in the order of the tasks, from `workers` processes (0: one a core). A generator.
+
+    Where it is interrupted or closed early, the processes are killed: a task may take minutes.
+    """
     workers = workers or cores()
     tasks, pending = iter(tasks), collections.deque()
+    others = multiprocessing.active_children()
     with ProcessPoolExecutor(workers, CONTEXT, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         try:
             for task in tasks:
@@ -37,6 +42,10 @@ def parallel_map(function, tasks, workers):
         except BrokenProcessPool:
             raise InputError("a worker process was killed (out of memory?); "
                              "start it again: prepare.py goes on where it stopped") from None
+        except (KeyboardInterrupt, GeneratorExit):
+            for worker in set(multiprocessing.active_children()).difference(others):
+                worker.kill()
+            raise
         finally:
             for future in pending:
                 future.cancel()

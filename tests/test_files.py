@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import json
 import os
@@ -144,6 +145,24 @@ if __name__ == "__main__":
     if alive:
         os.kill(worker, signal.SIGKILL)
     assert parent == own and not alive
+
+
+def test_an_interrupt_ends_workers_in_the_middle_of_long_tasks():
+    """Also one that catches the signal, as training does to write a checkpoint, and would begin with the next task."""
+    task = "import signal, time; signal.signal(2, print); print('begun', flush=True); time.sleep(60)"
+    script = f"""
+from runtime.workers import parallel_map
+for _ in parallel_map(exec, [{task!r}] * 3, 1): pass
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+    process.stdout.readline()
+    try:
+        os.killpg(process.pid, signal.SIGINT)                # as Ctrl-C does
+        assert process.wait(timeout=20) == -signal.SIGINT
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_link_stays_a_link_and_a_device_stays_what_it_is(tmp_path):
