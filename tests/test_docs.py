@@ -7,6 +7,9 @@ import sys
 import pytest
 
 from dataset.reader import read_rows
+from physics.orbits import orbit_of
+from physics.particles import Facts
+from physics.verdict import doubt_of
 from repository import ROOT
 from runtime.files import write_rows
 
@@ -72,3 +75,17 @@ def test_emergence_reports_the_mean_over_seeds_and_each_seed(tmp_path):
     assert many[1].strip() == "1,000" and many[6].strip() == "100.0"
     assert (tmp_path / "figure.svg").exists()
     assert "no report" in run("emergence.py", tmp_path / "100-1", tmp_path / "figure.svg").stderr
+
+
+def test_relabelled_rows_are_right_and_stay_in_their_orbit(tmp_path):
+    words = ["--theory=random:0-3", "--processes=2->2; 2->3", "--sample=4", "--longest_amp=300", "--longest_sqamp=300"]
+    made = subprocess.run([sys.executable, ROOT / "prepare.py", *words, f"--data_dir={tmp_path}/data"],
+                          capture_output=True)
+    assert made.returncode == 0, made.stderr
+    assert run("relabelled.py", tmp_path / "data", tmp_path / "made", 4).returncode == 0
+    before, rows = ([row for _, row in read_rows(tmp_path / name / "train.csv")] for name in ("data", "made"))
+    assert [row["amp"] for row in rows[::4]] == [row["amp"] for row in before]
+    assert len({row["amp"] for row in rows}) > 0.8 * len(rows) == 0.8 * 4 * len(before)
+    for row in rows:
+        assert orbit_of(row["amp"], Facts(row["process"])).key == row["orbit"]
+        assert doubt_of(row["amp"], row["sqamp"], Facts(row["process"])) == ""
