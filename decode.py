@@ -67,7 +67,7 @@ from tqdm import tqdm
 from batches import pad
 from configurator import ROOT, check_least, check_sampling, load_settings
 from dataset.reader import file_names, read_rows, warn
-from generate import beam_search, for_decoding, greedy, sample
+from generate import SAMPLES_TOGETHER, beam_search, for_decoding, greedy, sample
 from generate_terms import search_terms
 from model import load_model
 from physics import mathml
@@ -367,10 +367,11 @@ def cost_of_row(config, candidates, sampled):
     K, T, V = candidates, config["tgt_max_len"], config["tgt_vocab"]
     d, L = config["d_model"], config["decoder_layers"]
     slots = 2 * T * K if sampled else 2 * (T + 16 * K)
+    seen = 2 * T * min(K, SAMPLES_TOGETHER) if sampled else slots  # by a candidate
     weights = L * (6 * d * d + 3 * d * config["d_ff"]) + d * V
-    operations = T * K * (2 * weights + 4 * L * d * slots)  # products with the weights, attention to all slots
+    operations = T * K * (2 * weights + 4 * L * d * seen)  # products with the weights, attention to these slots
     cache = 2 * slots * 2 * L * d * 4  # two copies while it grows, keys and values
-    scores = K * slots * (8 * config["heads"] + 5)  # two of (K, N) for each head, and the mask
+    scores = K * seen * (8 * config["heads"] + 5)  # two of (K, N) for each head, and the mask
     return operations, cache + scores + 4 * K * V * 8
 
 

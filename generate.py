@@ -16,6 +16,7 @@ Shapes: B inputs, K hypotheses of each, S source tokens, V target vocabulary, H 
 slots, T positions.
 """
 import copy
+import math
 import sys
 import warnings
 import weakref
@@ -32,6 +33,7 @@ from runtime.hardware import find_dtype, has_bf16
 from tokenizer import BOS, EOS, PAD
 
 COMPACT_AT = 0.75  # compact the batch when at most 75% of its rows are unfinished; compacting copies the KV cache
+SAMPLES_TOGETHER = 8  # samples of an input in a row of the batch: each computes attention to the slots of all of them
 LOOK_EVERY = 16  # with graphs: tokens between two looks at what has ended, as a look waits for the device
 GRAPH_MEMORY = 0.125  # share of the GPU's memory for the tensors that graphs work on
 _captured = weakref.WeakKeyDictionary()  # {model: {key: (replay, tensors)}}, see `ready`
@@ -339,6 +341,8 @@ def sample(model, src, max_len, uniform=None, temperature=1.0, top_k=0, top_p=1.
     """
     if first is None:
         first = torch.full((len(src), 1 if uniform is None else uniform.shape[1]), BOS, device=src.device)
+        if first.shape[1] > SAMPLES_TOGETHER:
+            return sample_in_groups(model, src, max_len, uniform, temperature, top_k, top_p)
     K = first.shape[1]
     cache = KVCache(model, src, K, max_len)
     if source is not None:
@@ -354,6 +358,18 @@ def sample(model, src, max_len, uniform=None, temperature=1.0, top_k=0, top_p=1.
                    lambda rows: rows["unfinished"].any(1), ("ids", "length", "logprob", "lowest"), max_len)
     lists = zip(*(x.tolist() for x in found.values()))
     return [[Hypothesis(i[:n], p, low) for i, n, p, low in zip(*row)] for row in lists]
+
+
+def sample_in_groups(model, src, max_len, uniform, temperature, top_k, top_p):
+    """What `sample` returns for so many samples that some inputs with a few of them each are faster."""
+    (B, K, _), device = uniform.shape, src.device
+    groups = math.ceil(K / SAMPLES_TOGETHER)
+    size = math.ceil(K / groups)
+    uniform = F.pad(uniform, (0, 0, 0, groups * size - K)).reshape(B * groups, size, max_len)
+    first = torch.full((B * groups, size), BOS, device=device)
+    source = torch.arange(B, device=device).repeat_interleave(groups)
+    lists = sample(model, src, max_len, uniform, temperature, top_k, top_p, first, source)
+    return [sum(lists[groups * row:groups * (row + 1)], [])[:K] for row in range(B)]
 
 
 def sample_step(model, cache, temperature, top_k, top_p, more):

@@ -728,7 +728,7 @@ def test_more_candidates_than_fit_are_refused_with_a_number_that_works(run, tmp_
         call(run, *flags, f"--{name}=900")
     assert not list(tmp_path.iterdir())
     works = int(re.search(rf"--{name}=(\d+) works", str(error.value))[1])
-    assert 10 <= works < 200
+    assert 10 <= works < 300
     call(run, *flags, f"--{name}={works}")
     assert len(decoded(tmp_path / "out.csv")) == 2
     with pytest.raises(InputError, match="wanted at most"):

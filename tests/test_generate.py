@@ -380,13 +380,15 @@ def test_samples_follow_the_distribution_of_the_model(small):
 
 
 @torch.no_grad()
-def test_a_sample_depends_on_its_own_random_numbers_only(model):
+@pytest.mark.parametrize("K", [3, 19], ids=["few", "in groups"])
+def test_a_sample_depends_on_its_own_random_numbers_only(model, K):
     src = ragged([6, 3, 8, 5])
-    uniform = torch.rand(4, 3, 20, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    uniform = torch.rand(4, K, 20, dtype=torch.double, generator=torch.Generator().manual_seed(1))
     together = sample(model, src, 20, uniform)
     assert len({tuple(answer.ids) for answers in together for answer in answers}) > 8
     for row in range(4):
-        for k in range(3):
+        assert len(together[row]) == K
+        for k in range(K):
             (alone,), = sample(model, src[row:row + 1], 20, uniform[row:row + 1, k:k + 1])
             assert alone.ids == together[row][k].ids and alone.logprob == pytest.approx(
                 together[row][k].logprob, abs=1e-9
