@@ -29,7 +29,7 @@ from runtime.runs import read_log
 OUT = Path("out/blotching")
 SEEDS = 1, 2, 3
 # Three numbers, mostly with a product: few enough problems that whole solutions are learned in minutes, and five steps
-PROBLEMS = "--max_num=12 --max_ents=3 --p_ent=1 --p_mult=0.9 --max_mult_num=10 --p_paren=0"
+PROBLEMS = "--max_num=14 --max_ents=3 --p_ent=1 --p_mult=0.9 --max_mult_num=9 --p_paren=0"
 # CPU time on a CPU, in minutes; the learning rate ends with it
 FIRST = f"{PROBLEMS} --max_steps=1000000 --max_minutes=20 --init_samples=100000 --val_mod=1"
 MORE = (f"{PROBLEMS} --max_steps=1000000 --max_minutes=2.5 --learning_rate=1e-3 --pre_epochs=0 --aug_mod=1 "
