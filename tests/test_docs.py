@@ -62,17 +62,19 @@ def test_held_out_orbit_is_in_the_test_split_alone(data, tmp_path):
 
 
 def test_emergence_reports_the_mean_over_seeds_and_each_seed(tmp_path):
-    for number, seed, right in ((100, 1, 0.25), (100, 2, 0.75), (1000, 1, 1.0)):
-        folder = tmp_path / f"{number}-{seed}"
+    for name, right in (("100-1", 0.25), ("100-2", 0.75), ("100x8-1", 0.5), ("1000-1", 1.0)):
+        folder = tmp_path / name
         folder.mkdir()
         (folder / "greedy.json").write_text(json.dumps(
-            {"rows": 200, "right_physics": right, "sequence_accuracy": right / 2}))
+            {"rows": 200, "right_physics": right, "train": {"rows": 50, "right_physics": 1.0}}))
     done = run("emergence.py", tmp_path, tmp_path / "figure.svg")
     assert done.returncode == 0, done.stderr
-    few, many = list(csv.reader(done.stdout.splitlines(), delimiter="|"))[2:4]
-    assert [cell.strip() for cell in few[1:-1]] == [
-        "100", "greedy", "200", "25.0%", "50.0% (43.1% to 56.9%)", "25.0 / 75.0"]
-    assert many[1].strip() == "1,000" and many[6].strip() == "100.0"
+    lines = [[cell.strip() for cell in line[1:-1]] for line in csv.reader(done.stdout.splitlines(), delimiter="|")]
+    few, relabelled, many = lines[2:5]
+    assert len(lines[0]) == len(few) == 7
+    assert few[:2] == ["100", "1"] and few[3:5] == ["50.0% (43.1 to 56.9; 25.0 / 75.0)", "-"]
+    assert relabelled[:4] == ["100", "8", "100.0% (92.9 to 100.0)", "50.0% (43.1 to 56.9)"]
+    assert many[0] == "1,000" and many[3].startswith("100.0%")
     assert (tmp_path / "figure.svg").exists()
     assert "no report" in run("emergence.py", tmp_path / "100-1", tmp_path / "figure.svg").stderr
 
