@@ -70,7 +70,7 @@ def shown(reports):
 
 def draw(runs, path):
     pyplot = pyplot_without_screen("svg", "emergence")
-    figure, axis = pyplot.subplots(figsize=(6, 3.4), layout="constrained")
+    figure, axis = pyplot.subplots(figsize=(8, 3.4), layout="constrained")
     for forms in sorted({forms for _, forms in runs}):
         for number, (name, what) in enumerate(SEARCHES.items()):
             known = [(orbits, *right_physics(searches[name])) for (orbits, of), searches in sorted(runs.items())
@@ -79,12 +79,15 @@ def draw(runs, path):
                 numbers, means, lows, highs = zip(*known)
                 errors = [[max(0, mean - low) for mean, low in zip(means, lows)],
                           [max(0, high - mean) for mean, high in zip(means, highs)]]  # 1 - 1e-16 is below 1
-                axis.errorbar(numbers, means, errors, marker="o", capsize=3, color=f"C{number}",
-                              linestyle="-" if forms == 1 else "--",
-                              label=what if forms == 1 else f"{what}, each row in {forms} forms")
+                axis.errorbar(numbers, means, errors, capsize=3, color=f"C{number}",
+                              fmt="o-" if forms == 1 else "D:", markerfacecolor=None if forms == 1 else "white",
+                              label=what if forms == 1 else f"{what}, {forms} forms of a row")
     axis.set(xscale="log", xlabel="orbits in training", ylabel="right physics, orbits never seen", ylim=(0, None))
+    ticks = sorted({orbits for orbits, _ in runs})
+    axis.set_xticks(ticks, [f"{orbits:,}" for orbits in ticks])
+    axis.minorticks_off()
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=6)
+    figure.legend(fontsize=7, loc="outside right upper")
     with atomic_open(path) as file:
         figure.savefig(file, format="svg", metadata={"Date": None})
 
