@@ -33,6 +33,8 @@ def main():
         raise InputError("expected the data set's folder, the one to write into, and how often each row shall stand "
                          "there: python docs/relabelled.py data/variety/1000 data/variety/1000x12 12")
     source, folder, times, rng = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), random.Random(0)
+    if folder.resolve() == source.resolve():
+        raise InputError(f"{folder}: is the data set itself; name another folder to write into")
 
     def rows():
         for _, row in read_rows(source / "train.csv", COLUMNS):
@@ -54,7 +56,7 @@ def relabelled(row, rng):
     masses = "ab" if re.search(r"(?<!\w)Q[abco][12]", row["process"]) else "abc"  # there is no quark of mass m_c
     mass = dict(zip(masses, rng.sample(masses, len(masses)))) | {"o": "o"}
     mass.setdefault("c", "c")
-    swapped = {kind + mass: rng.random() < 0.5 for kind in "FQSCVX" for mass in "abco"}
+    swapped = {kind + letter: rng.random() < 0.5 for kind in "FQSCVX" for letter in "abco"}
 
     def particle(match):
         kind, letter, number = match.groups()
