@@ -361,7 +361,7 @@ def sample(model, src, max_len, uniform=None, temperature=1.0, top_k=0, top_p=1.
 
 
 def sample_in_groups(model, src, max_len, uniform, temperature, top_k, top_p):
-    """What `sample` returns for so many samples that some inputs with a few of them each are faster."""
+    """`sample` for many samples of a row: several inputs of a few samples each, which takes less attention."""
     (B, K, _), device = uniform.shape, src.device
     groups = math.ceil(K / SAMPLES_TOGETHER)
     size = math.ceil(K / groups)

@@ -5,14 +5,7 @@ Right physics on orbits that training never had, against the number of orbits th
 
 Reads the reports out/variety/NAME-SEED/SEARCH.json of evaluate.py. NAME is a number of training orbits, "1000", or with
 the number of forms in which each training row stands there, "1000x8". Every row that is asked about is of another
-orbit, so the intervals are over orbits. docs/variety.py and docs/relabelled.py make the data; for one run:
-
-    m="config/quickstart.py --data_dir=data/variety/1000 --out_dir=out/variety/1000-1 --seed=1"
-    python train.py $m --draw_indices --batch_tokens=2048 --dtype=bf16 --max_minutes=20 --max_steps=1000000 \\
-        --eval_every=1000 --eval_rows=256
-    e="python evaluate.py $m --max_rows=300 --output=out/variety/1000-1"
-    $e/greedy.json --train_rows=300; $e/beam5.json --beam --verify; $e/beam20.json --beam --beam_size=20 --verify
-    $e/samples64.json --samples=64 --batch_rows=32 --verify
+orbit, so the intervals are over orbits. docs/results.md, "What is learned", has all commands.
 """
 import json
 import re
