@@ -3,7 +3,8 @@ The vocabulary of a model: the tokens that it knows. And other names for the ind
 
 The tokens of a vocabulary are those of the training rows, rare ones in pieces. A closed vocabulary also has every token
 that differs from one of these in the particle, the mass, the legs or the number of an index, and those that any row of
-the theory may have. So it reads every amplitude of the theory, with so many legs.
+the theory may have. So it reads every amplitude of the theory with so many legs, unless that has more than twice as
+many indices as any training row.
 
 A token that no training row has is never learned. For the numbers of indices there is a remedy: index names mean
 nothing, so `draw_index_names` gives each row other numbers each time that it is trained on.
@@ -137,15 +138,17 @@ def room_of(tokens, closed, legs, theories, rename_particles):
                 fields[class_of(token, slot)].add(slot[0])
     if not closed:
         return Room(numbers, 0, {}, [], [])
-    # a tree diagram of n legs has at most n - 3 propagators with two ends each: n + 2 (n - 3) places for an index. The
-    # terms of a numerator may have indices of their own, so there is room for twice as many as any training row has
-    numbers = {kind: max(2 * count, 3 * (most - 2)) for kind, count in numbers.items()}
     couplings = set()
     for theory in theories:
         for particle in theory.particles.values():
             fields[("scalar", "fermion", "vector")[particle.twice_spin]].add(particle.field)
             masses.add(particle.mass)
+            for kind in ("", "D", "L")[particle.twice_spin] + {3: "C", 8: "A"}.get(particle.colour, ""):
+                numbers.setdefault(kind, 0)                 # of the indices of its field
         couplings |= {symbol for vertex in theory.vertices for rule in vertex.rules for symbol, _ in rule.couplings}
+    # a tree diagram of n legs has at most n - 3 propagators with two ends each: n + 2 (n - 3) places for an index. The
+    # terms of a numerator may have indices of their own, so there is room for twice as many as any training row has
+    numbers = {kind: max(2 * count, 3 * (most - 2)) for kind, count in numbers.items()}
     if rename_particles:
         numbered_fermions = {f"F{k}" for k in range(1, most + 1)}
         fields["fermion"] |= numbered_fermions

@@ -328,6 +328,16 @@ def test_a_closed_vocabulary_reads_other_particles_legs_and_indices(tmp_path, gl
         closed.encode_amp(other.replace("p_5", "p_6"))
 
 
+@pytest.mark.parametrize("glue", GLUES)
+def test_a_closed_vocabulary_has_indices_of_every_kind_of_the_theory(tmp_path, glue):
+    """From a row without colour, and from one without any index, an amplitude of quarks and gluons is read."""
+    (tmp_path / "manifest.json").write_text(json.dumps({"settings": {"theory": "qcd", "input": ""}}))
+    for row in MOLLER, "i*e*h(p_1)*h(p_2)*h(p_3)^(*)":
+        closed = build(tmp_path, [(row, "2")], glue=glue, closed_vocabulary=True, legs=4)
+        ids, names = closed.encode_amp(GLUON)
+        assert closed.decode_amp(ids, names) == GLUON
+
+
 def test_a_closed_vocabulary_without_a_theory_knows_the_particles_of_its_rows(tmp_path):
     rows = [(MOLLER, "2"), (COMPTON, "m_c^2"), (GLUON, "s_12"), (r"i*h(p_3)*f_SU3_{%a,%b,%c}/s_11", "s_13")]
     (tmp_path / "manifest.json").write_text(json.dumps({"settings": {"theory": "qed", "input": "mine.csv"}}))
