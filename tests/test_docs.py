@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from test_physics import process_amplitudes
 
 from dataset.reader import read_rows
 from physics.orbits import orbit_of
@@ -92,3 +94,34 @@ def test_relabelled_rows_are_right_and_stay_in_their_orbit(tmp_path):
     for row in rows:
         assert orbit_of(row["amp"], Facts(row["process"])).key == row["orbit"]
         assert doubt_of(row["amp"], row["sqamp"], Facts(row["process"])) == ""
+
+
+def test_distances_says_how_near_to_training_what_is_right_and_wrong_is(tmp_path):
+    rows = [{"process": process, "amp": process_amplitudes(process)[0], "sqamp": "1"} for process in
+            ("e mu -> e mu", "u s~ -> u s~", "e e -> e e", "A c -> A c")]
+    for name, some in (("train", rows[:1]), ("test", rows[1:])):
+        write_rows(tmp_path / f"{name}.csv", COLUMNS[:3], some)
+    (tmp_path / "beam.json").write_text(json.dumps({"rows": 3}))
+    np.save(tmp_path / "beam.inc_idx.npy", np.array([1]))
+    lines = run("distances.py", tmp_path, tmp_path / "beam.json").stdout.splitlines()
+    assert [line.split("(")[0] for line in lines[2:]] == [
+        "| same legs | 1 | 100.0% ", "| other masses | 1 | 0.0% ", "| new legs | 1 | 100.0% "]
+
+
+def test_own_answers_takes_the_verified_ones_of_orbits_without_labels(data, tmp_path):
+    assert run("variety.py", data, tmp_path / "made", 2, 4).returncode == 0
+    few, many = tmp_path / "made" / "2", tmp_path / "made" / "4"
+    assert run("own_answers.py", few, many, tmp_path / "own").returncode == 0
+    with open(tmp_path / "own" / "amplitudes.csv", newline="") as file:
+        asked = list(csv.DictReader(file))
+    without = set(orbits_of(many / "train.csv")) - set(orbits_of(few / "train.csv"))
+    assert sorted(row["orbit"] for row in asked) == sorted(without)
+    assert asked[0].keys() == {"process", "orbit", "amp"}
+    write_rows(tmp_path / "own" / "answers.csv", ["row", "prediction", "status"],
+               [{"row": 1, "prediction": "1", "status": "unverified"},
+                {"row": 2, "prediction": "s_12*e^2 + e^2*s_12", "status": "verified"}])
+    assert run("own_answers.py", few, tmp_path / "own").returncode == 0
+    labelled, rows = ([row for _, row in read_rows(folder / "train.csv")] for folder in (few, tmp_path / "own"))
+    assert [row["amp"] for row in rows] == [row["amp"] for row in labelled] + [asked[1]["amp"]]
+    assert rows[-1]["sqamp"] == "2*e^2*s_12" and rows[-1]["orbit"] == asked[1]["orbit"]
+    assert orbits_of(tmp_path / "own" / "test.csv") == orbits_of(few / "test.csv")
