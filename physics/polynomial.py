@@ -128,12 +128,13 @@ def common_powers(terms):
     return {symbol: min(term.get(symbol, 0) for term in terms) for symbol in symbols}
 
 
-def factored_text(polynomial):
+def factored_text(polynomial, number_in_front=True):
     """Canonical text of a polynomial over propagators: for each set of denominators, in a fixed order,
 
         prefactor * (sum of monomials with coprime integer coefficients, the first one positive) * denominators
 
     so that one rational function, given by its terms over the same denominators, has one text. '0' if nothing is left.
+    Without number_in_front the number of the prefactor is multiplied into a sum of several monomials.
     """
     by_denominators = {}
     for term, value in polynomial.items():
@@ -150,6 +151,8 @@ def factored_text(polynomial):
         number = content(inside.values())
         if inside[min(inside, key=order)] < 0:
             number = -number
+        if len(inside) > 1 and not number_in_front:
+            number = Fraction(1)
         factors = [factor_text(*factor) for factor in monomial(common)]
         if len(inside) > 1:
             factors.append(f"({sum_text({term: value / number for term, value in inside.items()})})")

@@ -43,8 +43,10 @@ AutoDeclare Indices m,n;
 MATRICES = {"gamma_5": "g5_({})", "P_L": "g7_({})/2", "P_R": "g6_({})/2"}
 MIRRORED = {"gamma_5": "(-g5_({}))", "P_L": MATRICES["P_R"], "P_R": MATRICES["P_L"]}     # in the Dirac conjugate
 
-# prefactor, polynomial and propagators; or multiplied out into a plain sum of products, as many of MARTY's own rows are
-STYLES = {"factored": factored_text, "marty": sum_text}
+# prefactor, polynomial and propagators; the same with all numbers in the polynomial; or multiplied out into a plain sum
+# of products, as many of MARTY's own rows are
+STYLES = {"factored": factored_text, "inside": functools.partial(factored_text, number_in_front=False),
+          "marty": sum_text}
 
 
 def square(amp, basis="all", style="factored", timeout=60, facts=NO_FACTS):

@@ -125,3 +125,26 @@ def test_own_answers_takes_the_verified_ones_of_orbits_without_labels(data, tmp_
     assert [row["amp"] for row in rows] == [row["amp"] for row in labelled] + [asked[1]["amp"]]
     assert rows[-1]["sqamp"] == "2*e^2*s_12" and rows[-1]["orbit"] == asked[1]["orbit"]
     assert orbits_of(tmp_path / "own" / "test.csv") == orbits_of(few / "test.csv")
+
+
+def test_respelled_squares_are_the_same(data, tmp_path):
+    square = "2*e^2*(m_e^2 + -s_12)"
+    for name in ("train", "valid", "test"):
+        write_rows(data / f"{name}.csv", COLUMNS, [{name: "x" for name in COLUMNS} | {"sqamp": square}])
+    assert run("respelled.py", data, tmp_path / "made", "inside").returncode == 0
+    assert [row["sqamp"] for _, row in read_rows(tmp_path / "made" / "test.csv")] == ["e^2*(2*m_e^2 + (-2)*s_12)"]
+    assert run("respelled.py", tmp_path / "made", tmp_path / "back", "factored").returncode == 0
+    assert (tmp_path / "back" / "test.csv").read_text().endswith(f",x,x,{square}\n")
+    assert "name another folder" in run("respelled.py", data, data, "inside").stderr
+
+
+def test_first_wrong_token_is_named_by_what_should_stand_there(tmp_path):
+    truth = "2*e^2*(m_e^2 + -s_12)"
+    answers = [truth, "4*e^2*(m_e^2 + -s_12)", "2*e^2*(m_mu^2 + -s_12)", "2*e^2*(m_e^2 + -s_13)",
+               "2*e^2*(m_e^2 + -s_12", ""]
+    write_rows(tmp_path / "predictions.csv", ["prediction", "sqamp"],
+               [{"prediction": answer, "sqamp": truth} for answer in answers])
+    assert run("first_wrong.py", tmp_path / "predictions.csv").stdout.splitlines() == [
+        "5 of 6 answers differ from the truth", "| first wrong token should be | answers |", "| --- | --- |",
+        "| a number | 2 |", "| a mass | 1 |", "| a product of two momenta | 1 |", "| an operator or a bracket | 1 |",
+        "2 answers are wrong from the first token on"]

@@ -80,7 +80,7 @@ def test_other_charges_need_the_number_in_front_rescaled():
     }
 
 
-@pytest.mark.parametrize("style", ["factored", "marty"])
+@pytest.mark.parametrize("style", ["factored", "inside", "marty"])
 def test_of_a_sum_every_term_is_rescaled(style):
     """Squares multiplied out are sums, so are the amplitudes of whole processes, with the signs between diagrams."""
     nothing = {"exact": 0, "renamed": 0, "rescaled": 0, "relabelled": 0}

@@ -278,6 +278,14 @@ def test_canonical_text_has_one_prefactor_one_polynomial_and_the_propagators():
     assert factored_text({}) == "0"
 
 
+def test_the_style_inside_has_no_number_in_front_of_a_sum():
+    polynomial = {(("e", 2), ("m_e", 2)): Fraction(-2, 3), (("e", 2), ("m_e", 2), ("s_12", 1)): Fraction(4, 9)}
+    assert factored_text(polynomial, number_in_front=False) == "e^2*m_e^2*(-2/3 + 4/9*s_12)"
+    assert factored_text({(("e", 2), ("s_12", 1)): Fraction(-2, 3)}, number_in_front=False) == "-2/3*e^2*s_12"
+    for amp in process_amplitudes("e A -> e A"):
+        assert rational(parse(square(amp, style="inside"))) == rational(parse(square(amp)))
+
+
 BAD = [
     ("2*s_12", "no external legs"),
     ("e_{i_1,%a}(p_1)_u*(", "column"),
