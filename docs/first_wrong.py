@@ -37,7 +37,7 @@ def main():
         rows = [row for row in csv.DictReader(file)]
     found, at_once = collections.Counter(), 0
     for row in rows:
-        truth, answer = (sqamp_tokens(row[name]) + [END] for name in ("sqamp", "prediction"))
+        truth, answer = (tokens_of(row[name]) for name in ("sqamp", "prediction"))
         if answer != truth:
             place = next(k for k, (a, b) in enumerate(zip(truth, answer)) if a != b)
             found[next(what for pattern, what in CLASSES.items() if re.fullmatch(pattern, truth[place]))] += 1
@@ -47,6 +47,13 @@ def main():
     for what, count in found.most_common():
         print(f"| {what} | {count} |")
     print(f"{at_once} answers are wrong from the first token on")
+
+
+def tokens_of(text):
+    try:
+        return sqamp_tokens(text) + [END]
+    except InputError:  # no answer at all
+        return [END]
 
 
 if __name__ == "__main__":
