@@ -7,13 +7,13 @@ Reads the predictions of decode.py on rows with a true square. An answer that is
 wrong here: for data of prepare.py these are rare, as a square has one text there.
 """
 import collections
-import csv
 import re
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from dataset.reader import read_rows
 from runtime.files import InputError, main_guard
 from tokenizer import sqamp_tokens
 
@@ -33,8 +33,7 @@ def main():
     if len(sys.argv) != 2:
         raise InputError("expected the predictions of decode.py or evaluate.py: "
                          "python docs/first_wrong.py out/variety/4628-1/predictions.csv")
-    with open(sys.argv[1], encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file)]
+    rows = [row for _, row in read_rows(sys.argv[1], ["sqamp", "prediction"])]
     found, at_once = collections.Counter(), 0
     for row in rows:
         truth, answer = (tokens_of(row[name]) for name in ("sqamp", "prediction"))

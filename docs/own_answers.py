@@ -10,7 +10,6 @@ The first command writes data/own/amplitudes.csv: one row of each orbit that the
 does not, without its square. The last one writes data/own/train.csv: the training rows of the first data set, and the
 rows whose answer decode.py has verified, with that answer as the square. valid.csv and test.csv are the first's.
 """
-import csv
 import shutil
 import sys
 from pathlib import Path
@@ -47,8 +46,8 @@ def write_amplitudes(labelled, larger, folder):
 def write_training_rows(labelled, folder):
     rows = [row for _, row in read_rows(labelled / "train.csv", COLUMNS)]
     asked = [row for _, row in read_rows(folder / "amplitudes.csv", COLUMNS[:3])]
-    with open(folder / "answers.csv", encoding="utf-8", newline="") as file:
-        answers = [answer for answer in csv.DictReader(file) if answer["status"] == "verified"]
+    answers = [answer for _, answer in read_rows(folder / "answers.csv", ["row", "prediction", "status"])
+               if answer["status"] == "verified"]
     for answer in answers:
         square = factored_text(rational(parse(answer["prediction"])))
         rows.append(asked[int(answer["row"]) - 1] | {"sqamp": square})
