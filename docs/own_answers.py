@@ -45,12 +45,14 @@ def write_amplitudes(labelled, larger, folder):
 
 def write_training_rows(labelled, folder):
     rows = [row for _, row in read_rows(labelled / "train.csv", COLUMNS)]
-    asked = [row for _, row in read_rows(folder / "amplitudes.csv", COLUMNS[:3])]
-    answers = [answer for _, answer in read_rows(folder / "answers.csv", ["row", "prediction", "status"])
+    asked = {row["amp"]: row for _, row in read_rows(folder / "amplitudes.csv", COLUMNS[:3])}
+    answers = [answer for _, answer in read_rows(folder / "answers.csv", ["amp", "prediction", "status"])
                if answer["status"] == "verified"]
     for answer in answers:
-        square = factored_text(rational(parse(answer["prediction"])))
-        rows.append(asked[int(answer["row"]) - 1] | {"sqamp": square})
+        if answer["amp"] not in asked:
+            raise InputError(f"{folder / 'answers.csv'}: answers other amplitudes than those of amplitudes.csv; "
+                             "let decode.py answer these")
+        rows.append(asked[answer["amp"]] | {"sqamp": factored_text(rational(parse(answer["prediction"])))})
     count = write_rows(folder / "train.csv", COLUMNS, rows)
     for name in ("valid.csv", "test.csv", "manifest.json"):
         shutil.copyfile(labelled / name, folder / name)

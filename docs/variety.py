@@ -18,15 +18,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dataset.reader import read_rows
 from runtime.files import InputError, main_guard, write_rows
 
+COLUMNS = ["orbit", "amp", "sqamp"]  # prepare.py writes them
+
 
 def main():
     if len(sys.argv) < 4 or not all(word.isdecimal() for word in sys.argv[3:]):
         raise InputError("expected the data set's folder, the one to write into, and numbers of orbits: "
                          "python docs/variety.py data/random data/variety 100 1000")
     source, folder, numbers = Path(sys.argv[1]), Path(sys.argv[2]), [int(word) for word in sys.argv[3:]]
-    rows = [row for _, row in read_rows(source / "train.csv")]
-    if any("orbit" not in row for row in rows):
-        raise InputError(f"{source / 'train.csv'}: no column `orbit`; prepare.py writes it")
+    rows = [row for _, row in read_rows(source / "train.csv", COLUMNS)]
     orbits = sorted({row["orbit"] for row in rows})
     random.Random(0).shuffle(orbits)
     for number in numbers:
@@ -43,7 +43,7 @@ def main():
 
 def one_of_each_orbit(path):
     """One row of each orbit of a file, drawn at random, in a random order; the same ones every time."""
-    rows = [row for _, row in read_rows(path)]
+    rows = [row for _, row in read_rows(path, COLUMNS)]
     random.Random(0).shuffle(rows)
     return list({row["orbit"]: row for row in rows}.values())
 

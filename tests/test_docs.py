@@ -52,6 +52,8 @@ def test_variety_asks_about_each_orbit_once(data, tmp_path):
         assert sorted(asked) == ORBITS
         assert asked == orbits_of(tmp_path / "made" / "4" / f"{name}.csv")
     assert run("variety.py", data, tmp_path / "made", 7).stderr.count("\n") == 1
+    write_rows(data / "train.csv", COLUMNS[:3], [])
+    assert "no column 'orbit'" in run("variety.py", data, tmp_path / "made", 2).stderr
 
 
 def test_held_out_orbit_is_in_the_test_split_alone(data, tmp_path):
@@ -117,14 +119,16 @@ def test_own_answers_takes_the_verified_ones_of_orbits_without_labels(data, tmp_
     without = set(orbits_of(many / "train.csv")) - set(orbits_of(few / "train.csv"))
     assert sorted(row["orbit"] for row in asked) == sorted(without)
     assert asked[0].keys() == {"process", "orbit", "amp"}
-    write_rows(tmp_path / "own" / "answers.csv", ["row", "prediction", "status"],
-               [{"row": 1, "prediction": "1", "status": "unverified"},
-                {"row": 2, "prediction": "s_12*e^2 + e^2*s_12", "status": "verified"}])
+    answers = [{"amp": asked[0]["amp"], "prediction": "1", "status": "unverified"},
+               {"amp": asked[1]["amp"], "prediction": "s_12*e^2 + e^2*s_12", "status": "verified"}]
+    write_rows(tmp_path / "own" / "answers.csv", ["amp", "prediction", "status"], answers)
     assert run("own_answers.py", few, tmp_path / "own").returncode == 0
     labelled, rows = ([row for _, row in read_rows(folder / "train.csv")] for folder in (few, tmp_path / "own"))
     assert [row["amp"] for row in rows] == [row["amp"] for row in labelled] + [asked[1]["amp"]]
     assert rows[-1]["sqamp"] == "2*e^2*s_12" and rows[-1]["orbit"] == asked[1]["orbit"]
     assert orbits_of(tmp_path / "own" / "test.csv") == orbits_of(few / "test.csv")
+    write_rows(tmp_path / "own" / "answers.csv", ["amp", "prediction", "status"], [answers[1] | {"amp": "e*g"}])
+    assert "answers other amplitudes" in run("own_answers.py", few, tmp_path / "own").stderr
 
 
 def test_respelled_squares_are_the_same(data, tmp_path):
