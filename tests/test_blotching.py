@@ -662,6 +662,12 @@ def test_the_lines_between_an_amplitude_and_its_square():
         "(s_14*s_23 + s_13*s_24 + m_mu^2*s_12 + m_e^2*s_34 + 2*m_e^2*m_mu^2)"]
 
 
+def test_a_mass_that_only_a_polarisation_sum_brings_in_has_its_name():
+    """A scalar to two equal vectors: sum |eps_2.eps_3|^2 = 2 + (p_2.p_3)^2 / m^4, as of Higgs -> Z Z."""
+    amp = r"i*k_V*Sa1(p_1)*Vb1_{k_4,+%\rho_3}(p_2)^(*)*Vb1_{i_1,%\rho_3}(p_3)^(*)"
+    assert middle_lines([amp], [Facts("Sa1 -> Vb1 Vb1")]) == [["(s_23^2 + 2*m_b^4)"]]
+
+
 @pytest.mark.parametrize("name, process", [
     ("qed", "e mu -> e mu"), ("qed", "e A -> e A"), ("qed", "e e~ -> mu mu~ A"), ("qcd", "u d -> u d"),
     ("ew", "e e~ -> Z h")])

@@ -53,9 +53,9 @@ def middle_lines(amps, facts):
             continue
         traces = traces_of(amp, row)
         parts += [*traces, row]
-        owners += [(k, list(row.symbols))] * (len(traces) + 1)
+        owners += [(k, row.symbols)] * (len(traces) + 1)
     for (k, symbols), terms in zip(owners, square.traces(parts, timeout=60) if parts else []):
-        found[k].append(f"({sum_of(terms, symbols)})")
+        found[k].append(f"({sum_of(terms, list(symbols))})")  # `traces` adds symbols to a row
     return [join_traces(lines) for lines in found]
 
 
