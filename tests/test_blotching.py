@@ -663,9 +663,11 @@ def test_the_lines_between_an_amplitude_and_its_square():
 
 
 def test_a_mass_that_only_a_polarisation_sum_brings_in_has_its_name():
-    """A scalar to two equal vectors: sum |eps_2.eps_3|^2 = 2 + (p_2.p_3)^2 / m^4, as of Higgs -> Z Z."""
-    amp = r"i*k_V*Sa1(p_1)*Vb1_{k_4,+%\rho_3}(p_2)^(*)*Vb1_{i_1,%\rho_3}(p_3)^(*)"
-    assert middle_lines([amp], [Facts("Sa1 -> Vb1 Vb1")]) == [["(s_23^2 + 2*m_b^4)"]]
+    """Polarisation sums of eps_1.eps_2 and of p_3.eps_4: (2 + s_12^2 / m_b^4) (s_34^2 / m_b^2 - m_a^2), times m_b^6."""
+    amp = (r"i*k_V*p_3_%\lambda_5*Vb1_{i_2,%\rho_3}(p_1)*Vb1_{k_4,+%\rho_3}(p_2)*Sa1(p_3)^(*)*"
+           r"Vb1_{i_1,+%\lambda_5}(p_4)^(*)/(m_b^2 + 2*s_12 + reg_prop)")
+    assert middle_lines([amp], [Facts("Vb1 Vb1 -> Sa1 Vb1")]) == [
+        ["(s_12^2*s_34^2 + -m_a^2*m_b^2*s_12^2 + 2*m_b^4*s_34^2 + -2*m_a^2*m_b^6)"]]
 
 
 @pytest.mark.parametrize("name, process", [
