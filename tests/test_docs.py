@@ -83,6 +83,21 @@ def test_emergence_reports_the_mean_over_seeds_and_each_seed(tmp_path):
     assert "no report" in run("emergence.py", tmp_path / "100-1", tmp_path / "figure.svg").stderr
 
 
+def test_levers_compares_runs_of_one_seed_row_by_row(tmp_path):
+    for name, outcomes in (("base-1", "rrwwwwwwww"), ("base-2", "rwwwwwwwww"), ("deep-1", "rorwwwwwww"),
+                           ("deep-2", "rrrrwwwwww"), ("wide-2", "rwwwwwwwww")):
+        (tmp_path / name).mkdir()
+        report = {"input": "test.csv", "rows_sha256": "0", "outcomes": outcomes, "training": {"steps": 1000}}
+        (tmp_path / name / "greedy.json").write_text(json.dumps(report))
+    lines = run("levers.py", tmp_path, "base").stdout.splitlines()
+    assert lines[2] == "| base | 1,000 / 1,000 | 15.0% (20.0 / 10.0) |  | - |  |"
+    assert lines[3].startswith("| deep | 1,000 / 1,000 | 35.0% (30.0 / 40.0) | +20.0 (") and len(lines) == 5
+    assert lines[4] == "| wide | 1,000 | 10.0% (10.0) | +0.0 (0.0 to 0.0) | - | - |"  # against base-2 alone
+    assert "no report" in run("levers.py", tmp_path, "other").stderr
+    (tmp_path / "wide-2" / "greedy.json").write_text(json.dumps(report | {"rows_sha256": "1"}))
+    assert "other rows" in run("levers.py", tmp_path, "base").stderr
+
+
 def test_relabelled_rows_are_right_and_stay_in_their_orbit(tmp_path):
     words = ["--theory=random:0-3", "--processes=2->2; 2->3", "--sample=4", "--longest_amp=300", "--longest_sqamp=300"]
     made = subprocess.run([sys.executable, ROOT / "prepare.py", *words, f"--data_dir={tmp_path}/data"],
