@@ -215,7 +215,7 @@ def goal_lines(found):
             means = [statistics.fmean(run[key] for run in runs) for key in ("train_exact", "test_exact")]
             reached = "reached" if means[0] >= train and means[1] >= test else "missed"
             lines.append(f"The goal of the {model} model, {train:.0%} of the training rows and {test:.0%} of the test "
-                         f"rows, is {reached}: {means[0]:.1%} and {means[1]:.1%}.")
+                         f"rows, is {reached} in the mean of the seeds: {means[0]:.1%} and {means[1]:.1%}.")
     return lines
 
 
