@@ -58,6 +58,8 @@ def load_settings(usage, keys, argv=None, base=None):
         values |= read_config(path, defaults)
         # the settings file of a run, out/NAME/config.py, keeps the run's name
         config_name = path.resolve().parent.name if path.stem == "config" else path.stem
+        if path.stem == "config" and values["run_id"] and values["run_id"] == Path(values["out_dir"]).name:
+            values["out_dir"] = str(Path(values["out_dir"]).parent)  # the run_id is added below
     for word in argv:
         if word.startswith("-"):
             name, value = read_flag(word, defaults)
@@ -71,7 +73,7 @@ def load_settings(usage, keys, argv=None, base=None):
     run_id = values["run_id"]
     if "/" in run_id or run_id.startswith("."):
         raise InputError(f"run_id: got {run_id!r}, wanted the name of a folder")
-    if run_id and Path(values["out_dir"]).name != run_id:  # equal in the settings file of such a run
+    if run_id:
         values["out_dir"] += f"/{run_id}"
     settings = SimpleNamespace(**values, config_name=config_name)
     print_table(settings, keys, defaults, source=files[0] if files else "defaults")
@@ -204,7 +206,7 @@ def check(name, value, defaults, where):
         raise InputError(f"{where}: unknown setting {name}; {nearest(name, defaults)}")
     kind = type(defaults[name])
     if kind is float and type(value) is int:
-        value = float(value)
+        value = float(value) if abs(value) < sys.float_info.max else math.inf
     if type(value) is not kind:
         raise InputError(f"{where}: {name}: got {value!r}, wanted {WANTED[kind]}, such as {defaults[name]!r}")
     if kind is float and not math.isfinite(value):

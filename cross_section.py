@@ -7,7 +7,8 @@ r"""From a squared amplitude to the cross section that a detector counts: a plot
 The process has two particles on each side; --theory says whose they are. |M|^2 is the square of the sum of all its
 diagrams, interference included. The model squares that amplitude, and its answer is used if it is verified. FORM's
 square stands beside it, and the textbook's formula where there is one. A run that has learned --squares=process knows
-sums of diagrams. Without any run the curves are FORM's alone.
+sums of diagrams. Without any run
+the model in models/ is asked; without a verified answer the curves are FORM's alone.
 
 Energies are those of the centre of mass in GeV, --energies=LOWEST:HIGHEST; the masses and couplings are in
 physics/cross_section.py. Where the exchange of a massless particle makes the total diverge, --max_cos leaves out the
@@ -23,14 +24,14 @@ from pathlib import Path
 
 import numpy as np
 
-from configurator import load_settings
+from configurator import check_least, load_settings
 from decode import decode, load
 from physics.amplitude import amplitudes, parse_process, process_text
 from physics.cross_section import VALUES, differential, masses_of, textbook, threshold, total
 from physics.expression import parse
 from physics.formats import to_function
 from physics.particles import Facts
-from physics.square import square
+from physics.square import STYLES, square
 from physics.theory import THEORIES
 from runtime import checkpoint
 from runtime.files import InputError, atomic_open, check_output, main_guard, write_rows
@@ -101,12 +102,16 @@ def plot(energies, totals, cosines, angular, title, output):
 
 def main(argv=None):
     words = sys.argv[1:] if argv is None else argv
-    named = [word for word in words if "->" in word]
+    named = [word for word in words if "->" in word and not word.startswith("-")]
     settings = load_settings(__doc__, KEYS, [word for word in words if word not in named])
     if len(named) != 1:
         raise InputError(f"got {len(named)} processes, wanted one, such as 'e e~ -> mu mu~'")
     if settings.theory not in VALUES:
         raise InputError(f"theory: got '{settings.theory}', wanted one of {', '.join(VALUES)}")
+    check_least(settings, {"beam_size": 1})
+    for name, known in (("style", STYLES), ("basis", ("all", "independent"))):
+        if getattr(settings, name) not in known:
+            raise InputError(f"{name}: got {getattr(settings, name)!r}, wanted {', '.join(known)}")
     if not 0 < settings.max_cos <= 1:
         raise InputError(f"max_cos: got {settings.max_cos}, wanted more than 0 and at most 1")
     theory, values = THEORIES[settings.theory], VALUES[settings.theory]

@@ -551,6 +551,10 @@ def load_model(path, device):
         model = Transformer(config_of(state))
         model.load_state_dict(checkpoint.weights(state))
         tokenizer = Tokenizer(state["vocabulary"])
+        for side in ("src", "tgt"):
+            if len(state["vocabulary"][side]) != getattr(model.config, f"{side}_vocab"):
+                raise InputError(f"its vocabulary has {len(state['vocabulary'][side])} {side} tokens, its weights are "
+                                 f"for {getattr(model.config, f'{side}_vocab')}")
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (KeyError, TypeError, RuntimeError) as error:

@@ -38,6 +38,19 @@ def _verify_rows(task):
     return judged
 
 
+def rows_of(paths):
+    """(path, line number, row or why it is none) of the files; a file that breaks off is a bad line where it does."""
+    for path in paths:
+        line = 0
+        try:
+            for _, line, row in read_files([path]):
+                yield path, line, row
+        except InputError as error:
+            if not line:
+                raise
+            yield path, line + 1, str(error)
+
+
 def main():
     paths = [argument for argument in sys.argv[1:] if not argument.startswith("-") and not argument.endswith(".py")]
     settings = load_settings(
@@ -47,7 +60,7 @@ def main():
         raise InputError("no file to verify; usage: python verify.py FILE.csv[.gz] ...")
     lines = [count_lines(path) for path in paths]
     masses = parse_masses(settings.masses)
-    rows = read_files(paths)
+    rows = rows_of(paths)
     tasks = ((chunk, settings.seed, masses) for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []))
     counts, failures = collections.Counter(), []
     with tqdm(total=None if None in lines else sum(lines) - len(lines), unit=" rows", disable=None) as progress:

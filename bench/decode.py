@@ -5,6 +5,7 @@ Every model has random weights and writes exactly `NEW` tokens for each of `ROWS
 do the same work. Rounds are interleaved, and a ratio is the median of those of its rounds. `bench_gpu` is the same on a
 GPU, for 64 and 512 rows and beside Hugging Face only.
 """
+import importlib.util
 import os
 import statistics
 import tempfile
@@ -15,6 +16,7 @@ import torch
 
 from generate import beam_search, for_decoding, greedy
 from model import ModelConfig, Transformer
+from runtime.files import InputError
 from runtime.hardware import device_name, has_bf16
 from tokenizer import BOS, EOS, PAD
 
@@ -140,6 +142,9 @@ def print_table(speeds, peer_of):
 
 
 def bench_decode():
+    for package in ("transformers", "ctranslate2"):
+        if not importlib.util.find_spec(package):
+            raise InputError(f"{package} is not installed; pip install -r requirements-bench.txt")
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     src = torch.randint(4, VOCABULARY, (ROWS, SOURCE))
@@ -158,7 +163,7 @@ def bench_decode():
 def bench_gpu(device, row_counts=(64, 512), rounds=ROUNDS, peer=True):
     """
     Print new tokens/s in bf16, greedy and beam search, beside Hugging Face's BART (peer) on the same device. The first
-    call of each, which captures the CUDA graphs, is not counted.
+    call of each, which captures the CUDA graphs, is not counted; BART's beam search has none.
     """
     torch.manual_seed(0)
     dtype = torch.bfloat16 if has_bf16(torch.device(device)) else torch.float32

@@ -27,19 +27,20 @@ import torch
 import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from batches import choose_rows, collate, lengths, load_split, mixed_batches, padded_batches, room_for, to_device
+from batches import choose_rows, collate, lengths, mixed_batches, padded_batches, room_for, to_device
 from bench import decode as bench_decode
-from bench.train import VOCABULARY, Peer, autocast, measured_peak, padded_inputs, rows_of, seconds, sizes
+from bench.train import (SIZES, VOCABULARY, Peer, autocast, measured_peak, padded_inputs, rows_of, rows_of_data_dir,
+                         seconds, sizes)
 from configurator import load_settings
-from dataset.vocabulary import build_vocabulary
+from dataset import vocabulary
 from model import ModelConfig, Transformer
 from runtime.distributed import World
 from runtime.hardware import find_device, training_flops
-from tokenizer import PAD, Tokenizer
+from tokenizer import PAD
 from train import validate
 
-SETTINGS = ["data_dir", "seed", "device", "rename_particles", "attention", "d_model", "heads", "encoder_layers",
-            "decoder_layers", "d_ff", "dropout", "eval_every", "eval_rows", "eval_train_rows", "eval_batch_tokens"]
+SETTINGS = ["data_dir", "seed", "device", *vocabulary.SETTINGS, "attention", *SIZES, "eval_every", "eval_rows",
+            "eval_train_rows", "eval_batch_tokens"]
 STEPS = 12  # timed, after the warm-up
 
 
@@ -94,10 +95,10 @@ def ways(config, settings, device, packed, batch_tokens):
     return found
 
 
-def time_training(packed, vocabulary, settings, device, peak, batch_tokens):
-    """Print a line for each way; returns this project's seconds a step, the fastest way."""
+def time_training(packed, tokens, settings, device, peak, batch_tokens):
+    """Print a line for each way; returns this project's seconds a step, the fastest way. tokens: of each vocabulary."""
     src, tgt = lengths(packed, np.arange(len(packed.row)))  # (samples,) each
-    config = ModelConfig(*vocabulary, int(src.max()), int(tgt.max()) + 1, **sizes(settings))
+    config = ModelConfig(*tokens, int(src.max()), int(tgt.max()) + 1, **sizes(settings))
     rates, step_seconds = {}, []
     for name, (model, batches, inputs_of) in ways(config, settings, device, packed, batch_tokens).items():
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
@@ -154,14 +155,14 @@ def busy_share(step, batches, device):
     return sum(event.self_device_time_total for event in trace.key_averages()) / 1e6 / used
 
 
-def validation_share(packed, vocabulary, settings, device, step_seconds):
+def validation_share(packed, tokens, settings, device, step_seconds):
     src, tgt = lengths(packed, np.arange(len(packed.row)))
-    config = ModelConfig(*vocabulary, int(src.max()), int(tgt.max()) + 1, **sizes(settings))
+    config = ModelConfig(*tokens, int(src.max()), int(tgt.max()) + 1, **sizes(settings))
     model, world = Transformer(config, settings.attention).to(device), World(0, 1, device)
     times = []
     for _ in range(2):  # the first time kernels are set up
         started = time.perf_counter()
-        for rows in settings.eval_rows, settings.eval_train_rows:
+        for rows in (settings.eval_rows, *[settings.eval_train_rows] * (settings.eval_train_rows > 0)):  # 0: none
             with autocast(device):
                 validate(model, packed, *choose_rows(packed, rows, settings.seed), settings.eval_batch_tokens, world)
         times.append(time.perf_counter() - started)
@@ -183,19 +184,17 @@ def main(argv):
                                        (VOCABULARY, VOCABULARY))}
     path = Path(settings.data_dir) / "train.csv"
     if path.exists():
-        tokenizer = Tokenizer(build_vocabulary(path, rename_particles=settings.rename_particles))
-        packed = load_split(settings.data_dir, "train", tokenizer, 10 ** 6, 10 ** 6)
-        sets[settings.data_dir] = packed, (len(tokenizer.vocabulary["src"]), len(tokenizer.vocabulary["tgt"]))
+        sets[settings.data_dir] = rows_of_data_dir(settings, path)
     else:
-        print(f"{path}: not there; python prepare.py {argv[0]} makes it", file=sys.stderr)
-    for name, (packed, vocabulary) in sets.items():
+        print(f"{path}: not there; prepare.py makes it", file=sys.stderr)
+    for name, (packed, tokens) in sets.items():
         print(f"\n{name}\n{'tokens':>8}  {'':31} {'ms/step':>8} {'tokens/s':>12} {'MFU':>6} {'busy':>6} {'GB':>7} "
               f"{'warm-up':>8}   this project / it")
         for batch_tokens in (8192, 32768, 131072) if device.type == "cuda" else (1024,):
-            step_seconds = time_training(packed, vocabulary, settings, device, peak, batch_tokens)
+            step_seconds = time_training(packed, tokens, settings, device, peak, batch_tokens)
             if batch_tokens == 8192 or device.type != "cuda":
                 of_default = step_seconds
-        validation_share(packed, vocabulary, settings, device, of_default)
+        validation_share(packed, tokens, settings, device, of_default)
     print()
     size = {} if device.type == "cuda" else {"row_counts": (2,), "rounds": 1}
     bench_decode.bench_gpu(device, peer=bool(importlib.util.find_spec("transformers")), **size)

@@ -33,7 +33,8 @@ MODELS = {"MLP": {"ffn": "mlp"}, "SineKANs": {"ffn": "sinekan"},
 def compare_models(settings, device):
     packed = random_rows(LONGEST, settings.seed)
     src, tgt = lengths(packed, np.arange(len(packed.row)))  # (samples,) each
-    batches = mixed_batches(packed, settings.batch_tokens, settings.seed)[:STEPS + 1]
+    batches = mixed_batches(packed, settings.batch_tokens, settings.seed)
+    batches = [batches[number % len(batches)] for number in range(STEPS + 1)]
     models = {}
     for name, change in MODELS.items():
         config = ModelConfig(VOCABULARY, VOCABULARY, int(src.max()), int(tgt.max()) + 1, **sizes(settings) | change)

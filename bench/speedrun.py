@@ -39,7 +39,7 @@ def train_once(arguments, folder, seed, eval_every):
     shutil.rmtree(folder, ignore_errors=True)
     started = time.time()
     command = [sys.executable, str(ROOT / "train.py"), *arguments, f"--seed={seed}", f"--out_dir={folder}",
-               f"--save_every={eval_every}", "--save_limit=0", "--log_every=1", "--eval_train_rows=0"]
+               "--run_id=", f"--save_every={eval_every}", "--save_limit=0", "--log_every=1", "--eval_train_rows=0"]
     if subprocess.run(command).returncode:
         raise InputError(f"train.py failed, its message is above: {' '.join(command)}")
     first = json.loads((folder / "log.jsonl").read_text().splitlines()[0])
@@ -66,8 +66,10 @@ def main():
     if not any(not word.startswith("-") for word in arguments):
         arguments.insert(0, "config/marty_qed.py")
     settings = load_settings(__doc__, SETTINGS, arguments)
+    if wrong := [seed for seed in seeds if not seed.isdecimal()] + [w for w in arguments if w.startswith("--seed=")]:
+        raise InputError(f'{wrong[0]}: wanted numbers in --seeds="1 2 3", each the seed of a run')
     rows = [row for _, row in read_rows(Path(settings.data_dir) / "valid.csv")]
-    print(f"{device_name(find_device(settings.device))}; {len(rows)} validation rows of {settings.data_dir}")
+    print(f"{len(rows)} validation rows of {settings.data_dir}")
     print(f"{'seed':>6} {'start-up s':>10} {'first step s':>12} {'to target s':>11} {'at step':>8}   rows right then")
     for seed in seeds:
         folder = Path(settings.out_dir).resolve() / "speedrun" / seed
@@ -83,6 +85,7 @@ def main():
                 break
         when = f"{seconds.get(reached, float('nan')):11.1f} {reached:8}" if reached else f"{'not reached':>11} {'':8}"
         print(f"{seed:>6} {start_up:10.1f} {first_step:12.1f} {when}   {right} of {len(rows)}", flush=True)
+    print(device_name(find_device(settings.device)))  # last: it sets up the device, while a run should have it alone
 
 
 if __name__ == "__main__":

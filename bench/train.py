@@ -31,13 +31,13 @@ import torch.nn.functional as F
 
 from batches import Packed, collate, cut_padded, lengths, load_split, pad, padded_batches, to_device
 from configurator import load_settings
-from dataset.vocabulary import build_vocabulary
+from dataset import vocabulary
 from model import ARCHITECTURE, ModelConfig, Transformer
 from runtime.hardware import find_device, find_dtype, peak_flops, training_flops
 from tokenizer import BOS, EOS, PAD, Tokenizer
 
 SIZES = [*ARCHITECTURE, "dropout"]
-SETTINGS = ["data_dir", "seed", "device", "rename_particles", "attention", *SIZES, "batch_tokens"]
+SETTINGS = ["data_dir", "seed", "device", *vocabulary.SETTINGS, "attention", *SIZES, "batch_tokens"]
 LONGEST = (256, 512, 1024, 2048)  # tokens of the longest row on each side
 EW_LIMITS = (810, 1730)  # longest electroweak rows
 VOCABULARY = 200
@@ -201,10 +201,18 @@ def sizes(settings):
     return {key: getattr(settings, key) for key in SIZES}
 
 
-def compare(name, packed, vocabulary, settings, device, peak):
+def rows_of_data_dir(settings, path):
+    """(the training rows, packed; tokens of the source and of the target vocabulary), as train.py has them."""
+    scheme = {name: getattr(settings, name) for name in vocabulary.SETTINGS}
+    tokenizer = Tokenizer(vocabulary.build_vocabulary(path, **scheme))
+    packed = load_split(settings.data_dir, "train", tokenizer, 10 ** 6, 10 ** 6)
+    return packed, (len(tokenizer.vocabulary["src"]), len(tokenizer.vocabulary["tgt"]))
+
+
+def compare(name, packed, tokens, settings, device, peak):
     """Print the lines of one data set in the first table."""
     src, tgt = lengths(packed, np.arange(len(packed.row)))  # (samples,) each
-    config = ModelConfig(*vocabulary, int(src.max()), int(tgt.max()) + 1, **sizes(settings))
+    config = ModelConfig(*tokens, int(src.max()), int(tgt.max()) + 1, **sizes(settings))
     count = 4 if device.type == "cpu" else 16
     random, alike, mixed = three_batchings(packed, settings.batch_tokens, count, settings.seed)
     runs = {"a": (Peer(config), padded_inputs, random), "b": (Peer(config), padded_inputs, alike),
@@ -291,10 +299,7 @@ def main(argv):
         compare(f"{longest:,}", random_rows(longest, settings.seed), (VOCABULARY, VOCABULARY), settings, device, peak)
     path = Path(settings.data_dir) / "train.csv"
     if path.exists():
-        tokenizer = Tokenizer(build_vocabulary(path, rename_particles=settings.rename_particles))
-        packed = load_split(settings.data_dir, "train", tokenizer, 10 ** 6, 10 ** 6)
-        vocabulary = len(tokenizer.vocabulary["src"]), len(tokenizer.vocabulary["tgt"])
-        compare(settings.data_dir, packed, vocabulary, settings, device, peak)
+        compare(settings.data_dir, *rows_of_data_dir(settings, path), settings, device, peak)
     else:
         print(f"{path}: not there, so no rows of a data set; python prepare.py makes them")
     memory_of_one_row(settings, device)

@@ -72,7 +72,7 @@ def layers_against_length(settings, device):
 
 
 def scan_against_loop(settings, device):
-    states = settings.d_model * 7 // 8  # of one direction in the encoder
+    states = (settings.encoder_d_model or settings.d_model) * 7 // 8  # of one direction in the encoder
     print(f"\nthe recurrence alone, {states} complex numbers, forward and backward")
     print(f"{'steps':>7} {'scan ms':>9} {'loop ms':>9} {'times':>6}")
     for length in LENGTHS:

@@ -1,8 +1,10 @@
 """The card of a data set, in the format of the Hugging Face hub: YAML for the hub, Markdown for people."""
+import contextlib
 import csv
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from physics.theory import THEORIES
@@ -26,12 +28,25 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 
 def export_data(folder, data_dir):
     """Write a finished data set with its card."""
-    folder, data_dir = claim(folder, *DATA), Path(data_dir)
-    for name in ("train.csv", "valid.csv", "test.csv", "manifest.json"):
-        with open(data_dir / name, "rb") as source, atomic_open(folder / name, "wb") as target:
-            shutil.copyfileobj(source, target)
-    with atomic_open(folder / "README.md") as file:
-        file.write(data_card(folder.name, folder))
+    with exporting(folder, *DATA) as made:
+        for name in ("train.csv", "valid.csv", "test.csv", "manifest.json"):
+            with open(Path(data_dir) / name, "rb") as source, atomic_open(made / name, "wb") as target:
+                shutil.copyfileobj(source, target)
+        with atomic_open(made / "README.md") as file:
+            file.write(data_card(Path(folder).absolute().name, made))
+
+
+@contextlib.contextmanager
+def exporting(folder, own, key):
+    """
+    A folder to write an export into, whose files then take their places in `folder`, the JSON file `own` as the last.
+    What fails or is killed before leaves an earlier export as it was. See `claim`.
+    """
+    folder = claim(folder, own, key)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
+        yield Path(made)
+        for name in sorted(os.listdir(made), key=own.__eq__):
+            os.replace(Path(made) / name, folder / name)
 
 
 def claim(folder, own, key):

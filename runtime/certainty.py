@@ -49,12 +49,15 @@ def certainty_intervals(rows, seed):
 
 
 def orders(rows):
-    """{figure of certainty that some row has: numbers of the rows, the most certain first}"""
-    found = {}
+    """
+    {figure of certainty that some row has: numbers of the rows, the most certain first}. Rows of one value stand in a
+    random order, always the same: files are sorted, by process for example.
+    """
+    found, lots = {}, np.random.default_rng(0).permutation(len(rows))
     for figure in CERTAINTY:
         values = [row.get(figure, math.nan) for row in rows]
         if not all(map(math.isnan, values)):
-            found[figure] = sorted(range(len(rows)), key=lambda k: (math.isnan(values[k]), -values[k]))  # NaN: last
+            found[figure] = sorted(range(len(rows)), key=lambda k: (math.isnan(values[k]), -values[k], lots[k]))
     return found
 
 

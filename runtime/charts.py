@@ -15,6 +15,15 @@ def ticks(low, high, count=5):
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def powers(low, high):
+    """Logarithms of round numbers from 10^low to 10^high: powers of ten; where fewer than two fit, 1, 2, 5 times them."""
+    tens = range(math.floor(low), math.floor(high) + 1)
+    found = [float(ten) for ten in tens if ten >= low]
+    if len(found) < 2:
+        found = [at for ten in tens for at in (ten + math.log10(factor) for factor in (1, 2, 5)) if low <= at <= high]
+    return found
+
+
 def chart(title, series, x_name, y_name, x_range=None, y_range=None, log=False, shares=False, extra=""):
     """
     A line chart with a legend, as a figure. series: (name, points (x, y), CSS class); a class with `dots` has dots
@@ -39,7 +48,7 @@ def chart(title, series, x_name, y_name, x_range=None, y_range=None, log=False, 
         text = f"{x:.0%}" if shares and x_high <= 1 else f"{x:,.10g}"
         marks.append(f'<path class="grid" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
                      f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{text}</text>')
-    for y in ticks(y_low, y_high) if not log else range(math.ceil(y_low), math.floor(y_high) + 1):
+    for y in ticks(y_low, y_high) if not log else powers(y_low, y_high):
         _, at = place(x_low, 10**y if log else y)
         text = number_text(10.0**y) if log else f"{100 * y:.4g}%" if shares else number_text(y)
         marks.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>'
@@ -52,7 +61,8 @@ def chart(title, series, x_name, y_name, x_range=None, y_range=None, log=False, 
             lines.append(f'<path class="line {kind}" d="M{path}"/>')
         if "dots" in kind or len(placed) <= 20:
             lines += [f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{html.escape(name)}: '
-                      f"{value_text(point, shares)}</title></circle>" for (x, y), point in zip(placed, line)]
+                      f"{value_text(point, shares, x_high <= 1)}</title></circle>"
+                      for (x, y), point in zip(placed, line)]
     extra = extra(place) if extra else ""
     across, up = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
     names = [f'<text class="axis" x="{across}" y="{HEIGHT - 6}" text-anchor="middle">{x_name}</text>',
@@ -68,6 +78,6 @@ def number_text(value):
     return f"{value:.10g}" if value == 0 or abs(value) >= 0.005 else f"{value:.0e}".replace("e-0", "e−")
 
 
-def value_text(point, shares):
+def value_text(point, shares, x_is_share):
     x, y = point
-    return f"{x:.1%}, {y:.1%}" if shares else f"{x:,.6g}, {y:.4g}"
+    return f"{x:.1%}, {y:.1%}" if shares and x_is_share else f"{x:,.6g}, {y:.1%}" if shares else f"{x:,.6g}, {y:.4g}"

@@ -86,6 +86,8 @@ def load(path):
 
 
 def check_version(path, state):
+    if type(state["version"]) is not int:
+        raise InputError(f"{path}: not a checkpoint of this program: its version is {state['version']!r}")
     if state["version"] > VERSION:
         raise InputError(f"{path}: checkpoint version {state['version']}, this program reads up to {VERSION}")
     return state
@@ -111,6 +113,8 @@ def load_exported(path):
         where = f"{error.filename}: not readable ({error.strerror})"
         if not texts[0].exists():
             where = f"{path.parent}: not readable (Is a directory)"
+            if (best := path.with_name("best.pt")).exists():
+                raise InputError(f"{path.parent}: is the folder of a run; its checkpoint is {best}") from None
         raise InputError(f"{where}; the folder of an exported model has {EXPORTED}, config.json and "
                          "vocabulary.json") from None
     except Exception:  # safetensors has errors of its own

@@ -27,8 +27,12 @@ def compare(names):
         if report["rows_sha256"] != reports[0]["rows_sha256"]:
             raise InputError(f"compare: {name} has answered rows of {report['input']}, {names[0]} other rows, of "
                              f"{reports[0]['input']}; wanted the same rows")
+    if len({len(report["outcomes"]) for report in reports}) > 1:
+        raise InputError("compare: the reports tell of different numbers of rows; evaluate again")
     letters = np.array(list(zip(*(report["outcomes"] for report in reports))))  # (rows, runs)
     letters = letters[(letters != NONE).all(axis=1)]
+    if not len(letters):
+        raise InputError("compare: no row that all runs have answered")
     right = {"sequence_accuracy": letters == EXACT,
              "right_physics": np.isin(letters, [EXACT, EQUAL])}
     runs, differences = [], []

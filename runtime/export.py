@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dataset.card import MODEL, claim, lookup_table, origin, read_manifest, table, yaml
+from dataset.card import MODEL, exporting, lookup_table, origin, read_manifest, table, yaml
 from runtime.checkpoint import EXPORTED, weights
 from runtime.files import InputError, atomic_open, write_json
 
@@ -17,17 +17,16 @@ def export_model(folder, state, report):
         from safetensors.torch import save
     except ImportError:
         raise InputError("export: safetensors is not installed; pip install safetensors") from None
-    folder = claim(folder, *MODEL)
     tensors = {name: tensor.float().clone(memory_format=torch.contiguous_format)  # tied ones share no memory then
                for name, tensor in weights(state).items()}
-    (folder / "config.json").unlink(missing_ok=True)  # comes last: without it the folder is no model
-    with atomic_open(folder / EXPORTED, "wb") as file:
-        file.write(save(tensors))
-    write_json(folder / "vocabulary.json", state["vocabulary"])
-    with atomic_open(folder / "README.md") as file:
-        file.write(model_card(folder.name, state, sum(tensor.numel() for tensor in tensors.values()), report))
-    config = {name: state[name] for name in ("version", "model_config", "step", "settings")}
-    write_json(folder / "config.json", config)
+    parameters = sum(tensor.numel() for tensor in tensors.values())
+    with exporting(folder, *MODEL) as made:
+        with atomic_open(made / EXPORTED, "wb") as file:
+            file.write(save(tensors))
+        write_json(made / "vocabulary.json", state["vocabulary"])
+        with atomic_open(made / "README.md") as file:
+            file.write(model_card(Path(folder).absolute().name, state, parameters, report))
+        write_json(made / "config.json", {name: state[name] for name in ("version", "model_config", "step", "settings")})
 
 
 def interval(report, key):

@@ -18,8 +18,10 @@ class InputError(Exception):
 
 def main_guard(main):
     """Run a script's main(); an InputError becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")        # a terminal may not have all letters
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:                       # closed by the caller, as `>&-` does
+            setattr(sys, name, open(os.devnull, "w"))
+        getattr(sys, name).reconfigure(errors="backslashreplace")        # a terminal may not have all letters
     try:
         code = main()
         sys.stdout.flush()
@@ -33,6 +35,12 @@ def main_guard(main):
     except BrokenPipeError:          # `python verify.py FILE | head`: the reader has gone, which is no error of ours
         _drop_output()
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        sys.stderr.write("error: out of memory; a smaller model, a smaller --batch_tokens or --batch_rows, or "
+                         f"--checkpoint_layers need less ({str(error).splitlines()[0] if str(error) else 'RAM'})\n")
+        sys.exit(2)
     except OSError as error:         # a folder that cannot be written, a full disk
         name = error.filename
         if name is None and error.errno in FULL:             # of our own files the name is known, see `writing`
@@ -40,6 +48,12 @@ def main_guard(main):
             _drop_output()
         sys.stderr.write(f"error: {name or 'a file'}: {error.strerror or error}\n")
         sys.exit(2)
+
+
+def is_out_of_memory(error):
+    """Is it Python's own error, or torch's for a GPU or a CPU? torch is not imported here."""
+    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+            or isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
 def _drop_output():
@@ -97,8 +111,13 @@ def atomic_open(path, mode="w"):
 
 
 def check_output(path, beginning):
-    """InputError if the file exists and does not begin with `beginning`, text or bytes, as the caller's files do."""
+    """
+    InputError if the file exists and does not begin with `beginning`, text or bytes, as the caller's files do; for a
+    folder or a device too.
+    """
     beginning = beginning.encode() if isinstance(beginning, str) else beginning
+    if os.path.exists(path) and not os.path.isfile(path):    # to read from a pipe would wait for ever
+        raise InputError(f"{path}: is a folder or a device, a file is expected")
     try:
         with open(path, "rb") as file:
             if file.read(len(beginning)) != beginning:

@@ -32,6 +32,8 @@ def find_device(name):
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise InputError(f"device: got {name!r}, wanted auto, cpu, cuda or a GPU such as cuda:1")
         torch.zeros(1, device=device)
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
@@ -94,8 +96,9 @@ def training_flops(config, src, tgt):
 
     e, d = config.width("encoder"), config.width("decoder")
     # self-attention has four matrices; of cross-attention k and v are applied to its keys, q and output to targets
-    # (the ring of a wave applies its kernel to 14 units at each step, from both ends); a recurrence has no pairs
-    mixing = {"attention": 4, "ssm": 4, "wave": 30 / 8 + 84 / 64}[config.encoder] * e * e
+    # a recurrence has no pairs. A wave has c = e / 8 channels and 14 units, in two directions: inputs 2 e c, output
+    # 2 * 14 e c, and a kernel of c * 3 c at every unit
+    mixing = {"attention": 4, "ssm": 4, "wave": (2 + 28) / 8 + 2 * 14 * 3 / 64}[config.encoder] * e * e
     source_pairs = src ** 2 if config.encoder == "attention" else 0
     on_sources = sum(mixing + ffn("encoder", layer) for layer in range(config.encoder_layers))
     on_keys = config.decoder_layers * 2 * e * d

@@ -4,7 +4,8 @@ from runtime.files import InputError, atomic_open
 from runtime.pictures import pyplot_without_screen
 from runtime.seeds import ACCURACIES
 
-NOTATION = {"src_notation", "tgt_notation", "shorten_masses", "glue", "src_max_len", "tgt_max_len"}
+NOTATION = {"src_notation", "tgt_notation", "shorten_masses", "glue"}
+LENGTHS = {"src_max_len", "tgt_max_len"}  # which depend on it
 INK = "#333333"
 
 
@@ -13,9 +14,11 @@ def in_order(groups):
     if len(groups) < 2:
         raise InputError("compare: with --notations, wanted runs of two notations or more, several seeds of each; "
                          "where a report has no settings, evaluate again")
-    if others := sorted(groups[0]["settings"].keys() - NOTATION):
+    if others := sorted(groups[0]["settings"].keys() - NOTATION - LENGTHS):
         raise InputError(f"compare: the runs differ in {', '.join(others)} too; wanted runs that differ in notation "
                          "and seed alone")
+    if not groups[0]["settings"].keys() & NOTATION:
+        raise InputError("compare: the runs have one notation; wanted runs of two or more")
 
     def place(group):
         orders = (group["settings"].get(side, "infix") for side in ("src_notation", "tgt_notation"))

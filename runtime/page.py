@@ -18,7 +18,7 @@ from runtime.charts import chart
 from runtime.files import InputError
 from runtime.intervals import wilson
 
-LARGEST = 2_600_000  # bytes of the rows on a page: the last ones are left out
+LARGEST = 2_600_000  # bytes of the rows on a page: those that do not fit are left out
 VERDICTS = {"right": "right", "right but spelled otherwise": "otherwise", "wrong": "wrong", "unfinished": "unfinished",
             "unreadable": "unreadable"}  # and the CSS class of each
 FIGURES = {"logprob": "probability of the whole answer", "token_mean": "mean probability of a token",
@@ -190,7 +190,8 @@ def formatted(name):
     if numbers := re.fullmatch(r"(\d+)-(\d+)", name):
         return numbers[1] if numbers[1] == numbers[2] else f"{numbers[1]}–{numbers[2]}"
     name = re.sub(r"\b(?:mu|tau|nu)(?![^\W_])", lambda match: mathml.GREEK[match[0]], escape(name))
-    name = re.sub(r"(\w+)~", lambda match: "".join(f"{letter}\u0304" for letter in match[1]), name)
+    name = re.sub(r"([^\W_]+)(_\w+)?~",
+                  lambda match: "".join(f"{letter}\u0304" for letter in match[1]) + (match[2] or ""), name)
     return name.replace("-&gt;", "→")
 
 
@@ -249,8 +250,8 @@ def certainty(report):
     return (f'<div class="figures">{"".join(figures)}</div><h3>Right physics among the most certain answers</h3>'
             + table(["share of the rows, ordered by", *shares], lines) + verified
             + '<p class="dim">Intervals are of 95%, over the rows. A dot of a reliability diagram is a tenth of the '
-              "rows; the line is its interval. On the diagonal a probability is what it says. A verified answer need "
-              "not be the most probable one.</p>")
+              "rows, or one of fewer than ten; the line is its interval. On the diagonal a probability is what it says. "
+              "A verified answer need not be the most probable one.</p>")
 
 
 def training(report):
@@ -277,16 +278,16 @@ def training(report):
 
 def rows(report):
     """The rows that report.json shows, each as an article, and the controls that filter and sort them."""
-    articles, size = [], 0
+    articles, shown, size = [], [], 0
     for example in report["examples"]:
         article = row_article(example)
-        size += len(article.encode())
-        if size > LARGEST:
-            break
-        articles.append(article)
+        if size + len(article.encode()) <= LARGEST:
+            size += len(article.encode())
+            articles.append(article)
+            shown.append(example)
     if not articles:
         return ""
-    shown = report["examples"][:len(articles)]
+    left_out = len(report["examples"]) - len(shown)
     verdicts = dict.fromkeys(example["verdict"] for example in shown)
     kinds = sorted({example["kind"] for example in shown})
     types = sorted({example["diagram_type"] for example in shown})
@@ -307,7 +308,9 @@ def rows(report):
         "<i>p<sub>j</sub></i>, <i>ϵ</i> "
         "regulates the propagators, <i>ε</i>(<i>p</i>) is the polarisation of a boson.</p>"
         f'<form class="controls">{controls}</form>'
-        f'<p id="count" role="status">{len(articles)} rows</p><p class="dim keys">Keys: <kbd>j</kbd> and <kbd>k</kbd> '
+        f'<p id="count" role="status">{len(articles)} rows</p>'
+        + (f'<p class="dim">{left_out} more are too long for this page; report.json has them.</p>' if left_out else "")
+        + '<p class="dim keys">Keys: <kbd>j</kbd> and <kbd>k</kbd> '
         'go to the next and the previous row, <kbd>/</kbd> to the search.</p>'
         f'<div id="list">{"".join(articles)}</div>')
 

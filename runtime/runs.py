@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from configurator import read_config, settings_text
-from runtime.files import InputError, atomic_open
+from runtime.files import InputError, atomic_open, check_output
 from runtime.pictures import pyplot_without_screen
 
 ORDERS = ("newest", "exact", "loss", "step", "name")  # of the list of runs
@@ -212,6 +212,7 @@ def columns(lines, key):
 
 def plot(run_dirs, output):
     """Plot the logs of these run folders, one colour each, into a PNG file. InputError for a folder without a log."""
+    check_output(output, b"\x89PNG")
     pyplot = pyplot_without_screen("agg")
     figure, axes = pyplot.subplots(2, 2, figsize=(12, 8), layout="constrained")
     for number, run_dir in enumerate(run_dirs):

@@ -40,8 +40,8 @@ def parallel_map(function, tasks, workers):
             while pending:
                 yield pending.popleft().result()
         except BrokenProcessPool:
-            raise InputError("a worker process was killed (out of memory?); "
-                             "start it again: prepare.py goes on where it stopped") from None
+            raise InputError("a worker process was killed (out of memory? fewer --workers need less); start it again, "
+                             "prepare.py goes on where it stopped") from None
         except (KeyboardInterrupt, GeneratorExit):
             for worker in set(multiprocessing.active_children()).difference(others):
                 worker.kill()

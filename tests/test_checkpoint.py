@@ -104,6 +104,12 @@ def test_what_is_no_checkpoint_is_one_clear_line(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(InputError, match="list.pt: not a checkpoint of train.py"):
         checkpoint.load(tmp_path / "list.pt")
+    checkpoint.save(tmp_path / "other.pt", state() | {"version": "1.0"})
+    with pytest.raises(InputError, match="other.pt: not a checkpoint of this program"):
+        checkpoint.load(tmp_path / "other.pt")
+    checkpoint.save(tmp_path / "best.pt", state())
+    with pytest.raises(InputError, match="is the folder of a run; its checkpoint is .*best.pt"):
+        checkpoint.load(tmp_path)
     checkpoint.save(tmp_path / "new.pt", state() | {"version": 99})
     with pytest.raises(InputError, match="version 99"):
         checkpoint.load(tmp_path / "new.pt")

@@ -224,6 +224,10 @@ def test_without_a_model_the_curves_are_forms(tmp_path, monkeypatch, capsys):
     (["e e~ -> mu mu~", "--theory=qd"], "theory: got 'qd'"), (["e e~ -> mu mu~", "--theory=general"], "theory: got"),
     (["e e~ -> mu mu~", "--ckpt=missing.pt"], "missing.pt"),
     (["e e~ -> mu mu~", "--output=pair.png"], "output: got pair.png, wanted FILE.csv"),
+    (["e e~ -> mu mu~", "--style=plain"], "style: got 'plain', wanted factored, inside, marty"),
+    (["e e~ -> mu mu~", "--basis=some"], "basis: got 'some', wanted all, independent"),
+    (["e e~ -> mu mu~", "--beam", "--beam_size=-3"], "beam_size: got -3, wanted at least 1"),
+    (["--processes=e e~ -> mu mu~"], "got 0 processes, wanted one"),
 ])
 def test_wrong_settings_are_one_line(arguments, message):
     with pytest.raises(InputError, match=message) as error:

@@ -142,6 +142,12 @@ def test_certainty_is_the_accuracy_of_the_most_certain_rows():
     assert table["margin"] == {"50%": 3 / 5, "80%": 6 / 8, "90%": 6 / 9, "95%": 6 / 10}
 
 
+def test_rows_of_one_certainty_are_not_taken_in_the_order_of_the_file():
+    for verdicts in (["right"] * 50 + ["wrong"] * 50, ["wrong"] * 50 + ["right"] * 50):
+        table = certainty([{"agreement": 1.0, "verdict": verdict} for verdict in verdicts])["agreement"]
+        assert 0.35 < table["50%"] < 0.65 and 0.4 < table["80%"] < 0.6
+
+
 def test_token_accuracy_is_over_the_longer_length():
     def accuracy(prediction, sqamp):
         return token_accuracy({"prediction": prediction, "sqamp": sqamp})

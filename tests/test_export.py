@@ -11,7 +11,7 @@ import torch
 from repository import ROOT
 from tiny import make_run
 
-from dataset.card import DATA, MODEL, claim, size_category
+from dataset.card import DATA, MODEL, claim, exporting, size_category
 from decode import decode, load
 from evaluate import main
 from runtime import checkpoint
@@ -92,6 +92,11 @@ def test_damaged_exports_are_named(exported, tmp_path):
         (folder / name).unlink() if text is None else (folder / name).write_bytes(text)
         with pytest.raises(InputError, match=message):
             load(folder, "cpu")
+    folder = shutil.copytree(exported[0], tmp_path / "short")
+    vocabulary = json.loads((folder / "vocabulary.json").read_text())
+    (folder / "vocabulary.json").write_text(json.dumps(vocabulary | {"tgt": vocabulary["tgt"][:5]}))
+    with pytest.raises(InputError, match="its vocabulary has 5 tgt tokens, its weights are for"):
+        load(folder, "cpu")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="model.safetensors, config.json and vocabulary.json"):
         load(tmp_path / "empty", "cpu")
@@ -100,6 +105,19 @@ def test_damaged_exports_are_named(exported, tmp_path):
     (folder / "config.json").write_text(json.dumps(config | {"version": 99}))
     with pytest.raises(InputError, match="checkpoint version 99"):
         load(folder, "cpu")
+
+
+def test_an_export_that_fails_leaves_the_earlier_one_as_it_was(exported, tmp_path):
+    folder = shutil.copytree(exported[0], tmp_path / "earlier")
+    for name in (folder, tmp_path / "first"):
+        with pytest.raises(OSError, match="full"):
+            with exporting(name, *MODEL) as made:
+                (made / "config.json").write_text("half")
+                raise OSError("full")
+        assert claim(name, *MODEL) == name  # and it can be repeated
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier", "first"]
+    for path in exported[0].iterdir():
+        assert (folder / path.name).read_bytes() == path.read_bytes()
 
 
 def test_no_folder_of_a_user_is_overwritten(exported, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from dataset.reader import read_rows
-from runtime.files import InputError, atomic_open, write_json, write_rows
+from runtime.files import InputError, atomic_open, check_output, write_json, write_rows
 
 
 def test_rows_come_with_the_line_they_start_on(tmp_path):
@@ -63,6 +63,17 @@ def test_truncated_gzip_is_an_error_and_no_short_file(tmp_path):
         list(read_rows(path))
 
 
+def test_a_file_that_breaks_off_does_not_hide_the_verdicts_on_others(tmp_path):
+    rows = "amp,sqamp\n" + "e^2,e^4\n" * 3000
+    (tmp_path / "good.csv").write_text("amp,sqamp\nx,y\n")
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(rows.encode())[:-20])
+    names = [str(tmp_path / name) for name in ("good.csv", "cut.csv.gz", "good.csv")]
+    done = subprocess.run([sys.executable, "verify.py", *names, "--workers=1"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "cut.csv.gz" in done.stdout and "unreadable" in done.stdout.splitlines()[-1]
+    done = subprocess.run([sys.executable, "verify.py", names[0], "gone.csv"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.endswith("error: gone.csv: no such file\n")
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("before")
@@ -109,6 +120,28 @@ def test_a_full_disk_is_told_with_the_path(tmp_path, call):
         text=True,
     )
     assert done.returncode == 2 and re.fullmatch(rf"error: .*{tmp_path}\S+: File too large\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("error, message", [
+    ("MemoryError()", "error: out of memory; a smaller model"),
+    ("RuntimeError(\"DefaultCPUAllocator: can't allocate memory: you tried 4 TB\")", "--batch_tokens"),
+    ("type('OutOfMemoryError', (RuntimeError,), {})('CUDA out of memory.')", "(CUDA out of memory.)")])
+def test_too_little_memory_is_one_line(error, message):
+    script = f"from runtime.files import main_guard\ndef main():\n    raise {error}\nmain_guard(main)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_closed_standard_output_is_no_error():
+    script = "from runtime.files import main_guard\nmain_guard(lambda: print('x'))"
+    done = subprocess.run(f"{sys.executable} -c \"{script}\" >&-", shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_output_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe: is a folder or a device"):
+        check_output(tmp_path / "pipe", "row")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")

@@ -221,7 +221,7 @@ def test_an_impossible_architecture_is_one_clear_line(change, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu:x", ""])
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu:x", "", "meta", "hpu", "privateuseone"])
 def test_an_impossible_device_is_one_clear_line(name):
     with pytest.raises(InputError, match="device: ") as error:
         find_device(name)

@@ -13,12 +13,12 @@ from tiny import make_run, qed_rows, write_csv
 from decode import decode, load
 from evaluate import details_of, main, report_of, scored_tokens
 from runtime.certainty import accuracy_at_coverage, certainty, certainty_intervals, reliability
-from runtime.charts import ticks
+from runtime.charts import chart, ticks
 from runtime.compare import compare, comparison_table
 from runtime.files import InputError
 from runtime.intervals import student, wilson
 from runtime.notation_accuracy import name_of
-from runtime.page import comparison_page, differing, page_of, strip, token_text, training
+from runtime.page import comparison_page, differing, formatted, page_of, strip, token_text, training
 from runtime.scores import intervals, terms_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -78,7 +78,19 @@ def test_a_text_of_a_file_is_no_markup(run):
 def test_too_many_rows_are_left_out(run, monkeypatch):
     monkeypatch.setattr("runtime.page.LARGEST", 20_000)
     page = page_of(run[1])
-    assert 0 < page.count("<article") < len(run[1]["examples"])
+    shown = page.count("<article")
+    assert 0 < shown < len(run[1]["examples"]) and f"{len(run[1]['examples']) - shown} more are too long" in page
+    report = run[1] | {"examples": [run[1]["examples"][0] | {"reason": "x" * 30_000}, *run[1]["examples"][1:]]}
+    assert page_of(report).count("<article") > 0  # one long row does not hide the others
+
+
+def test_charts_have_marks_and_numbers_in_their_units():
+    steps = chart("Rows", [("validation", [(500, 0.25), (1000, 0.5)], "c1")], "step", "exact", y_range=(0, 1), shares=True)
+    assert "validation: 1,000, 50.0%" in steps
+    loss = chart("Loss", [("training", [(1, 0.9), (2, 0.2)], "c0")], "step", "loss", log=True)
+    assert ">0.2<" in loss and ">0.5<" in loss
+    assert ">0.1<" in chart("Loss", [("training", [(1, 9), (2, 0.02)], "c0")], "step", "loss", log=True)
+    assert formatted("nu_e e~ -> a_b~ tt~") == "ν_e e\u0304 → a\u0304_b t\u0304t\u0304"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

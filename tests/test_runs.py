@@ -124,6 +124,8 @@ def test_a_run_id_names_one_run_of_several_of_a_config(data, tmp_path, monkeypat
     assert (given.out_dir, given.run_id) == ("out/mine/a", "a")
     assert str(checkpoint.find(load_settings("", ["seed"], ["mine.py", "--run_id=a"]))) == "out/mine/a/best.pt"
     assert str(checkpoint.find(load_settings("", ["seed"], []))) == "out/mine/a/best.pt"  # the newest
+    assert load_settings("", ["seed"], ["out/mine/a/config.py", "--run_id=b"]).out_dir == "out/mine/b"
+    assert load_settings("", ["seed"], ["mine.py", "--run_id=mine"]).out_dir == "out/mine/mine"
     for name in ("a/b", "..", "."):
         with pytest.raises(InputError, match="run_id: got"):
             load_settings("", ["seed"], ["mine.py", f"--run_id={name}"])
@@ -155,6 +157,9 @@ def test_curves_of_runs_are_drawn_as_one_png(straight, tmp_path):
     (straight / "plot.png").unlink()
     with pytest.raises(InputError, match="gone: no log.jsonl of a run there"):
         train.main(["--plot=gone"])
+    (tmp_path / "notes.csv").write_text("mine")
+    with pytest.raises(InputError, match="notes.csv: exists and is no earlier output"):
+        train.main([f"--plot={straight}", f"--output={tmp_path}/notes.csv"])
 
 
 class FakeRun:
