@@ -16,7 +16,7 @@ def ticks(low, high, count=5):
 
 
 def powers(low, high):
-    """Logarithms of round numbers from 10^low to 10^high: powers of ten; where fewer than two fit, 1, 2, 5 times them."""
+    """Logarithms of round numbers from 10^low to 10^high: powers of ten; where fewer than two fit also 2, 5, 20, ..."""
     tens = range(math.floor(low), math.floor(high) + 1)
     found = [float(ten) for ten in tens if ten >= low]
     if len(found) < 2:

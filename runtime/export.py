@@ -26,7 +26,8 @@ def export_model(folder, state, report):
         write_json(made / "vocabulary.json", state["vocabulary"])
         with atomic_open(made / "README.md") as file:
             file.write(model_card(Path(folder).absolute().name, state, parameters, report))
-        write_json(made / "config.json", {name: state[name] for name in ("version", "model_config", "step", "settings")})
+        config = {name: state[name] for name in ("version", "model_config", "step", "settings")}
+        write_json(made / "config.json", config)
 
 
 def interval(report, key):

@@ -250,8 +250,8 @@ def certainty(report):
     return (f'<div class="figures">{"".join(figures)}</div><h3>Right physics among the most certain answers</h3>'
             + table(["share of the rows, ordered by", *shares], lines) + verified
             + '<p class="dim">Intervals are of 95%, over the rows. A dot of a reliability diagram is a tenth of the '
-              "rows, or one of fewer than ten; the line is its interval. On the diagonal a probability is what it says. "
-              "A verified answer need not be the most probable one.</p>")
+              "rows, or one of fewer than ten; the line is its interval. On the diagonal a probability is what it "
+              "says. A verified answer need not be the most probable one.</p>")
 
 
 def training(report):

@@ -14,7 +14,8 @@ COSTS = [("source_tokens", "tokens_per_row", "source"), ("target_tokens", "token
          ("tokens_per_second", "training", "tokens_per_second")]
 # settings that say nothing of a model and its answers
 OWN = {"seed", "out_dir", "run_id", "config_name", "workers", "device", "resume", "resume_best", "new_data",
-       "save_every", "save_limit", "log_every", "list", "plot", "output", "wandb_mode", "wandb_project", "scst_dir", "batch_rows"}
+       "save_every", "save_limit", "log_every", "list", "plot", "output", "wandb_mode", "wandb_project", "scst_dir",
+       "batch_rows"}
 
 
 def groups_of(runs, reports):

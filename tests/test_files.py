@@ -68,7 +68,8 @@ def test_a_file_that_breaks_off_does_not_hide_the_verdicts_on_others(tmp_path):
     (tmp_path / "good.csv").write_text("amp,sqamp\nx,y\n")
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(rows.encode())[:-20])
     names = [str(tmp_path / name) for name in ("good.csv", "cut.csv.gz", "good.csv")]
-    done = subprocess.run([sys.executable, "verify.py", *names, "--workers=1"], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "verify.py", *names, "--workers=1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "cut.csv.gz" in done.stdout and "unreadable" in done.stdout.splitlines()[-1]
     done = subprocess.run([sys.executable, "verify.py", names[0], "gone.csv"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.endswith("error: gone.csv: no such file\n")

@@ -85,7 +85,8 @@ def test_too_many_rows_are_left_out(run, monkeypatch):
 
 
 def test_charts_have_marks_and_numbers_in_their_units():
-    steps = chart("Rows", [("validation", [(500, 0.25), (1000, 0.5)], "c1")], "step", "exact", y_range=(0, 1), shares=True)
+    points = [(500, 0.25), (1000, 0.5)]
+    steps = chart("Rows", [("validation", points, "c1")], "step", "exact", y_range=(0, 1), shares=True)
     assert "validation: 1,000, 50.0%" in steps
     loss = chart("Loss", [("training", [(1, 0.9), (2, 0.2)], "c0")], "step", "loss", log=True)
     assert ">0.2<" in loss and ">0.5<" in loss
