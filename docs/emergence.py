@@ -4,7 +4,7 @@ Right physics on orbits that training never had, against the number of orbits th
     python docs/emergence.py out/variety docs/emergence.svg
 
 Reads the reports out/variety/NAME-SEED/SEARCH.json of evaluate.py. NAME is a number of training orbits, "1000", or with
-the number of copies of each training row, "1000x8". Every row that is asked about is of another
+the number of forms in which each training row stands there, "1000x8". Every row that is asked about is of another
 orbit, so the intervals are over orbits. docs/results.md, "What is learned", has all commands.
 """
 import json
@@ -27,7 +27,7 @@ def main():
     if len(sys.argv) != 3:
         raise InputError("expected the folder of the runs and the figure to write: "
                          "python docs/emergence.py out/variety docs/emergence.svg")
-    runs = {}  # {(training orbits, copies of a row): {SEARCH: reports of all seeds}}
+    runs = {}  # {(training orbits, forms of a row): {SEARCH: reports of all seeds}}
     for path in sorted(Path(sys.argv[1]).glob("*/*.json")):
         match = re.fullmatch(r"(\d+)(?:x(\d+))?-\d+", path.parent.name)
         if match and path.stem in SEARCHES:
@@ -36,11 +36,11 @@ def main():
             runs.setdefault(name, {}).setdefault(path.stem, []).append(report)
     if not runs:
         raise InputError(f"{sys.argv[1]}: no report NAME-SEED/SEARCH.json there, SEARCH {', '.join(SEARCHES)}")
-    print("| training orbits | copies of a row | training rows, greedy", *SEARCHES.values(), sep=" | ", end=" |\n")
+    print("| training orbits | forms of a row | training rows, greedy", *SEARCHES.values(), sep=" | ", end=" |\n")
     print("| --- " * (3 + len(SEARCHES)) + "|")
-    for (orbits, copies), searches in sorted(runs.items()):
+    for (orbits, forms), searches in sorted(runs.items()):
         train = [report["train"] for report in searches.get("greedy", []) if "train" in report]
-        cells = [f"{orbits:,}", copies, shown(train), *(shown(searches.get(name, [])) for name in SEARCHES)]
+        cells = [f"{orbits:,}", forms, shown(train), *(shown(searches.get(name, [])) for name in SEARCHES)]
         print("|", " | ".join(map(str, cells)), "|")
     draw(runs, sys.argv[2])
     print(sys.argv[2])
@@ -64,17 +64,17 @@ def shown(reports):
 def draw(runs, path):
     pyplot = pyplot_without_screen("svg", "emergence")
     figure, axis = pyplot.subplots(figsize=(8, 3.4), layout="constrained")
-    for copies in sorted({copies for _, copies in runs}):
+    for forms in sorted({forms for _, forms in runs}):
         for number, (name, what) in enumerate(SEARCHES.items()):
             known = [(orbits, *right_physics(searches[name])) for (orbits, of), searches in sorted(runs.items())
-                     if of == copies and name in searches]
+                     if of == forms and name in searches]
             if known:
                 numbers, means, lows, highs = zip(*known)
                 errors = [[max(0, mean - low) for mean, low in zip(means, lows)],
                           [max(0, high - mean) for mean, high in zip(means, highs)]]  # 1 - 1e-16 is below 1
                 axis.errorbar(numbers, means, errors, capsize=3, color=f"C{number}",
-                              fmt="o-" if copies == 1 else "D:", markerfacecolor=None if copies == 1 else "white",
-                              label=what if copies == 1 else f"{what}, {copies} copies of a row")
+                              fmt="o-" if forms == 1 else "D:", markerfacecolor=None if forms == 1 else "white",
+                              label=what if forms == 1 else f"{what}, {forms} forms of a row")
     axis.set(xscale="log", xlabel="orbits in training", ylabel="right physics, orbits never seen", ylim=(0, None))
     ticks = sorted({orbits for orbits, _ in runs})
     axis.set_xticks(ticks, [f"{orbits:,}" for orbits in ticks])
