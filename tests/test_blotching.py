@@ -19,6 +19,7 @@ from repository import ROOT
 from tiny import log_of, write_csv
 
 from ablations.blotching import bootstraps, evaluate, measure, train
+from ablations.blotching import amplitudes as chains
 from ablations.blotching.amplitudes import make, middle_lines
 from ablations.blotching.data import (
     BLOTCH,
@@ -690,6 +691,19 @@ def test_the_product_of_the_traces_is_the_square_up_to_a_factor(name, process):
             line, truth = (evaluate_formula(tree, values) for tree in both)
             ratios.append(line / truth)
         assert ratios[0] == pytest.approx(ratios[1], rel=1e-9)
+
+
+def test_the_score_of_a_beam_counts_its_first_candidate_and_any(tmp_path, monkeypatch, capsys):
+    rows = [{"process": "e mu -> e mu", "amp": amp, "sqamp": square(amp)}
+            for amp in amplitudes(parse_process("e mu -> e mu", QED), QED)]
+    write_csv(tmp_path / "test.csv", 3 * rows)
+    right = rows[0]["sqamp"]
+    beams = [["1*equals*" + right, "1"], ["1", "2*equals*1*" + right], ["1", "("]]
+    answers = [SimpleNamespace(prediction=beam[0], candidates=[[text, 0.0, ""] for text in beam]) for beam in beams]
+    monkeypatch.setattr(chains, "load", lambda path: SimpleNamespace(tokenizer=SimpleNamespace(vocabulary={"src": []})))
+    monkeypatch.setattr(chains, "decode", lambda loaded, amps, beam_size: answers)
+    chains.score("best.pt", tmp_path / "test.csv", "3", "2")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| 0 | 33.3% | 33.3% | 66.7% | 0.33 | ")
 
 
 def test_chains_are_read_and_written_by_the_projects_tokenizer(tmp_path):

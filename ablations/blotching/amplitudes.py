@@ -179,38 +179,44 @@ def make(source, folder, copies):
         print(f"{output}: {count} x {len(pairs)} rows, {middle:.2f} middle lines a row")
 
 
-def score(ckpt, path, most=0):
+def score(ckpt, path, most=0, beam=1):
     """
-    Exact match, right physics, lines and tokens of the answers at each level, printed as a table. A model that was
-    trained without levels is asked once.
+    Exact match, right physics, lines and tokens of the answers at each level, printed as a table; of a beam, those of
+    its first candidate, and the share of rows of which any candidate is right. A model that was trained without levels
+    is asked once.
     """
     loaded = load(ckpt)
     rows = [row for _, row in itertools.islice(read_rows(path), int(most) or None)]
-    print(f"{len(rows)} rows of {path}\n\n| level | exact | right physics | middle lines | tokens a row "
-          "| CPU ms a row |\n| --- | --- | --- | --- | --- | --- |")
+    print(f"{len(rows)} rows of {path}\n\n| level | exact | right physics | one of {beam} right | middle lines "
+          "| tokens a row | CPU ms a row |\n| --- | --- | --- | --- | --- | --- | --- |")
     plain = f"blotch_{LEVELS - 1}" not in loaded.tokenizer.vocabulary["src"]  # a model of squares without lines
     for level in [0] if plain else range(LEVELS):
         begun = time.process_time()
-        answers = list(decode(loaded, [row["amp"] if plain else asked(row["amp"], level) for row in rows]))
+        answers = list(decode(loaded, [row["amp"] if plain else asked(row["amp"], level) for row in rows],
+                              beam_size=int(beam)))
         seconds = time.process_time() - begun
-        exact = right = 0
+        exact = right = found = 0
         for row, answer in zip(rows, answers):
-            last = answer.prediction.split(EQUALS)[-1]
-            same = last == row["sqamp"]
-            exact += same
-            right += same or not doubt_of(row["amp"], last, Facts(row.get("process", "")))
+            squares = [text.split(EQUALS)[-1] for text, *_ in answer.candidates] or [""]
+            truths = (text == row["sqamp"] or not doubt_of(row["amp"], text, Facts(row.get("process", "")))
+                      for text in dict.fromkeys(squares))
+            first = next(truths)
+            exact += squares[0] == row["sqamp"]
+            right += first
+            found += first or any(truths)
         lines = statistics.fmean(answer.prediction.count(EQUALS) for answer in answers)
         tokens = statistics.fmean(len(readable_tokens(answer.prediction)) for answer in answers)
-        print(f"| {level} | {exact / len(rows):.1%} | {right / len(rows):.1%} | {lines:.2f} | {tokens:.1f} | "
+        shares = " | ".join(f"{count / len(rows):.1%}" for count in (exact, right, found))
+        print(f"| {level} | {shares} | {lines:.2f} | {tokens:.1f} | "
               f"{1000 * seconds / len(rows):.1f} |")
 
 
 def main():
     words = sys.argv[1:]
     command = {"make": make, "score": score}.get(words[0] if words else "")
-    if not command or len(words) not in (3, 4) or command is make and len(words) != 4 or not all(
+    if not command or len(words) not in (3, 4, 5) or command is make and len(words) != 4 or not all(
             word.isdecimal() and int(word) for word in words[3:]):
-        raise InputError("expected: make DATA_DIR FOLDER COPIES, or: score CHECKPOINT FILE [ROWS]")
+        raise InputError("expected: make DATA_DIR FOLDER COPIES, or: score CHECKPOINT FILE [ROWS [BEAM]]")
     command(*words[1:])
 
 
