@@ -82,7 +82,7 @@ from runtime import checkpoint
 from runtime.certainty import CERTAINTY
 from runtime.distributed import join, leave, wait
 from runtime.files import InputError, atomic_open, check_output, digest, is_same_file, main_guard, writing
-from runtime.hardware import find_device
+from runtime.hardware import find_device, memory_of
 from tokenizer import Tokenizer
 
 SEARCH = ["beam", "beam_size", "length_penalty", "samples", "temperature", "top_k", "top_p", "seed", "verify",
@@ -373,13 +373,6 @@ def cost_of_row(config, candidates, sampled):
     cache = 2 * slots * 2 * L * d * 4  # two copies while it grows, keys and values
     scores = K * seen * (8 * config["heads"] + 5)  # two of (K, N) for each head, and the mask
     return operations, cache + scores + 4 * K * V * 8
-
-
-def memory_of(device):
-    """Bytes of memory of a device."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def data_folder(settings, loaded):

@@ -111,9 +111,9 @@ from runtime.files import (
     write_rows,
 )
 from runtime.page import comparison_page, page_of
+from runtime.report import ENOUGH
 from runtime.runs import columns, read_log
 from runtime.scores import (
-    LEAST,
     LETTERS,
     NONE,
     OTHERWISE,
@@ -367,7 +367,7 @@ def cannot_judge(row, masses):
 
 def sample_rows(rows, count, seed):
     """
-    Copies of `count` rows in their order, the same ones for the same seed: drawn at random, but at least LEAST of each
+    Copies of `count` rows in their order, the same ones for the same seed: drawn at random, but at least ENOUGH of each
     kind of process, or all that there are, as far as the count allows.
     """
     order = np.random.default_rng(seed).permutation(len(rows)).tolist()
@@ -376,7 +376,7 @@ def sample_rows(rows, count, seed):
         kind = kind_of(rows[k])
         place[k] = drawn[kind]
         drawn[kind] += 1
-    chosen = sorted(order, key=lambda k: min(place[k], LEAST))[:count]  # the first of each kind, then the second, ...
+    chosen = sorted(order, key=lambda k: min(place[k], ENOUGH))[:count]  # the first of each kind, then the second, ...
     return [dict(rows[k]) for k in sorted(chosen)]
 
 

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 
 from runtime import graphs
 from runtime.files import InputError
-from runtime.hardware import find_dtype, has_bf16
+from runtime.hardware import find_dtype, has_bf16, memory_of
 from tokenizer import BOS, EOS, PAD
 
 COMPACT_AT = 0.75  # compact the batch when at most 75% of its rows are unfinished; compacting copies the KV cache
@@ -281,13 +281,14 @@ def ready(model, cache, step, how):
     if not cache.static:
         return take_step
     tensors = [*cache.rows.values(), *cache.shared.values()]
-    if graphs.failed or sum(x.nbytes for x in tensors) > GRAPH_MEMORY * graphs.memory():
+    most = GRAPH_MEMORY * memory_of(tensors[0].device)
+    if graphs.failed or sum(x.nbytes for x in tensors) > most:
         return take_step
     known = _captured.setdefault(model, {})
     key = (step, how, tuple(cache.rows), tuple((x.shape, x.dtype) for x in tensors), graphs.place_of(model))
     if key not in known:
         kept = sum(x.nbytes for _, some in known.values() for x in some)
-        if kept + sum(x.nbytes for x in tensors) > GRAPH_MEMORY * graphs.memory():
+        if kept + sum(x.nbytes for x in tensors) > most:
             known.clear()
         own = [x.clone() for x in tensors]
         used = cache.used

@@ -64,7 +64,7 @@ from runtime import checkpoint, runs
 from runtime.distributed import catch_signals, first_alone, gather, join, leave, quiet
 from runtime.files import InputError, digest, main_guard
 from runtime.hardware import find_dtype, peak_flops, peak_memory, read_later, training_flops
-from runtime.report import power_of_two_bin, report, starved
+from runtime.report import never_learned, power_of_two_bin, report
 from tokenizer import PAD, SCHEME, Tokenizer, scheme_of
 
 SETTINGS = [
@@ -466,7 +466,7 @@ def train(settings, world):
                 of_train = f" (training rows {figures['train_exact']:.2%})" if train_sample else ""
                 bar.write(f"step {step}: validation loss {figures['valid_loss']:.4f}, exact match "
                           f"{figures['valid_exact']:.2%}{of_train}, {seconds / 60:.1f} min" + trouble, file=sys.stderr)
-                for kind in starved(figures):
+                for kind in never_learned(figures.get("train_by_kind", {}), "exact"):
                     bar.write(f"warning: '{kind}' is not learned: 0% of its training rows are right, of all "
                               f"{figures['train_exact']:.0%} (of those decoded)", file=sys.stderr)
             if math.isfinite(figures["valid_loss"]) and (best is None or better(figures, best)):

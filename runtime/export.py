@@ -9,6 +9,7 @@ import torch
 from dataset.card import MODEL, exporting, lookup_table, origin, read_manifest, table, yaml
 from runtime.checkpoint import EXPORTED, weights
 from runtime.files import InputError, atomic_open, write_json
+from runtime.page import search_text
 
 
 def export_model(folder, state, report):
@@ -77,7 +78,7 @@ for answer in decode(model, amplitudes, beam_size=5, check=True): print(answer.p
 ## Scores
 
 Of {report["rows"]:,} rows of `{Path(report["input"]).name}` (SHA-256 `{report["input_sha256"][:16]}`), by
-{searched(report["search"])}:
+{search_text(report["search"])}:
 
 {scores}
 
@@ -102,14 +103,6 @@ By kind of process (f is a fermion, f~ an antifermion, A the photon):
 
 MIT, as the program. The scores hold for these weights, this data and this search.
 """
-
-
-def searched(search):
-    if search.get("samples"):
-        text = f"{search['samples']} samples"
-    else:
-        text = f"beam search with {search['beam_size']} hypotheses" if search["beam_size"] > 1 else "greedy decoding"
-    return f"{text}, candidates verified" if search["check"] else text
 
 
 def about_data(report):

@@ -39,11 +39,6 @@ def give_up(error):
     print(f"decoding without CUDA graphs, which is slower: {str(error).splitlines()[0]}", file=sys.stderr)
 
 
-def memory():
-    """Bytes of the current GPU."""
-    return torch.cuda.get_device_properties().total_memory
-
-
 def place_of(model):
     """What a graph of a model depends on beside the tensors' shapes: autocast, training mode, addresses of weights."""
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None

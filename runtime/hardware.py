@@ -42,6 +42,13 @@ def find_device(name):
     return device
 
 
+def memory_of(device):
+    """Bytes of memory of a device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def device_name(device):
     """What the device is called, for tables: the GPU's name, or the CPU's, its bf16 units and the number of threads."""
     if device.type == "cuda":

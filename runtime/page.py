@@ -102,6 +102,7 @@ def header(report, name):
 
 
 def search_text(search):
+    """How answers were found, in words; search: of report.json."""
     if search.get("samples"):
         text = f"{search['samples']} samples"
     else:

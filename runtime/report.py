@@ -2,7 +2,7 @@
 
 SHOWN = 12  # kinds in the table at the end
 NAMED = 5  # skipped rows in the last line
-ENOUGH = 5  # training rows of a kind that must all be wrong before a warning says so
+ENOUGH = 5  # training rows of a kind that must all be wrong before it is said; a sample has so many of each
 
 
 def power_of_two_bin(count):
@@ -11,12 +11,15 @@ def power_of_two_bin(count):
     return f"{low}-{2 * low - 1}"
 
 
-def starved(figures):
-    """Kinds of process of which no training row is right though 90% of all are."""
-    if figures.get("train_exact", 0) < 0.9:
-        return []
-    kinds = figures["train_by_kind"]
-    return [kind for kind in kinds if kinds[kind]["rows"] >= ENOUGH and kinds[kind]["exact"] == 0]
+def never_learned(kinds, share):
+    """
+    Kinds of process with ENOUGH training rows and none right, while 90% of the others' are. kinds: {kind: {"rows": their
+    number, `share`: share of them that is right}}.
+    """
+    never = [kind for kind, group in kinds.items() if group["rows"] >= ENOUGH and group[share] == 0]
+    others = [group for kind, group in kinds.items() if kind not in never]
+    right = sum(group["rows"] * group[share] for group in others)
+    return never if others and right >= 0.9 * sum(group["rows"] for group in others) else []
 
 
 def print_kinds(valid, train):

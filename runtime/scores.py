@@ -22,7 +22,6 @@ UNFINISHED, UNREADABLE = "unfinished", "unreadable"
 PROVEN = ("verified", "computed")
 EXACT, EQUAL, NONE = "r", "o", "-"  # in a report's `outcomes`: the exact text, equal as physics, no row that counts
 LETTERS = {RIGHT: EXACT, OTHERWISE: EQUAL, WRONG: "w", UNFINISHED: "f", UNREADABLE: "x"}
-LEAST = 5  # rows of each kind in a sample of training rows; if so many or more are all wrong, it was not learned
 
 
 def accuracies(rows):
@@ -136,12 +135,3 @@ def intervals(rows, seed):
         "token_accuracy": bootstrap(list(map(token_accuracy, rows)), seed),
         "coverage": wilson(sum(row["status"] in PROVEN for row in rows), count),
     }
-
-
-def never_learned(train):
-    """Kinds of process with at least LEAST sampled training rows and none right, while 90% of the other kinds' are."""
-    kinds = train["by_process"]
-    never = [kind for kind, group in kinds.items() if group["rows"] >= LEAST and group["right_physics"] == 0]
-    others = [group for kind, group in kinds.items() if kind not in never]
-    right = sum(group["rows"] * group["right_physics"] for group in others)
-    return never if others and right >= 0.9 * sum(group["rows"] for group in others) else []

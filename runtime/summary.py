@@ -1,6 +1,7 @@
 """What evaluate.py prints at its end: the figures of a report as a table, and some answers beside the truth."""
 from runtime.certainty import SHARES
-from runtime.scores import OTHERWISE, RIGHT, UNFINISHED, UNREADABLE, WRONG, kind_of, never_learned
+from runtime.report import never_learned
+from runtime.scores import OTHERWISE, RIGHT, UNFINISHED, UNREADABLE, WRONG, kind_of
 
 SHOWN = {RIGHT: 2, OTHERWISE: 2, WRONG: 3, UNFINISHED: 1, UNREADABLE: 1}  # answers of each kind
 
@@ -32,7 +33,7 @@ def table(report):
         train = report["train"]
         add("training rows", train["sequence_accuracy"],
             f"the exact text, {train['right_physics']:.2%} right physics: {train['rows']} rows of the training split")
-        for kind in never_learned(train):
+        for kind in never_learned(train["by_process"], "right_physics"):
             count = train["by_process"][kind]["rows"]
             lines.append(f"warning: {kind} was not learned: none of its {count} training rows looked at is right, "
                          "of the other kinds at least 90% are")

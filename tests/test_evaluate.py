@@ -22,7 +22,8 @@ from physics.processes import process_kind
 from physics.square import square
 from runtime.certainty import CERTAINTY, certainty
 from runtime.files import InputError
-from runtime.scores import accuracies, by_process_and_length, ceiling, never_learned, readable_tokens, token_accuracy
+from runtime.report import never_learned
+from runtime.scores import accuracies, by_process_and_length, ceiling, readable_tokens, token_accuracy
 from runtime.summary import examples, shorten, table
 from tokenizer import sqamp_tokens
 
@@ -255,7 +256,7 @@ def test_a_kind_that_training_never_learned_is_named(truth, predictions, right, 
     """If at least five rows of it were looked at, and of the others at least 90% are right."""
     rows = judged(*[answered(truth[0])] * right, *[answered(truth[1], "1")] * 5, *[answered(truth[3], "1")] * wrong)
     report = report_of(predictions, [], []) | {"train": accuracies(rows) | by_process_and_length(rows)}
-    assert never_learned(report["train"]) == (["f f~ -> f f~"] if named else [])
+    assert never_learned(report["train"]["by_process"], "right_physics") == (["f f~ -> f f~"] if named else [])
     lines = [line for line in table(report).splitlines() if line.startswith(("training", "warning"))]
     assert len(lines) == 1 + named and f"{right / len(rows):.2%}" in lines[0]
     assert not named or lines[1].startswith("warning: f f~ -> f f~ was not learned: none of its 5 training rows")

@@ -237,7 +237,7 @@ def recorders(monkeypatch):
 
     monkeypatch.setattr(generate, "uses_graphs", lambda device: True)
     monkeypatch.setattr(graphs, "capture", capture)
-    monkeypatch.setattr(graphs, "memory", lambda: 10**12)
+    monkeypatch.setattr(generate, "memory_of", lambda device: 10**12)
     return made
 
 
@@ -291,7 +291,7 @@ def test_without_memory_for_graphs_the_steps_run_as_they_are(recorders, monkeypa
     model, src = random_model(), ragged([4, 3])
     expected = greedy(model, src, 20)
     recorders.clear()
-    monkeypatch.setattr(graphs, "memory", lambda: 0)
+    monkeypatch.setattr(generate, "memory_of", lambda device: 0)
     assert [x.ids for x in greedy(model, src, 20)] == [x.ids for x in expected] and not recorders
 
 
