@@ -66,7 +66,7 @@ class KVCache:
         if self.static:
             src = F.pad(src, (0, -src.shape[1] % 32), value=PAD)
         memory, tokens = model.encode(src)  # (B, S, d), (B, 1, 1, S)
-        pairs = [layer.cross.keys_values(memory) for layer in model.decoder]  # of (B, S, H, h)
+        pairs = model.keys_values(memory, src)  # of (B, S, H, h)
         # under autocast `memory` is fp32, its keys and values are not; the int8 copy names a dtype of its own
         self.dtype = getattr(model, "cache_dtype", pairs[0][0].dtype)
         # The fused kernel reads keys (B, H, N, h). The plain product is faster with keys (B, H, h, N), where the
@@ -78,6 +78,8 @@ class KVCache:
         for layer, (k, v) in enumerate(pairs):
             self.rows["source keys", layer] = self.laid_out(k, not self.fused).contiguous()
             self.rows["source values", layer] = v.to(self.dtype).transpose(1, 2).contiguous()
+            if layer == len(model.decoder):  # the pointer's
+                continue
             self.rows["keys", layer] = self.laid_out(k.new_zeros(B, 0, H, h), self.columns)
             self.rows["values", layer] = v.new_zeros(B, H, 0, h, dtype=self.dtype)
         if self.static or not tokens.all():
@@ -222,9 +224,9 @@ def decode_step(model, token, cache):
     """The newest token of each hypothesis, (B, K), BOS first -> log-probabilities (B, K, V) of the next one."""
     layers = range(len(model.decoder))
     encoding = cache.shared["encodings"].index_select(0, cache.shared["position"])  # (1, ...)
-    source = [(cache.rows["source keys", layer], cache.rows["source values", layer]) for layer in layers]
+    source = [(cache.rows["source keys", layer], cache.rows["source values", layer]) for layer in range(len(model.decoder) + (model.pointer is not None))]
     attends = [partial(cache.attend_self, layer) for layer in layers]
-    logits = model.decode(token, encoding, attends, source, cache.attend_source)
+    logits = model.decode(token, encoding, attends, source, cache.attend_source, cache.attend_source)
     return logits.log_softmax(-1, dtype=at_least_fp32(logits.dtype))
 
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 import torch.utils.checkpoint
 
 from ablations.wave.recurrence import ENCODER_MODES, RecurrentMixer
-from attention import Packing, attend, attend_packed, pack_equal, pad_rows, set_up
+from attention import Packing, attend, attend_packed, pack_equal, pad_rows, set_up, with_padding
 from runtime import checkpoint
 from runtime.files import InputError
 from sinekan import SineKAN
@@ -67,6 +67,7 @@ class ModelConfig:
     kan_ff_dims: str = ""
     kan_end: bool = False
     n_latent: int = 0
+    copying: bool = False
 
     def __post_init__(self):
         for field in fields(self):
@@ -90,6 +91,8 @@ class ModelConfig:
             raise InputError("embeddings: shared needs one vocabulary and one width, "
                              f"these are {self.src_vocab} x {self.width('encoder')} and {self.tgt_vocab} x "
                              f"{self.d_model}")
+        if self.copying and (self.embeddings != "shared" or self.n_latent):
+            raise InputError("copying: needs embeddings=shared, for one vocabulary, and n_latent=0")
         self.sinekan_layers()
         if not re.fullmatch(r"|none|[1-9]\d*( [1-9]\d*)*", self.kan_ff_dims):
             raise InputError(f'kan_ff_dims: got {self.kan_ff_dims!r}, '
@@ -371,6 +374,31 @@ class Latents(nn.Module):
         return self.norm2(z + self.dropout(self.mlp(z)))
 
 
+class Pointer(nn.Module):
+    """
+    The next token is drawn from the vocabulary, or copied from the source with the weights of one more attention head
+    (See et al. 2017, arXiv 1704.04368).
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.tokens = config.tgt_vocab
+        self.q = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.k = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.gate = nn.Linear(config.d_model, 1)
+
+    def keys_values(self, memory, src):
+        """memory (..., d), its tokens (...) -> keys (..., 1, d), values (..., 1, V): one where the token is."""
+        return self.k(memory)[..., None, :], F.one_hot(src, self.tokens).to(memory.dtype)[..., None, :]
+
+    def forward(self, logits, x, keys_values, attend):
+        """logits (..., V), hidden states x (..., d) -> log-probabilities (..., V)."""
+        copied = attend(self.q(x)[..., None, :], *keys_values).squeeze(-2)
+        gate = self.gate(x).float()
+        drawn = F.logsigmoid(-gate) + logits.float().log_softmax(-1)
+        return torch.logaddexp(drawn, F.logsigmoid(gate) + copied.float().clamp(min=1e-9).log())
+
+
 class Transformer(nn.Module):
     def __init__(self, config: ModelConfig, attention="auto", checkpoint_layers=False):
         """
@@ -398,6 +426,7 @@ class Transformer(nn.Module):
         # (Vaswani et al., section 3.4)
         self.scaled = config.positions != "rotary"
         self.latents = Latents(config) if config.n_latent else None
+        self.pointer = Pointer(config) if config.copying else None
         self.apply(partial(initialise, small=not self.scaled))
         if config.zero_init:
             for layer in [*self.encoder, *self.decoder]:
@@ -466,7 +495,12 @@ class Transformer(nn.Module):
         memory = self.latents(memory, len(src), partial(attend, mask=mask))
         return memory, mask.new_ones(len(src), 1, 1, self.config.n_latent)
 
-    def decode(self, tgt, encoding, attends, keys_values, attend_source):
+    def keys_values(self, memory, src):
+        """Keys and values of the source for each layer of the decoder, and for the pointer if there is one."""
+        pairs = [layer.cross.keys_values(memory) for layer in self.decoder]
+        return pairs if self.pointer is None else [*pairs, self.pointer.keys_values(memory, src)]
+
+    def decode(self, tgt, encoding, attends, keys_values, attend_source, attend_pointer=None):
         """
         Target tokens (...) with their positional encodings -> logits (..., V) of the token after each.
 
@@ -476,7 +510,9 @@ class Transformer(nn.Module):
         x, rope = self.embed(tgt, "decoder", encoding)
         for layer, attend_target, pair in zip(self.decoder, attends, keys_values):
             x = self.run(layer, x, rope, attend_target, pair, attend_source)
-        return in_full_precision(self.head, self.decoder_norm(x))
+        x = self.decoder_norm(x)
+        logits = in_full_precision(self.head, x)
+        return logits if self.pointer is None else self.pointer(logits, x, keys_values[-1], attend_pointer)
 
     def forward(self, src, sources, tgt, targets, queries=None):
         """
@@ -496,11 +532,12 @@ class Transformer(nn.Module):
             latent = pack_equal(len(sources.start) - 1, self.config.n_latent, src.device)
             memory = self.latents(memory, len(sources.start) - 1, partial(packed, queries=latent, keys=sources))
             sources = latent
-        keys_values = [layer.cross.keys_values(memory) for layer in self.decoder]
+        keys_values = self.keys_values(memory, src)
         encoding = self.positional_encoding("decoder", targets.longest)[targets.position]
         causal = partial(packed, queries=targets, keys=targets, causal=True)
         cross = partial(packed, queries=targets if queries is None else queries, keys=sources)
-        return self.decode(tgt, encoding, [causal] * len(self.decoder), keys_values, cross)
+        copying = partial(with_padding, queries=targets if queries is None else queries, keys=sources, causal=False)
+        return self.decode(tgt, encoding, [causal] * len(self.decoder), keys_values, cross, copying)
 
 
 def in_full_precision(layer, x):

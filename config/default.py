@@ -66,6 +66,7 @@ kan_layers = "all"  # layers with SineKANs: "all", "encoder", "decoder", "decode
 kan_grid = 8  # sines on each edge of a SineKAN
 kan_ff_dims = ""  # hidden widths of the SineKANs: "256 256"; "none": one SineKAN; "": one width, weights like the MLP
 kan_end = False  # last layer: the SineKAN has no residual branch; the head reads its last width (S-KANformer)
+copying = False  # the decoder may copy tokens of the amplitude, see model.py; needs embeddings = "shared"
 n_latent = 0  # the decoder sees so many learned tokens that have read the encoder's memory; 0: the memory itself
 dropout = 0.1  # dropout rate of the embeddings and of every residual branch
 attention = "auto"  # "varlen": fused, on packed rows (GPU, bf16 or fp16), "sdpa", "reference"; "auto": varlen or sdpa

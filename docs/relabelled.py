@@ -2,10 +2,12 @@ r"""
 Does a model square unseen orbits better if it sees each training row under other names? More rows of the same orbits.
 
     python docs/relabelled.py data/variety/1000 data/variety/1000x12 12
+    python docs/relabelled.py data/variety/1000 data/variety/1000x12-orders 12 orders
 
 Writes a data set whose train.csv has each training row 12 times: once as it is, and 11 times with incoming legs
 exchanged, outgoing legs exchanged, and the names of masses and particles of the random theories (docs/my_theory.md)
-exchanged, at random, in amplitude and square alike. All stay in the row's orbit. valid.csv and test.csv are copied.
+exchanged, at random, in amplitude and square alike. All stay in the row's orbit. With `orders` the factors and terms of
+the 11 amplitudes stand in a random order too. valid.csv and test.csv are copied.
 `python verify.py data/variety/1000x12/train.csv` proves that the new squares are right.
 """
 import random
@@ -17,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dataset.reader import read_rows
-from physics.expression import TOKEN, parse
+from physics.expression import TOKEN, Function, Negative, Number, Product, Sum, fold, parse, to_text
 from physics.polynomial import factored_text
 from physics.rational import rational
 from runtime.files import InputError, main_guard, write_rows
@@ -29,9 +31,11 @@ BOSONS = re.compile(rf"{BOSON}(?:\*{BOSON})+")
 
 
 def main():
-    if len(sys.argv) != 4 or not sys.argv[3].isdecimal() or int(sys.argv[3]) < 1:
-        raise InputError("expected the data set's folder, the one to write into, and how often each row shall stand "
-                         "there: python docs/relabelled.py data/variety/1000 data/variety/1000x12 12")
+    if len(sys.argv) not in (4, 5) or not sys.argv[3].isdecimal() or int(sys.argv[3]) < 1 or \
+            sys.argv[4:] not in ([], ["orders"]):
+        raise InputError("expected the data set's folder, the one to write into, how often each row shall stand "
+                         "there, and perhaps `orders`: python docs/relabelled.py data/variety/1000 "
+                         "data/variety/1000x12 12")
     source, folder, times, rng = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), random.Random(0)
     if folder.resolve() == source.resolve():
         raise InputError(f"{folder}: is the data set itself; name another folder to write into")
@@ -40,7 +44,8 @@ def main():
         for _, row in read_rows(source / "train.csv", COLUMNS):
             yield row
             for _ in range(times - 1):
-                yield relabelled(row, rng)
+                copy = relabelled(row, rng)
+                yield copy if not sys.argv[4:] else copy | {"amp": to_text(in_random_order(parse(copy["amp"]), rng))}
     count = write_rows(folder / "train.csv", COLUMNS, ({name: row[name] for name in COLUMNS} for row in rows()))
     for name in ("valid.csv", "test.csv", "manifest.json"):
         shutil.copyfile(source / name, folder / name)
@@ -81,6 +86,32 @@ def relabelled(row, rng):
     return {"process": f"{' '.join(names[:count])} -> {' '.join(names[count:])}", "orbit": row["orbit"],
             "amp": BOSONS.sub(by_leg, TOKEN.sub(rename, row["amp"])),
             "sqamp": factored_text(rational(parse(TOKEN.sub(rename, row["sqamp"]))))}
+
+
+def in_random_order(tree, rng):
+    """
+    The tree with the terms of its sums and the factors of its products shuffled; numbers stay in front, and divisors as
+    they are.
+    """
+    def visit(node, values):
+        kind = type(node)
+        if kind is Sum:
+            order = rng.sample(range(len(values)), len(values))
+            return Sum(tuple(values[k] for k in order), tuple(node.minus[k] for k in order))
+        if kind is Product:
+            numbers = [pair for pair in zip(node.factors, node.inverse) if is_number(pair[0])]
+            others = [(value, False) for value, inverse in zip(values, node.inverse)
+                      if not inverse and not is_number(value)]
+            divisors = [pair for pair in zip(node.factors, node.inverse) if pair[1] and not is_number(pair[0])]
+            return Product(*map(tuple, zip(*numbers, *rng.sample(others, len(others)), *divisors)))
+        if kind is Function:
+            return Function(node.name, *values)
+        return kind(*values) if values else node
+    return fold(tree, visit)
+
+
+def is_number(node):
+    return type(node) is Number or type(node) is Negative and type(node.operand) is Number
 
 
 if __name__ == "__main__":
