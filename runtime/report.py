@@ -13,8 +13,8 @@ def power_of_two_bin(count):
 
 def never_learned(kinds, share):
     """
-    Kinds of process with ENOUGH training rows and none right, while 90% of the others' are. kinds: {kind: {"rows": their
-    number, `share`: share of them that is right}}.
+    Kinds of process with ENOUGH training rows and none right, while 90% of the others' are. kinds: {kind: {"rows":
+    their number, `share`: share of them that is right}}.
     """
     never = [kind for kind, group in kinds.items() if group["rows"] >= ENOUGH and group[share] == 0]
     others = [group for kind, group in kinds.items() if kind not in never]
