@@ -7,8 +7,7 @@ r"""From a squared amplitude to the cross section that a detector counts: a plot
 The process has two particles on each side; --theory says whose they are. |M|^2 is the square of the sum of all its
 diagrams, interference included. The model squares that amplitude, and its answer is used if it is verified. FORM's
 square stands beside it, and the textbook's formula where there is one. A run that has learned --squares=process knows
-sums of diagrams. Without any run
-the model in models/ is asked; without a verified answer the curves are FORM's alone.
+sums of diagrams. Without any run the model in models/ is asked; without a verified answer the curves are FORM's alone.
 
 Energies are those of the centre of mass in GeV, --energies=LOWEST:HIGHEST; the masses and couplings are in
 physics/cross_section.py. Where the exchange of a massless particle makes the total diverge, --max_cos leaves out the
