@@ -160,9 +160,10 @@ def validation_share(packed, tokens, settings, device, step_seconds):
     config = ModelConfig(*tokens, int(src.max()), int(tgt.max()) + 1, **sizes(settings))
     model, world = Transformer(config, settings.attention).to(device), World(0, 1, device)
     times = []
+    counts = [settings.eval_rows] + ([settings.eval_train_rows] if settings.eval_train_rows else [])
     for _ in range(2):  # the first time kernels are set up
         started = time.perf_counter()
-        for rows in (settings.eval_rows, *[settings.eval_train_rows] * (settings.eval_train_rows > 0)):  # 0: none
+        for rows in counts:
             with autocast(device):
                 validate(model, packed, *choose_rows(packed, rows, settings.seed), settings.eval_batch_tokens, world)
         times.append(time.perf_counter() - started)

@@ -80,4 +80,4 @@ def number_text(value):
 
 def value_text(point, shares, x_is_share):
     x, y = point
-    return f"{x:.1%}, {y:.1%}" if shares and x_is_share else f"{x:,.6g}, {y:.1%}" if shares else f"{x:,.6g}, {y:.4g}"
+    return (f"{x:.1%}, " if shares and x_is_share else f"{x:,.6g}, ") + (f"{y:.1%}" if shares else f"{y:.4g}")
