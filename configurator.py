@@ -31,12 +31,13 @@ LARGEST = 10**18  # result of arithmetic: squaring a number line after line woul
 WANTED = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 
 
-def load_settings(usage, keys, argv=None, base=None):
+def load_settings(usage, keys, argv=None, base=None, config=None):
     """
     Settings of a script from default.py, the config file and the flags in `argv` (sys.argv[1:] if None).
 
     usage: the script's docstring, for --help. keys: names of the settings that the script reads; --help and the table
     on stderr show these. base: file of an experiment with further settings, and other defaults of those in default.py.
+    config: the config file where `argv` names none.
     Returns a namespace with every key of these files, data_dir and out_dir filled in, and `config_name`, the stem of
     the config file. Raises InputError for an argument or a line that is wrong.
     """
@@ -48,7 +49,7 @@ def load_settings(usage, keys, argv=None, base=None):
         print_help(usage, keys, defaults, base)
         raise SystemExit(0)
 
-    files = [word for word in argv if not word.startswith("-")]
+    files = [word for word in argv if not word.startswith("-")] or [config] * bool(config)
     if len(files) > 1:
         raise InputError(f"one config file at most, got {' and '.join(files)} (settings are written --key=value)")
     values = dict(defaults)

@@ -83,9 +83,7 @@ def memory_against_grid(settings, device):
 
 
 def main(argv):
-    if not any(not word.startswith("-") for word in argv):
-        argv = ["config/quickstart.py", *argv]
-    settings = load_settings(__doc__, SETTINGS, argv)
+    settings = load_settings(__doc__, SETTINGS, argv, config="config/quickstart.py")
     device = find_device(settings.device)
     torch.manual_seed(settings.seed)
     if device.type == "cuda":

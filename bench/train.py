@@ -283,9 +283,7 @@ def memory_of_one_row(settings, device):
 
 
 def main(argv):
-    if not any(not word.startswith("-") for word in argv):
-        argv = ["config/qed.py", *argv]
-    settings = load_settings(__doc__, SETTINGS, argv)
+    settings = load_settings(__doc__, SETTINGS, argv, config="config/qed.py")
     device = find_device(settings.device)
     torch.manual_seed(settings.seed)
     peak = measured_peak(device)

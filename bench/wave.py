@@ -84,9 +84,7 @@ def scan_against_loop(settings, device):
 
 
 def main(argv):
-    if not any(not word.startswith("-") for word in argv):
-        argv = ["config/quickstart.py", *argv]
-    settings = load_settings(__doc__, SETTINGS, argv)
+    settings = load_settings(__doc__, SETTINGS, argv, config="config/quickstart.py")
     device = find_device(settings.device)
     torch.manual_seed(settings.seed)
     clock = "" if device.type == "cuda" else f", ms of user CPU time; load {os.getloadavg()[0]:.1f}"

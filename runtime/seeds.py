@@ -3,6 +3,7 @@ Runs that have the same settings but for the seed are one group: means of their 
 
 Such an interval says whether another seed would have told the same. One run cannot say that, however many rows it has.
 """
+import re
 import statistics
 
 from runtime.intervals import student, welch
@@ -16,6 +17,7 @@ COSTS = [("source_tokens", "tokens_per_row", "source"), ("target_tokens", "token
 OWN = {"seed", "out_dir", "run_id", "config_name", "workers", "device", "resume", "resume_best", "new_data",
        "save_every", "save_limit", "log_every", "list", "plot", "output", "wandb_mode", "wandb_project", "scst_dir",
        "batch_rows"}
+FILES = "ckpt", "init_from", "input", "indices"  # paths: "out/run-1/best.pt" of seed 1 is "out/run-SEED/best.pt"
 
 
 def groups_of(runs, reports):
@@ -29,7 +31,8 @@ def groups_of(runs, reports):
     if not all(report.get("settings") for report in reports):
         return []
     every = [report["settings"] | report.get("search", {}) for report in reports]
-    every = [{key: value for key, value in settings.items() if key not in OWN} for settings in every]
+    every = [{key: without_seed(value, settings.get("seed")) if key in FILES else value
+              for key, value in settings.items() if key not in OWN} for settings in every]
     keys = dict.fromkeys(key for settings in every for key in settings)
     keys = [key for key in keys if any(settings.get(key) != every[0].get(key) for settings in every)]
     members = {}
@@ -53,6 +56,11 @@ def groups_of(runs, reports):
             "certainty": mean_certainty([reports[k]["certainty"] for k in chosen if "certainty" in reports[k]]),
         })
     return groups
+
+
+def without_seed(path, seed):
+    """The path with SEED in place of the number of the seed, so that runs from checkpoints of their own are one group."""
+    return re.sub(rf"(?<!\d){seed}(?!\d)", "SEED", path)
 
 
 def over_seeds(values):

@@ -316,6 +316,16 @@ def test_runs_of_one_seed_each_have_no_means(tmp_path):
     assert compare(names[:2])["groups"][0]["name"] == "the same settings"
 
 
+def test_runs_from_checkpoints_of_their_own_seed_are_one_group(tmp_path):
+    def groups(start):
+        names = [report_file(tmp_path / f"{start}-{seed}" / "report.json", "rw", settings={
+            "seed": seed, "init_from": start.format(seed)}) for seed in (1, 2)]
+        return [(group["seeds"], group["name"]) for group in compare(names)["groups"]]
+
+    assert groups("out/run10-{}/best.pt") == [([1, 2], "the same settings")]
+    assert groups("out/run{}0/best.pt") == []  # out/run10 and out/run20: other runs, not other seeds
+
+
 def test_answers_of_one_model_are_no_seeds(tmp_path):
     """Twice the same seed: by beam search and greedily, or evaluated again."""
     settings = {"seed": 1, "d_model": 64}
