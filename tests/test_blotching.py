@@ -178,6 +178,8 @@ def test_problems_of_training_and_of_evaluation_are_never_the_same():
 
 
 def test_problems_that_do_not_fit_are_named():
+    with pytest.raises(InputError, match="^max_num, max_ents: got 0, 2, too few problems: all of"):
+        sample_chains(settings_with(max_num=0, max_mult_num=0, max_ents=2, p_mult=0.0), 1, "a", held_out=True)
     with pytest.raises(InputError, match="^seq_len: got 6, too few tokens"):
         sample_chains(settings_with(seq_len=6, max_num=90, max_ents=2, p_mult=0.0), 10**6, "a")
     assert chain_of("999999999*999999999", 200) is None  # without making so many copies

@@ -383,7 +383,7 @@ def test_every_table_has_its_place_and_is_filled_in(tmp_path):
     text = readme.read_text()
     assert "63.7 ± 5.7% (65.0 / 61.0 / 65.0)" in text
     assert "The goal of the simple model, 97% of the training rows and 60% of the test rows, is reached" in text
-    assert "| parameters and steps | 63.7" in text and "| wall time | not measured yet |" in text
+    assert "| parameters and steps | 63.7" in text and "| CPU time | not measured yet |" in text
     measure.fill_in(readme, measure.all_tables(found))
     assert readme.read_text() == text
     with pytest.raises(InputError, match="no lines <!-- other -->"):

@@ -87,15 +87,19 @@ def sample_chains(settings, count, seed, held_out=False):
     `count` random chains, rows of at most seq_len tokens. held_out: only of problems that are held out, else only of
     others. seed: text. InputError where the settings allow hardly any such chain.
     """
-    rng, chains, refused = random.Random(seed), [], 0
+    rng, chains, refused, too_long = random.Random(seed), [], 0, 0
     while len(chains) < count:
         problem = sample_problem(settings, rng)
         chain = None
         if is_held_out(problem) == held_out:
             chain = chain_of(problem, settings.seq_len - 2)  # the blotch token and EOS
+            too_long += not chain
         if chain:
             chains.append(chain)
         refused = 0 if chain else refused + 1
+        if refused == TRIES and not too_long:
+            raise InputError(f"max_num, max_ents: got {settings.max_num}, {settings.max_ents}, too few problems: "
+                             f"{'all' if held_out else 'none'} of {TRIES} are of those that training may have")
         if refused == TRIES:
             raise InputError(f"seq_len: got {settings.seq_len}, too few tokens for the chains of problems with max_num "
                              f"{settings.max_num} and max_ents {settings.max_ents}: none of {TRIES} fits")

@@ -5,7 +5,7 @@ Every table and plot of the README: all trainings, their evaluations, results.md
 
 Each worker trains one run with one thread. Runs go to out/blotching/NAME-SEED, below the current folder; what is
 finished there is not run again, so this can be stopped at any time and goes on when started anew. Other settings are
-handed to every run.
+handed to every run, but for those in which the runs differ.
 """
 import json
 import os
@@ -43,6 +43,8 @@ RUNS = {  # name: (settings, seeds, what it is); in the order in which they run
     "plain": (f"{FIRST} --n_btokens=0", SEEDS, "no blotching"),
     "lstm": (f"{FIRST} --max_minutes=4 --model_type=lstm --d_model=128 --n_layers=2", SEEDS[:1], "blotching, LSTM"),
 }
+OWN = {"seed", "out_dir", "run_id", "init_checkpt", "n_btokens", "star_loops", "aug_loops", "axe_loops", "model_type",
+       "problem", "level"}  # what makes a run what it is, and what ends without a report
 COMPARED = {"star": "more", "aug": "more", "axe": "more", "plain": "blotch"}  # runs of equal time
 
 
@@ -54,6 +56,8 @@ def main():
     workers = given.pop("workers", "2")
     if not workers.isdecimal() or not int(workers):
         raise InputError(f"workers: got {workers}, wanted a whole number, at least 1")
+    if wrong := sorted(OWN & given.keys()):
+        raise InputError(f"{wrong[0]}: each run has its own here; ablations/blotching/train.py takes it")
     flags = [f"--{name}={value}" for name, value in given.items()]
     load_settings("", [], flags, ROOT / "ablations/blotching/config.py")  # a wrong one is said before anything runs
     jobs = [(name, seed) for name, (_, seeds, _) in RUNS.items() for seed in seeds]

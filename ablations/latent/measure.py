@@ -7,7 +7,7 @@ First each model is trained with several regularisations, and takes the one with
 come all other runs, the most important ones first. Runs that are finished are skipped, and one that was interrupted
 goes on, so that this command can be killed and typed again. Each worker is a process of one thread. The tables are
 filled in after each run: what is missing says "not measured yet". data_dir: a data set of amplitudes that prepare.py
-made, for the table of amplitudes (README.md has the command); without it that table is left out.
+made, for the table of amplitudes (README.md has the command); without it that table and its plot stay as they are.
 """
 import contextlib
 import json
@@ -44,7 +44,7 @@ from runtime.workers import parallel_map
 
 SEEDS = (1, 2, 3)
 LONG, SHORT = 4000, 500  # steps of the main runs, and of the others
-MINUTES = 0.8  # of the runs with equal wall time
+MINUTES = 0.8  # of the runs with equal time: CPU time on a CPU
 LATENTS = (1, 2, 4, 8, 16, 32)
 TRY_SEED, TRY_STEPS = 0, 1000  # of the runs that choose the regularisation: a split of their own
 DIGITS3_SEEDS, DIGITS3_STEPS = (1,), 1500
@@ -240,7 +240,7 @@ def candidate_table(found):
 
 def comparison_table(found):
     pairs = {"parameters and steps": ("simple", "latent"), "FLOPs of training": ("simple", "latent-flops"),
-             "wall time": ("simple-wall", "latent-wall")}
+             "CPU time": ("simple-wall", "latent-wall")}
     lines = ["| equal | simple, test | latent, test | latent - simple, points, 95% interval over seeds |",
              "| --- | --- | --- | --- |"]
     for what, names in pairs.items():
@@ -290,7 +290,7 @@ def image(name, title):
     return ["", f"![{title}]({name})"] if (HERE / name).exists() else []
 
 
-def all_tables(found):
+def all_tables(found, of_amplitudes=True):
     orders = {"none": "largest digit first everywhere", "product": "units first in the product (the default)",
               "all": "units first everywhere"}
     pairs = {f"{model}, {title}": model if order == "product" else f"{model}-{order}"
@@ -301,15 +301,18 @@ def all_tables(found):
     for n in LATENTS:
         sweep[f"{n} latent token{'s' if n > 1 else ''}"] = "latent" if n == LATENT["n_latent"] else f"latent{n}"
     main = figures_table(found, {"simple": "simple-long", "8 latent tokens": "latent-long"})
-    return {
+    tables = {
         "candidates": candidate_table(found), "main": [*main, "", *goal_lines(found)],
         "latents": figures_table(found, sweep) + image("latents.svg", "exact products against the latent tokens"),
         "comparisons": comparison_table(found), "efficiency": efficiency_lines(found),
         "order": figures_table(found, pairs) + image("order.svg", "exact test products against the order of digits"),
         "positions": figures_table(found, positions) + image("positions.svg", "exact test products against positions"),
         "digits3": figures_table(found, {f"{model}, 100-999": f"{model}-digits3" for model in MODELS}),
-        "amplitudes": amplitude_table(found) + image("amplitudes.svg", "exact match and speed against latent tokens"),
     }
+    if of_amplitudes:
+        tables["amplitudes"] = amplitude_table(found) + image("amplitudes.svg",
+                                                              "exact match and speed against latent tokens")
+    return tables
 
 
 def fill_in(path, tables):
@@ -328,10 +331,10 @@ def fill_in(path, tables):
 # ---------------------------------------------------------------------------------------------------------------------
 # Plots
 
-def plot(found, folder):
+def plot(found, folder, of_amplitudes=True):
     """
     latents.svg: exact products against n_latent. order.svg, positions.svg: against the order of the digits and the
-    positions. amplitudes.svg: exact match and decoding speed against n_latent.
+    positions. amplitudes.svg, if of_amplitudes: exact match and decoding speed against n_latent.
     """
     plt = pyplot_without_screen("svg", "latent")
 
@@ -378,6 +381,8 @@ def plot(found, folder):
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
         plt.close(figure)
 
+    if not of_amplitudes:
+        return
     figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained")
     latents = [0, *AMPLITUDE_LATENTS]
     names, places = [f"amplitude{n}" for n in latents], range(len(latents))
@@ -404,11 +409,12 @@ def read_scores(out_dir, runs):
 
 
 def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
     settings = load_settings(__doc__, ["workers", "data_dir", "out_dir"], argv, HERE / "config.py")
     out_dir, data_dir = settings.out_dir, settings.data_dir
-    of_amplitudes = (Path(data_dir) / "train.csv").exists()
-    if not of_amplitudes:
-        print(f"{data_dir}: no data set of amplitudes; that part is left out", file=sys.stderr)
+    of_amplitudes = any(word.startswith("--data_dir=") for word in argv)
+    if of_amplitudes and not (Path(data_dir) / "train.csv").exists():
+        raise InputError(f"{data_dir}: no data set there; README.md says how prepare.py makes it")
     chosen = {}
     for stage in (tries, lambda: all_runs(chosen)):
         runs = [run for run in stage() if of_amplitudes or not run.of_amplitudes]
@@ -416,10 +422,10 @@ def main(argv=None):
         for number, name in enumerate(parallel_map(do, tasks, settings.workers), 1):
             print(f"{number} of {len(runs)}: {name}", file=sys.stderr)
             found = read_scores(out_dir, tries() + all_runs(chosen))
-            fill_in(HERE / "README.md", all_tables(found))
+            fill_in(HERE / "README.md", all_tables(found, of_amplitudes))
         chosen = choose(found)
-    plot(found, HERE)
-    fill_in(HERE / "README.md", all_tables(found))  # with the plots
+    plot(found, HERE, of_amplitudes)
+    fill_in(HERE / "README.md", all_tables(found, of_amplitudes))  # with the plots
     print(f"{HERE / 'README.md'}; {device_name(torch.device('cpu'))}")
     return 0
 

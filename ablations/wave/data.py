@@ -6,9 +6,11 @@ settings) -> (x, y). A task with a data set is a function (split) -> (x, y). x: 
 (rows, T, inputs) of numbers, float32; y: (rows, answers), the classes, uint8, or numbers, float32, at the last steps
 of each sequence.
 
-The validation and the test split, and the whole data set where there is one, are written once into data_dir and then
-memory-mapped. Drawn training batches depend on the seed and the step alone, so a resumed run sees the same ones.
+The validation and the test split, and the whole data set where there is one, are written into data_dir, again where the
+function's text has changed, and then memory-mapped. Drawn training batches depend on the seed and the step alone, so a resumed run sees the same ones.
 """
+import hashlib
+import inspect
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +87,8 @@ def load_splits(settings):
     for number, split in enumerate(SPLITS):
         if task.drawn and split == "train":
             continue
-        name = settings.task
+        code = hashlib.sha256(inspect.getsource(task.function).encode()).hexdigest()
+        name = f"{settings.task}-{code[:8]}"
         if task.drawn:
             name += f"-{settings.length}-{settings.valid_rows}-{settings.seed}"
         paths = [Path(settings.data_dir) / f"{name}-{split}.{side}.npy" for side in "xy"]

@@ -4,7 +4,7 @@ Make every table and plot of the experiment: train all runs that are not finishe
     python ablations/wave/measure.py [--workers=2] [--only=copy] [--files=PUBLIC.csv.gz]
 
 Runs are in out/wave, `workers` at a time, one thread each. Killed, it goes on where it stopped: finished runs are
-skipped, others resumed. --only=NAME makes the runs whose names begin so. The second table of amplitudes needs the
+skipped, others resumed. --only=NAME makes the runs whose names begin so and prints their tables. The second table of amplitudes needs the
 public files of config/marty_qed.py, in the working directory or named by --files. The table of lengths is measured
 last, alone.
 """
@@ -117,9 +117,8 @@ def execute(commands):
     return ""
 
 
-def train_all(settings):
-    """Prepare the amplitudes, then train all runs that have no report.json yet, in order."""
-    wanted = [run for run in RUNS + AMPLITUDES if run.name.startswith(settings.only)]
+def train_all(wanted, settings):
+    """Prepare the amplitudes, then train those of these runs that have no report.json yet, in order."""
     todo = [(run, seed) for run in wanted for seed in run.seeds
             if not (OUT / f"{run.name}-{seed}/report.json").exists()]
     # runs that are compared at equal time side by side, seed by seed, so that the machine's load is the same for all
@@ -221,6 +220,17 @@ def plot_curves(path):
     plt.close(figure)
 
 
+def tables_of(every):
+    """Lines of the tables of these runs, each with its heading and settings."""
+    lines = []
+    for table, title in TITLES.items():
+        if runs := [run for run in every if run.table == table]:
+            lines += [f"## {title}", "", *(amplitude_table if runs[0] in AMPLITUDES else table_of)(runs), "",
+                      f"Settings: {runs[0].config} with " + "; ".join(f"`{' '.join(run.flags)}`" for run in runs) + ".",
+                      ""]
+    return lines
+
+
 def write_results(lengths):
     """results.md, curves.svg and the pictures of the hidden states, from the finished runs."""
     machine = device_name(torch.device("cpu")).rsplit(",", 1)[0]
@@ -229,10 +239,7 @@ def write_results(lengths):
              "Test split, by the checkpoint that is best on validation; mean and each seed. exact: share of the "
              "sequences with every answer right (adding: within 0.04). Mean squared error: of the sum "
              "(adding); of the probabilities of all classes, at the ten symbols (copy).", ""]
-    for table, title in TITLES.items():
-        runs = [run for run in RUNS + AMPLITUDES if run.table == table]
-        lines += [f"## {title}", "", *(amplitude_table if runs[0] in AMPLITUDES else table_of)(runs), "",
-                  f"Settings: {runs[0].config} with " + "; ".join(f"`{' '.join(run.flags)}`" for run in runs) + ".", ""]
+    lines += tables_of(RUNS + AMPLITUDES)
     lines += ["## Time and memory against the length", "", "```", lengths.strip() or "not measured yet", "```", ""]
     with atomic_open(HERE / "results.md") as file:
         file.write("\n".join(lines))
@@ -246,12 +253,16 @@ def write_results(lengths):
 
 def main(argv=None):
     settings = load_settings(__doc__, ["workers", "only", "files"], argv, BASE)
-    if not any(run.name.startswith(settings.only) for run in RUNS + AMPLITUDES):
+    wanted = [run for run in RUNS + AMPLITUDES if run.name.startswith(settings.only)]
+    if not wanted:
         raise InputError(f"only: got {settings.only!r}, wanted the beginning of a name such as {RUNS[0].name}")
     OUT.mkdir(parents=True, exist_ok=True)
-    train_all(settings)
+    train_all(wanted, settings)
+    if settings.only:
+        print("\n".join(tables_of(wanted)))
+        return 0
     lengths = OUT / "lengths.txt"
-    if not settings.only and not lengths.exists():
+    if not lengths.exists():
         result = subprocess.run([sys.executable, ROOT / "bench/run.py", "wave"], stdout=subprocess.PIPE, text=True,
                                 env=os.environ | {"OMP_NUM_THREADS": "1"})
         if result.returncode == 0:

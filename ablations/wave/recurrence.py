@@ -100,10 +100,10 @@ class Wave(nn.Module):
         self.inputs = nn.Linear(inputs, channels)  # V and b
         self.change = nn.Parameter(torch.zeros(channels, 3 * channels))  # of the taps at units i - 1, i, i + 1
         self.register_buffer("shift", torch.eye(channels, 3 * channels), persistent=False)
-        self.initialise()
+        self.draw_weights()
 
     @torch.no_grad()
-    def initialise(self):
+    def draw_weights(self):
         """V has positive entries: relu would stop the others where inputs are positive, as in the tasks."""
         nn.init.uniform_(self.inputs.weight, 0, 2)
         nn.init.zeros_(self.inputs.bias)
