@@ -6,7 +6,8 @@ r"""From a squared amplitude to the cross section that a detector counts: a plot
 
 The process has two particles on each side; --theory says whose they are. |M|^2 is the square of the sum of all its
 diagrams, interference included. The model squares that amplitude, and its answer is used if it is verified. FORM's
-square stands beside it, and the textbook's formula where there is one. A run that has learned --squares=process knows
+square stands beside it, and the textbook's formula where there is one. The colours of quarks and the one helicity of
+neutrinos are counted; W, Z and Higgs have no width, so that curves end in a pole at their masses. A run that has learned --squares=process knows
 sums of diagrams. Without any run the model in models/ is asked; without a verified answer the curves are FORM's alone.
 
 Energies are those of the centre of mass in GeV, --energies=LOWEST:HIGHEST; the masses and couplings are in
@@ -26,7 +27,16 @@ import numpy as np
 from configurator import check_least, load_settings
 from decode import decode, load
 from physics.amplitude import amplitudes, parse_process, process_text
-from physics.cross_section import VALUES, differential, masses_of, textbook, threshold, total
+from physics.cross_section import (
+    VALUES,
+    differential,
+    masses_of,
+    poles,
+    textbook,
+    threshold,
+    total,
+    uncounted_states,
+)
 from physics.expression import parse
 from physics.formats import to_function
 from physics.particles import Facts
@@ -116,6 +126,7 @@ def main(argv=None):
     theory, values = THEORIES[settings.theory], VALUES[settings.theory]
     process = parse_process(named[0], theory)
     masses, title = masses_of(process, settings.theory, values), process_text(process)
+    factor = uncounted_states(process, settings.theory)
     energies = read_energies(settings.energies, threshold(masses))
     output = Path(settings.output or f"cross_section/{title.replace(' -> ', '_to_').replace(' ', '_')}.csv")
     if output.suffix != ".csv":
@@ -137,10 +148,14 @@ def main(argv=None):
     squares = {name: to_function(parse(text)) for name, text in texts.items()}
 
     # the total cross section (E,), and the differential one (angles,) at the highest energy
-    totals = {name: total(function, energies, masses, values, settings.max_cos) for name, function in squares.items()}
+    for name, mass in poles(squares["form"], energies, masses, values).items():
+        print(f"no width is known to this program: at {mass:g} GeV ({name}) the cross section is infinite, near it the "
+              "curve is too high", file=sys.stderr)
+    totals = {name: factor * total(function, energies, masses, values, settings.max_cos)
+              for name, function in squares.items()}
     most = min(settings.max_cos, 0.999)
     cosines = np.linspace(-most, most, ANGLES)
-    angular = {name: np.asarray(differential(function, energies[-1], np.arctanh(cosines), masses, values), float)
+    angular = {name: factor * np.asarray(differential(function, energies[-1], np.arctanh(cosines), masses, values), float)
                for name, function in squares.items()}
     if "model" in totals:
         difference = np.max(np.abs(totals["model"] / totals["form"] - 1))
@@ -148,7 +163,7 @@ def main(argv=None):
     formula = textbook(process, settings.theory, values)
     if formula and settings.max_cos == 1:
         name, sigma = formula
-        totals["textbook"] = sigma(energies**2)
+        totals["textbook"] = factor * sigma(energies**2)
         difference = np.max(np.abs(totals["form"] / totals["textbook"] - 1))
         print(f"textbook, {name}: largest relative difference {difference:.1e}")
     print(f"at {energies[-1]:.6g} GeV: {totals['form'][-1]:.6g} nb")

@@ -15,16 +15,16 @@ from runtime.files import InputError
 NANOBARN = 0.3893793721e6    # (hbar c)^2 in nb GeV^2 (PDG)
 ALPHA = 1 / 137.035999177    # at zero momentum (CODATA 2022)
 ALPHA_STRONG = 0.118         # at m_Z; it does not run here
-SIN_2 = 0.2312               # of the weak mixing angle
 # Masses in GeV (PDG 2024); of the light quarks MS-bar masses. In QED t is the tau and tt the top, in QCD t is the top.
 QUARKS = {"m_u": 2.16e-3, "m_d": 4.70e-3, "m_s": 93.5e-3, "m_c": 1.273, "m_b": 4.183}
 LEPTONS = {"m_e": 0.51099895e-3, "m_mu": 0.1056583755}
 TAU, TOP = 1.77693, 172.57
+W, Z = 80.369, 91.188        # cos(theta_W) = m_W / m_Z, else amplitudes of W and Z grow with the energy
 VALUES = {
     "qed": LEPTONS | QUARKS | {"m_t": TAU, "m_tt": TOP, "e": math.sqrt(4 * math.pi * ALPHA)},
     "qcd": QUARKS | {"m_t": TOP, "g": math.sqrt(4 * math.pi * ALPHA_STRONG)},
-    "ew": LEPTONS | QUARKS | {"m_tau": TAU, "m_t": TOP, "m_W": 80.369, "m_Z": 91.188, "m_h": 125.20,
-                              "theta_W": math.asin(math.sqrt(SIN_2)), "e": math.sqrt(4 * math.pi * ALPHA)},
+    "ew": LEPTONS | QUARKS | {"m_tau": TAU, "m_t": TOP, "m_W": W, "m_Z": Z, "m_h": 125.20, "theta_W": math.acos(W / Z),
+                              "e": math.sqrt(4 * math.pi * ALPHA)},
 }
 FARTHEST = 20.0              # |y| up to which cos(theta) = tanh(y) is integrated: 1 - |cos| = 1e-17
 PANELS, NODES = 40, 12       # Gauss-Legendre in y
@@ -42,6 +42,36 @@ def masses_of(process, theory, values):
 def threshold(masses):
     """Least energy in the centre of mass, GeV."""
     return max(masses[0] + masses[1], masses[2] + masses[3])
+
+
+def uncounted_states(process, theory):
+    """
+    By what a cross section from a row's |M|^2 is to be multiplied: what rows do not count as nature does.
+
+    Rows average over two helicities of an incoming neutrino, which has one; and quarks of qed and ew have one colour
+    instead of three. InputError for more than two such quarks, as the colours of two lines of quarks interfere.
+    """
+    incoming, outgoing = ([THEORIES[theory].particles[name] for name in side] for side in process)
+    neutrinos = sum(particle.name.startswith("nu_") for particle in incoming)
+    before, after = (sum(particle.colour == 1 and particle.charge.denominator == 3 for particle in side)
+                     for side in (incoming, outgoing))
+    if before + after > 2:
+        raise InputError(f"quarks have no colour in {theory}; a cross section of four of them needs it, see "
+                         "--theory=qcd")
+    return 2**neutrinos * (3 / 3**before if before + after else 1)   # one sum over colours, 1/3 for each average
+
+
+def poles(square, energies, masses, values):
+    """Masses, {name: GeV}, at which the cross section is infinite within these energies: of particles without width."""
+    lowest, highest = min(energies), max(energies)
+    found = {}
+    for name in ("m_W", "m_Z", "m_h"):
+        if lowest < values.get(name, 0) < highest:
+            near = values[name] * (1 + np.array([1e-6, 1e-4]))
+            closer, farther = differential(square, near, 0.5, masses, values)
+            if closer > 100 * farther:                                            # 1e4 times at a pole
+                found[name] = values[name]
+    return found
 
 
 def _size(energy, one, other):

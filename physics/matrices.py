@@ -211,10 +211,10 @@ def split_term(term, momenta, numbers):
         if len(fields) == 2:  # two legs joined directly: metric, spinor or colour delta
             if fields[0][0] == "colour":
                 colour.append(("delta", tuple(fields)))
-            elif "\\" in index:
-                spin.append((numbers.metric, tuple(fields)))
-            else:
+            elif where[0][0].kind:
                 spin.append((numbers.dirac["unit"], numbers.axes + tuple(fields)))
+            else:
+                spin.append((numbers.metric, tuple(fields)))
     for tensor, indices in tensors:
         if type(tensor) is Field:
             continue
@@ -254,9 +254,6 @@ def _without_deltas(tensors):
         if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2:
             continue
         old, new = indices
-        if ("\\" in old) != ("\\" in new) or tensor.name == "g" and "\\" not in old:
-            raise InputError(f"{tensor.name}_{{{','.join(tensor.indices)}}}: expected two indices of one kind, "
-                             "for a metric Lorentz indices")
         if old == new and tensor.name == "delta":
             raise InputError(f"delta_{{{','.join(tensor.indices)}}} is summed over its own index")
         if old == new:

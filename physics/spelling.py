@@ -31,7 +31,7 @@ FOREIGN_MINUS = re.compile(r"-(?<=[^(]-)(?<![\w)}+-] -)")                     # 
 REVERSED = re.compile(r"s_(?:21|3[12]|4[1-3]|5[1-4]|6[1-5]|7[1-6]|8[1-7]|9[1-8])(?!\w)(?<!\ws_\d\d)")
 
 SPACE = re.compile(r" (?!(?<=[\w.] )[\w.])(?!(?<=\* )\*)")                    # but `2 3` and `* *` stay errors
-DECIMAL = re.compile(r"(?<![\w.^/])\d+\.\d+(?![\w.])")
+DECIMAL = re.compile(r"(?<![\w.^/])\d+\.\d+(?![\w.])(\^?)")
 NEGATIVE_POWER = re.compile(r"\^-(\d+)(?![\d^.])")
 INDICES = re.compile(r"_\{([^{}]*)\}(\(p_\d+\))?")
 MOMENTUM = re.compile(r"(?<!\w)(p_\d+_\+?)(\\?[A-Za-z]\w*)")
@@ -51,7 +51,7 @@ def _canonical(text):
             and _has_canonical_skeleton(text.encode(errors="replace").translate(None, WORDS)):
         return text
     text = SPACE.sub("", " ".join(text.split())).replace("**", "^")
-    text = DECIMAL.sub(lambda match: str(Fraction(match[0])), text)
+    text = DECIMAL.sub(_fraction, text)
     text = NEGATIVE_POWER.sub(r"^(-\1)", text)
     text = INDICES.sub(_with_percent, text)
     known = set(re.findall(r"%(\w+)", text))                 # p_2_nu is p_2 with an index if nu is one elsewhere
@@ -68,6 +68,13 @@ _canonical_square = functools.lru_cache(maxsize=2**14)(_canonical)
 def _has_canonical_skeleton(skeleton):
     """Whether a text without letters and digits is as MARTY writes it. Many rows share such a skeleton."""
     return not FOREIGN_SKELETON.search(skeleton)
+
+
+def _fraction(match):
+    """A decimal number as a fraction, in brackets before a power."""
+    power = match[1]
+    number = str(Fraction(match[0].removesuffix(power)))
+    return f"({number}){power}" if power and "/" in number else number + power
 
 
 def _with_percent(match):

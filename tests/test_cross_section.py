@@ -13,7 +13,18 @@ from dataset.rows import make_rows
 from decode import choose
 from generate import Hypothesis
 from physics.amplitude import amplitudes, parse_process
-from physics.cross_section import ALPHA, NANOBARN, VALUES, differential, masses_of, textbook, threshold, total
+from physics.cross_section import (
+    ALPHA,
+    NANOBARN,
+    VALUES,
+    differential,
+    masses_of,
+    poles,
+    textbook,
+    threshold,
+    total,
+    uncounted_states,
+)
 from physics.expression import parse
 from physics.formats import to_function
 from physics.square import square
@@ -114,6 +125,52 @@ def test_angular_distributions_without_masses(text, cosine):
 def test_the_angle_is_between_particles_1_and_3():
     forward, backward = (in_nanobarn("e mu -> e mu", 500.0, cosine) for cosine in (0.9, -0.9))
     assert forward > 100 * backward
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the electroweak theory, and what rows do not count
+
+EW = VALUES["ew"]
+
+
+def electroweak(text, energies, max_cos=1.0):
+    function, masses = whole(text, "ew")
+    return uncounted_states(parse_process(text, THEORIES["ew"]), "ew") * total(function, np.array(energies), masses, EW,
+                                                                              max_cos)
+
+
+def test_neutrinos_scatter_off_electrons_by_the_fermi_constant():
+    """sigma = G_F^2 s / pi (g_L^2 + g_R^2 / 3) at m_e^2 << s << m_W^2 (Halzen & Martin, section 13.5)."""
+    sine_2, energy = math.sin(EW["theta_W"])**2, 0.3
+    fermi = EW["e"]**2 / (4 * math.sqrt(2) * sine_2 * EW["m_W"]**2)
+    left, right = -0.5 + sine_2, sine_2
+    expected = fermi**2 * energy**2 / math.pi * (left**2 + right**2 / 3) * NANOBARN
+    assert electroweak("nu_mu e -> nu_mu e", [energy])[0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_quarks_of_qed_and_ew_have_three_colours():
+    for theory in ("qed", "ew"):
+        factors = {"e e~ -> u u~": 3, "u u~ -> e e~": 1 / 3, "u A -> u A": 1, "A A -> d d~": 3, "e e~ -> mu mu~": 1}
+        assert factors == {text: uncounted_states(parse_process(text, THEORIES[theory]), theory) for text in factors}
+        with pytest.raises(InputError, match=f"quarks have no colour in {theory}"):
+            uncounted_states(parse_process("u u~ -> d d~", THEORIES[theory]), theory)
+    assert uncounted_states(parse_process("u u~ -> d d~", THEORIES["qcd"]), "qcd") == 1
+
+
+def test_bosons_do_not_grow_with_the_energy():
+    """W W~ -> Z Z is flat at high energies at a fixed angle; with another mixing angle it grows like its fourth power."""
+    function, masses = whole("W W~ -> Z Z", "ew")
+    energies = np.array([2e3, 1e4])
+    low, high = energies**2 * differential(function, energies, np.arctanh(0.3), masses, EW)
+    assert high == pytest.approx(low, rel=0.05)
+
+
+def test_a_boson_without_width_is_a_pole_in_the_channel_where_it_is_made():
+    for text, names in (("e e~ -> mu mu~", {"m_Z"}), ("b b~ -> tau tau~", {"m_Z", "m_h"}), ("nu_e e~ -> nu_mu mu~", {"m_W"}),
+                        ("nu_mu e -> nu_mu e", set())):  # electrons and muons hardly couple to the Higgs
+        function, masses = whole(text, "ew")
+        assert set(poles(function, np.array([20.0, 200.0]), masses, EW)) == names
+        assert not poles(function, np.array([20.0, 70.0]), masses, EW)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

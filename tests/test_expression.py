@@ -131,7 +131,7 @@ def test_decimals_are_exact_and_other_spellings_are_printed_as_marty_has_them():
         ("eps(p_1, p_2,p_3,p_4)^2", "eps(p_1,p_2,p_3,p_4)^2"),
         ("V_ub^(*)**2", "V_ub^(*)^2"),
     ):
-        assert to_text(parse(text)) == printed and to_text(parse(printed)) == printed
+        assert to_text(parse(text)) == to_text(parse(canonical(text))) == printed == to_text(parse(printed))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import re
 import numpy as np
 import pytest
 
+from physics import exact
 from physics.expression import (
     Field,
     Function,
@@ -27,6 +28,7 @@ from physics.expression import (
     names_in,
     parse,
 )
+from physics.numeric import verify
 from physics.particles import Facts, parse_masses
 from physics.rational import rational, reduced
 from physics.square import square, square_many
@@ -372,6 +374,15 @@ def test_roots_have_one_text():
 def test_metrics_deltas_and_gamma_5(amp):
     check(amp, (0, 1), MUONS, 4)
     check(amp, (0, 1), MUONS, 4, basis="independent", seed=2)
+
+
+@pytest.mark.parametrize("joined", ["Z_{{i_1,%{}}}(p_2)^(*)*Z_{{i_2,+%{}}}(p_3)^(*)",
+                                    "Z_{{i_1,%{}}}(p_2)^(*)*Z_{{i_2,%nu_1}}(p_3)^(*)*g_{{%{},%nu_1}}",
+                                    "e_{{i_2,%{}}}(p_2)_u^(*)*e_{{i_3,%{}}}(p_3)_v"])
+@pytest.mark.parametrize("name", ["mu_1", r"\mu_1"])
+def test_an_index_is_lorentz_or_dirac_by_its_leg_with_or_without_a_backslash(joined, name):
+    amp = "2*i*k*h(p_1)*" + joined.format(name, name)
+    assert verify(amp, square(amp)) and exact.prove(amp, square(amp))
 
 
 QUARKS = (
