@@ -70,7 +70,7 @@ KEYS = [
 ]
 # settings that no row depends on
 OF_ONE_RUN = {"data_dir", "workers", "draw", "shard", "merge", "max_diagrams", "files", "export"}
-SPLITS = ("random", "template", "kinematics", "orbit")
+SPLIT_BY = ("random", "template", "kinematics", "orbit")
 CHUNK = 64                   # diagrams, or rows of a file, in one part: one FORM program, one file of finished rows
 BLOCK = 500                  # test rows that the lookup table answers at a time
 SHOWN = 20                   # wrong rows named at the end
@@ -166,7 +166,7 @@ def collect(folder, count, duplicates=False):
     Columns: `part` and `offset` (where the row is stored), `key` (equal for duplicates), `random`, `template`,
     `kinematics`, `orbit` (hashes for that split), `amp` and `sqamp` (lengths in tokens), `crossed`.
     """
-    columns = {name: array.array("Q") for name in ("part", "offset", "key", *SPLITS, "amp", "sqamp", "crossed")}
+    columns = {name: array.array("Q") for name in ("part", "offset", "key", *SPLIT_BY, "amp", "sqamp", "crossed")}
     headers = []
     for number in range(count):
         header, rows = read_part(folder, number)
@@ -239,7 +239,7 @@ def lookup_accuracy(folder, columns, splits, workers, masses=()):
     """lookup_scores of the test split, block by block, each with the training rows that can answer one of its rows."""
     train, test = splits["train"], splits["test"]
     newest = {}                                              # of the training rows with one key the last one counts
-    for split in SPLITS:
+    for split in SPLIT_BY:
         keys, last = np.unique(columns[split][train][::-1], return_index=True)
         newest[split] = keys, len(train) - 1 - last
 
@@ -300,6 +300,7 @@ def finish(folder, parts, count, facts, settings, started):
     wrong = [line for header in headers for line in header["wrong"]]
     made, rows = sum(header["rows"] for header in headers), len(columns["part"])
     left_out = sum_up(headers, "left_out")
+    (folder / "wrong.txt").unlink(missing_ok=True)           # of an earlier state of the files
     if wrong:                                                # of files: rows that we made are all right
         with atomic_open(folder / "wrong.txt") as file:
             file.writelines(f"{line}\n" for line in wrong)
@@ -377,7 +378,7 @@ def describe(kind, figures):
 def clean_up(folder):
     """Remove the parts of a finished data set, and what killed runs left of half-written files."""
     shutil.rmtree(folder / ".parts", ignore_errors=True)
-    for name in ("train.csv", "valid.csv", "test.csv", "manifest.json"):
+    for name in ("train.csv", "valid.csv", "test.csv", "manifest.json", "wrong.txt"):
         for stray in folder.glob(f".{name}.*"):
             stray.unlink(missing_ok=True)
 
@@ -407,6 +408,8 @@ def draw(text, theory, folder):
 
 def check(settings):
     names = theory_names(settings.theory)
+    if len(names) == 1:
+        settings.theory = names[0]                           # without spaces around it
     if len(names) == 1 and not settings.input:
         find_theory(settings.theory)                         # raises for a file with errors
     if len(names) > 1 and settings.draw:
@@ -417,7 +420,7 @@ def check(settings):
         raise InputError(f"theory: {len(names):,} theories with up to {most_diagrams(settings, names):,} diagrams are "
                          f"more than max_diagrams={settings.max_diagrams:,}: a smaller --sample, or raise the limit")
     choices = {
-        "split": (*SPLITS, "published"), "squares": ("diagram", "process"), "basis": ("all", "independent"),
+        "split": (*SPLIT_BY, "published"), "squares": ("diagram", "process"), "basis": ("all", "independent"),
         "style": tuple(physics.square.STYLES),
     }
     for key, known in choices.items():

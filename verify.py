@@ -48,7 +48,7 @@ def rows_of(paths):
         except InputError as error:
             if not line:
                 raise
-            yield path, line + 1, str(error)
+            yield path, line + 1, str(error).removeprefix(f"{path}:{line + 1}: ")
 
 
 def main():
@@ -58,7 +58,7 @@ def main():
     )
     if not paths:
         raise InputError("no file to verify; usage: python verify.py FILE.csv[.gz] ...")
-    lines = [count_lines(path) for path in paths]
+    lines = [count_lines(path) for path in paths] if sys.stderr.isatty() else [None]     # for the progress bar
     masses = parse_masses(settings.masses)
     rows = rows_of(paths)
     tasks = ((chunk, settings.seed, masses) for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []))

@@ -14,7 +14,7 @@ import re
 from fractions import Fraction
 
 from physics import exact, numeric
-from physics.expression import names_in, parse
+from physics.expression import UNCOMPUTABLE, names_in, parse
 from physics.orbits import orbit_of, relabel
 from physics.particles import MASSES, NO_FACTS, Facts
 from physics.polynomial import factored_text, scaled
@@ -24,7 +24,6 @@ from tokenizer import amp_tokens
 
 KINDS = ("exact", "renamed", "rescaled", "relabelled")
 MOST_KEPT = 2**16            # templates whose orbit is remembered
-UNKNOWN = InputError, ArithmeticError, ValueError, TypeError, KeyError, RecursionError         # of texts from anywhere
 MOST_RELABELLED = 1000       # test rows that "relabelled" is asked about, some 10 ms each
 MASS_OR_LEG = re.compile(r"""(?<!\w) m_([A-Za-z]\w*) | (?<!\w) ([A-Za-z]\w*?) (?= (?:_\{[ ]\})? \(p_\d+\)
     (?P<spinor>_[uv])? (?:_T|_off)? (?:\^\(\*\))? (?P<colour>[ ]%[AC]\d+)? (?P<vector>[ ]\+?%L)? )""", re.VERBOSE)
@@ -121,7 +120,7 @@ def _orbit_key(row, facts):
             return orbit_of(row["amp"], facts).key
         except InputError:
             return orbit_of(row["amp"], facts, frozenset(names_in(parse(row["sqamp"])))).key
-    except UNKNOWN:
+    except (*UNCOMPUTABLE, KeyError):
         return ""
 
 
@@ -172,7 +171,7 @@ def _relabelled(rows, amp, facts):
         row = rows[target.key]
         source = _source(row["amp"], row["sqamp"], Facts(row.get("process", ""), facts.masses))
         return relabel(row["sqamp"], source, target)
-    except UNKNOWN:
+    except (*UNCOMPUTABLE, KeyError):
         return None
 
 
@@ -213,7 +212,7 @@ def _is_same(row, answer, kind, facts):
     for equal in (exact.equal, numeric.same):
         try:
             return equal(row["amp"], row["sqamp"], answer, facts=facts)
-        except (InputError, ArithmeticError, ValueError):    # no proof of roots, of huge powers
+        except UNCOMPUTABLE:                                 # no proof of roots, of huge powers
             pass
     return False
 

@@ -14,7 +14,7 @@ SPLITS = {"train": "train", "validation": "valid", "test": "test"}  # the hub's 
 COLUMNS = {
     "process": "incoming and outgoing particles, `e e~ -> mu mu~`; in files of other programs their own text",
     "diagram": "the propagators of the diagram with their momenta, `A(p1+p2)`",
-    "theory": "the theory, as prepare.py's setting `theory` names it",
+    "theory": "the theory, as prepare.py's setting `theory` names it, a file without its folder and ending",
     "template": "rows with the same value differ in the names of indices and particles only",
     "orbit": "rows with the same value differ in names, in the order and sides of the legs and in a factor",
     "amp": "the amplitude, in MARTY's grammar",

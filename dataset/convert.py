@@ -3,8 +3,9 @@ r"""Formulas of a file in the notation of another tool, as one source text.
     python -m dataset.convert FILE [--column=sqamp] [--format=latex] [--output=FILE] [--max_rows=10]
 
 FILE is anything that dataset/reader.py reads, such as a data set or predictions.csv (--column=prediction). The formats
-are those of physics/formats.py: LaTeX that compiles, SymPy and NumPy source, Mathematica, FORM. The formula of row k is
-called f_k. Amplitudes (--column=amp) have LaTeX only. A row that is no formula is named on stderr and left out.
+are those of physics/formats.py: LaTeX that compiles, SymPy and NumPy source, Mathematica, FORM. The formula of the
+k-th readable row is called f_k. Amplitudes (--column=amp) have LaTeX only. A row that is no formula is named on stderr
+and left out.
 """
 import itertools
 import sys

@@ -94,14 +94,13 @@ def read_rows(path, required=FORMULAS, on_bad=warn):
     Raises InputError for a file that is missing, cut off or of another format, for a missing required column, for a
     duplicate column, and where every line is bad.
     """
-    first_bad, found = None, False
+    first_bad, found, number = None, False, 0
 
     def bad(line, reason):
-        nonlocal first_bad
-        first_bad = first_bad or f"{path}:{line}: {reason}"
+        nonlocal first_bad, number
+        first_bad, number = first_bad or f"{path}:{line}: {reason}", line
         on_bad(path, line, reason)
 
-    number = 0
     with _open_text(path) as file:
         try:
             for number, row in _read(path, file, required, bad):
@@ -123,13 +122,18 @@ def read_files(paths, required=FORMULAS):
     """(path, line number, row) of several files; for a bad line the reason, a text, instead of the row."""
     bad = []
     for path in paths:
-        with contextlib.suppress(NoRows):  # the bad lines say it
+        broken = None
+        try:
             for line, row in read_rows(path, required, lambda *where: bad.append(where)):
                 yield from bad
                 bad.clear()
                 yield path, line, row
+        except InputError as error:
+            broken = error
         yield from bad
         bad.clear()
+        if broken and not isinstance(broken, NoRows):  # the bad lines say that there is none
+            raise broken
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -40,7 +40,8 @@ def make_rows(processes, theory_name, squares, basis, seed, style="factored", of
             for diagram in diagrams:
                 amp = physics.amplitude.amplitude(diagram, process, theory, squares == "process", off)
                 named.append((propagators_text(diagram) + mark, amp))
-            if squares == "process" and named:               # one row: the sum of all diagrams
+            if squares == "process" and named:               # one row: the sum of all diagrams that do not vanish
+                named = [pair for pair in named if pair[1] != "0"] or named[:1]
                 names, amps = zip(*named)
                 named = [(" + ".join(names), " + ".join(amps))]
             for name, amp in named:

@@ -21,6 +21,7 @@ import termwise
 from dataset.reader import read_rows, refuse
 from dataset.shards import read_json
 from notation import GLUES, INDEX_TOKEN, OPERATORS, ORDERS, Notation, write
+from physics.expression import GENERATOR
 from physics.normal_form import normal
 from physics.theories import find_theory, theory_names
 from runtime.files import InputError
@@ -162,7 +163,7 @@ def class_of(token, slot):
     """Class of the particle of a field: "fermion", "vector", "scalar", or "head" if the token is only e_{."""
     rest = token[slot.end():]
     if rest == "_{":
-        return "tensor" if slot[0] in TENSORS or re.fullmatch(r"T_C_\d+", slot[0]) else "head"
+        return "tensor" if slot[0] in TENSORS or GENERATOR.fullmatch(slot[0]) else "head"
     if rest[0] == "(":
         return "scalar"
     return "fermion" if re.search(r"\)_[uv]", rest) else "vector"

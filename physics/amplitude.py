@@ -14,7 +14,8 @@ from typing import NamedTuple
 import feyngraph
 
 from physics.polynomial import common_powers, content, denominator_text, factor_text, monomial, rank, scaled
-from physics.theory import ROOT_2, Particle, Rule
+from physics.rational import ROOT
+from physics.theory import Particle, Rule
 from physics.vertices import STRUCTURES, End
 from runtime.files import InputError
 
@@ -322,11 +323,11 @@ def _contract(coefficient, scalars, tensors, bosons, fields, legs):
     power = scalars.pop("i", 0) % 4
     if power % 2:
         scalars["i"] = 1
-    if ROOT_2 in scalars:                                    # leave at most one root of 2, in the numerator
-        halves, left = divmod(scalars.pop(ROOT_2), 2)
-        coefficient *= Fraction(2) ** halves
+    for symbol in [symbol for symbol in scalars if ROOT.fullmatch(symbol)]:
+        halves, left = divmod(scalars.pop(symbol), 2)        # leave at most one root of a number, in the numerator
+        coefficient *= Fraction(symbol.partition("^")[0]) ** halves
         if left:
-            scalars[ROOT_2] = 1
+            scalars[symbol] = 1
     tensors = [("p", leg, index) for index, leg in momenta.items()] + rest
     return coefficient * (-1) ** (power // 2), scalars, tensors, bosons, fields
 

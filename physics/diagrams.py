@@ -3,13 +3,23 @@ import math
 import re
 
 from physics.amplitude import diagrams, parse_process, process_text, propagators_text
-from physics.expression import INVARIANT, Field, Negative, Power, Product, Sum, expand, legs_of, names_in, parse
-from physics.particles import identity
+from physics.expression import (
+    INVARIANT,
+    Negative,
+    Power,
+    Product,
+    Sum,
+    expand,
+    fields_of,
+    legs_of,
+    names_in,
+    parse,
+)
+from physics.particles import KINDS, identity
 from physics.processes import count_diagrams
 from physics.theory import THEORIES
 from runtime.files import InputError
 
-KINDS = "scalar", "spinor", "vector"  # by twice the spin
 MOST = 10_000  # diagrams of a process of which one is drawn
 MARGIN, LABEL = 16, 60  # above and below a picture, and beside it for the names of the legs
 BAR = "\u0304"  # combining
@@ -125,8 +135,7 @@ def _read(amp):
         legs_of(terms)
     except InputError:
         return None
-    fields = sorted((tensor for tensor in terms[0].tensors if type(tensor) is Field), key=lambda field: field.leg)
-    return None if type(tree) is Sum else (tree, fields)
+    return None if type(tree) is Sum else (tree, fields_of(terms))
 
 
 def _only_one(amp):

@@ -30,6 +30,7 @@ def sheet(process, theory):
     squares = square_many(amps, facts=[Facts(process_text(process), unknown_masses(theory))] * len(amps))
     for cell, amp, sqamp in zip(cells, amps, squares, strict=True):
         formulas = [_typeset(r"i\mathcal{M} = ", latex_lines(parse(amp), LINE), glyphs)]
+        sqamp = "0" if amp == "0" else sqamp                 # by chirality
         if isinstance(sqamp, InputError):
             formulas.append((f'<text y="{FONT_SIZE}" font-size="12">not squared: {escape(str(sqamp))}</text>\n', 0, 20))
         else:

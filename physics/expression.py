@@ -450,6 +450,11 @@ class Leg(NamedTuple):
         return self.starred if self.kind == "v" else not self.starred
 
 
+def fields_of(terms):
+    """The fields of an amplitude's legs, in the order of their momenta."""
+    return sorted((tensor for tensor in terms[0].tensors if type(tensor) is Field), key=lambda field: field.leg)
+
+
 def legs_of(terms):
     """Legs of an amplitude in the order of their momenta. InputError unless every term has each leg exactly once."""
     legs = None
@@ -472,10 +477,13 @@ def legs_of(terms):
     return legs
 
 
+# what reading and computing a text from anywhere may end in, a model's answer too
+UNCOMPUTABLE = InputError, ArithmeticError, ValueError, TypeError, RecursionError
+
 # of each tensor the kinds of its indices: Lorentz, Dirac, colour of quarks, colour of gluons
 INDEX_KINDS = dict(gamma="LDD", gamma_5="DD", P_L="DD", P_R="DD", f_SU3="AAA", g="LL", delta="??")
 KIND_NAMES = {"L": "Lorentz", "D": "Dirac", "C": "quark colour", "A": "gluon colour"}
-GENERATOR = re.compile(r"T_C_\d+")
+GENERATOR = re.compile(r"T_C_\d+")  # MARTY numbers them; all are those of the quarks
 MOST_DELTAS = 100
 
 

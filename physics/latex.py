@@ -178,7 +178,7 @@ def _printed(latex):
 # LaTeX of amplitudes: scalars in front, then each term with its Dirac lines as in a paper
 
 LETTERS = {"L": r"\mu \nu \rho \sigma \lambda \kappa \tau \alpha \beta".split(),
-           "A": "a b c d".split(), "C": "i j k l m n".split()}   # by kind of index, see structure.KIND_NAMES
+           "A": "a b c d".split(), "C": "i j k l m n".split()}   # by kind of index, see KIND_NAMES
 DIRAC = {"P_L": "P_{L}", "P_R": "P_{R}", "gamma_5": r"\gamma_{5}"}
 
 

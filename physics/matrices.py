@@ -12,13 +12,13 @@ import dataclasses
 import functools
 import itertools
 import math
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from physics.expression import (
+    GENERATOR,
     Field,
     Function,
     Negative,
@@ -30,6 +30,7 @@ from physics.expression import (
     check_indices,
     check_momenta,
     expand,
+    fields_of,
     fold,
     legs_of,
     names_in,
@@ -98,8 +99,7 @@ def read_amplitude(amp):
     legs_of(terms)  # every term has each leg exactly once
     for term in terms:
         check_indices(term.tensors)
-    fields = sorted((tensor for tensor in terms[0].tensors if type(tensor) is Field), key=lambda field: field.leg)
-    return Amplitude(terms, tuple(fields), frozenset(names_in(tree)))
+    return Amplitude(terms, tuple(fields_of(terms)), frozenset(names_in(tree)))
 
 
 def read_roles(amp, square_names, facts=NO_FACTS):
@@ -204,8 +204,6 @@ def split_term(term, momenta, numbers):
             ends.setdefault(index, []).append((tensor, position))
     names = {}  # index name -> label of its axis
     for index, where in ends.items():
-        if len(where) != 2:
-            raise InputError(f"index {index} occurs {len(where)} times in a term, expected 2")
         fields = [_open_axis(tensor, position) for tensor, position in where if type(tensor) is Field]
         names[index] = fields[0] if fields else index
         if len(fields) == 2:  # two legs joined directly: metric, spinor or colour delta
@@ -232,8 +230,8 @@ def split_term(term, momenta, numbers):
             array = momenta[number - 1] * numbers.metric.diagonal() if labels[0] in lorentz else momenta[number - 1]
             lorentz.add(labels[0])
             spin.append((array, ("point",) + labels))
-        elif re.fullmatch(r"T_C_\d+", tensor.name) and len(labels) == 3:
-            colour.append(("T", labels))  # MARTY numbers its generators; all are those of the quarks
+        elif GENERATOR.fullmatch(tensor.name) and len(labels) == 3:
+            colour.append(("T", labels))
         elif tensor.name == "f_SU3" and len(labels) == 3:
             colour.append(("f", labels))
         else:
@@ -250,6 +248,9 @@ def _without_deltas(tensors):
     number = 1
     named = [(tensor, [index.lstrip("+") for index in tensor.indices[1 if type(tensor) is Field else 0:]])
              for tensor in tensors]
+    for index, times in collections.Counter(index for _, indices in named for index in indices).items():
+        if times != 2:
+            raise InputError(f"index {index} occurs {times} times in a term, expected 2")
     for tensor, indices in named:
         if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2:
             continue

@@ -34,11 +34,12 @@ NO_FACTS = Facts()
 MOST_UNSURE = 10  # bosons of which every choice of directions and charges is looked at
 CONSTANTS = {"i", "theta_W", "reg_prop"}  # symbols of a square that need not stand in its amplitude
 
+KINDS = "scalar", "spinor", "vector"  # by twice the spin
 MASSES = {}  # (name, kind, coloured) -> mass symbol or None, of the particles of our theories, which bear MARTY's names
 CHARGES = collections.defaultdict(set)  # (name, kind) -> its possible charges: `t` is the tau in QED, the top elsewhere
 REAL = set()  # (name, kind, coloured) of the bosons that are their own antiparticles
 for _particle in itertools.chain(CAST.values(), *(theory.particles.values() for theory in THEORIES.values())):
-    _key = _particle.field, ("scalar", "spinor", "vector")[_particle.twice_spin], _particle.colour > 1
+    _key = _particle.field, KINDS[_particle.twice_spin], _particle.colour > 1
     MASSES[_key] = _particle.mass or None
     if _particle.pdg > 0:
         CHARGES[_key[:2]].add(_particle.charge)
@@ -57,7 +58,7 @@ def parse_masses(text):
     masses = {}
     for part in text.replace(",", " ").split():
         match = MASS.fullmatch(part)
-        if not match or match[1] in masses:
+        if not match or match[1] in masses or match[2] in ("i", "eps", "reg_prop") or INVARIANT.fullmatch(match[2]):
             raise InputError(f"masses: got {part!r} in {text!r}, expected each particle once with the symbol of its "
                              'mass, or 0, such as "e=m A_em=0"')
         masses[match[1]] = None if match[2] == "0" else match[2]
@@ -73,7 +74,7 @@ def unknown_masses(theory):
     """The masses of a theory's particles that are not in our table, as Facts has them."""
     masses = {}
     for particle in theory.particles.values():
-        key = particle.field, ("scalar", "spinor", "vector")[particle.twice_spin], particle.colour > 1
+        key = particle.field, KINDS[particle.twice_spin], particle.colour > 1
         if particle.pdg > 0 and MASSES.get(key, "") != (particle.mass or None):
             masses[particle.field] = particle.mass or None
     return tuple(sorted(masses.items()))

@@ -21,11 +21,11 @@ from fractions import Fraction
 
 from physics import colour, form
 from physics.expression import (
-    Field,
     check_indices,
     check_momenta,
     epsilon_legs,
     expand,
+    fields_of,
     legs_of,
     names_in,
     parse,
@@ -144,7 +144,7 @@ class Row:
         terms = expand(tree)
         legs = legs_of(terms)
         self.legs = {leg.number: leg for leg in legs}
-        fields = sorted((t for t in terms[0].tensors if type(t) is Field), key=lambda field: field.leg)
+        fields = fields_of(terms)
         used = names_in(tree)
         check_momenta(used, len(legs))
         self.symbols = {}                                    # our symbol -> FORM's x0, x1, ... in this order

@@ -93,6 +93,8 @@ def read_theory(path):
         if conjugate not in known:
             raise InputError(f"{path}:{line}: the vertex of {' '.join(fields)} needs that of their antiparticles, "
                              f"{' '.join(conjugate)}")
+    if Path(path).stem in THEORIES:
+        raise InputError(f"{path}: {Path(path).stem} is a theory of this program; give the file another name")
     return make_theory(Path(path).stem, dict.fromkeys(particles.values()), vertices)
 
 

@@ -4,14 +4,12 @@ Is an answer the square of its amplitude, and are two answers the same function?
 decode.py, evaluate.py and rewards.py all judge by these functions.
 """
 from physics.exact import equal, prove
-from physics.expression import parse
+from physics.expression import UNCOMPUTABLE, parse
 from physics.matrices import names_beside, read_roles
 from physics.numeric import same, verify
 from physics.particles import NO_FACTS
-from runtime.files import InputError
 
 NEARLY = "equal to the square in floating point, but not exactly"
-UNCOMPUTABLE = InputError, ArithmeticError, ValueError, TypeError, RecursionError  # a model may write anything
 
 
 def doubt_of(amp, sqamp, facts=NO_FACTS):

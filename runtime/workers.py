@@ -41,7 +41,7 @@ def parallel_map(function, tasks, workers):
                 yield pending.popleft().result()
         except BrokenProcessPool:
             raise InputError("a worker process was killed (out of memory? fewer --workers need less); start it again, "
-                             "prepare.py goes on where it stopped") from None
+                             "what is finished and written is not done anew") from None
         except (KeyboardInterrupt, GeneratorExit):
             for worker in set(multiprocessing.active_children()).difference(others):
                 worker.kill()

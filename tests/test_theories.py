@@ -319,6 +319,31 @@ vertices = ((("n~", "n", "S"), ("y", "P_L")), (("n~", "n", "A"), ("e", "gamma P_
     assert len(done["rows"]) == 2 and done["left_out"]["vanishing"] == 2 and not done["wrong"]
 
 
+def test_a_process_is_the_sum_of_the_diagrams_that_do_not_vanish():
+    """In random:6 one of the diagrams is zero by chirality."""
+    theory, process = find_theory("random:6"), (("Qo1", "Qo1~"), ("Sb1", "Xb2~"))
+    amps = amplitudes(parse_process("Qo1 Qo1~ -> Sb1 Xb2~", theory), theory)
+    done = prepare.make_rows([process], "random:6", "process", "all", 1)
+    row, = done["rows"]
+    assert 0 < amps.count("0") < len(amps) and not done["wrong"] and "vanishing" not in done["left_out"]
+    assert row["diagram"].count(" + ") + 1 == len(amps) - amps.count("0")
+
+
+def test_roots_in_couplings_are_multiplied_out(tmp_path):
+    def square_with(number):
+        path = tmp_path / "roots.py"
+        path.write_text(f"""particles = (("chi", "chi~", "1/2", "m_chi"), ("S", "S", 0, "m_S"))
+vertices = ((("chi~", "chi", "S"), ("{number}", "unit")),)""")
+        theory = read_theory(path)
+        process = parse_process("chi chi~ -> chi chi~", theory)
+        return [square(amp, facts=facts_of(process, theory)) for amp in amplitudes(process, theory)]
+
+    nine, one = square_with("3^(1/2)*y"), square_with("y")
+    assert nine == [text.replace("y^4", "9*y^4") if text.startswith("y^4") else text.replace(
+        text.split("*")[0], str(9 * int(text.split("*")[0])), 1) for text in one]
+    assert square_with("2*5^(-1/2)*y")[0].count("/25*y^4") == 1
+
+
 def test_the_antiparticle_of_a_complex_boson_has_a_name_of_its_own():
     """Whether two outgoing bosons are identical is read in the text alone."""
     for process, identical in (("Ca1 Ca1 -> Ca1 Ca1", 2), ("Ca1 Ca1~ -> Ca1 Ca1~", 1), ("Xb1~ Xb1~ -> Xb1~ Xb1~", 2)):
