@@ -15,6 +15,7 @@ Shapes: B rows of at most T tokens (S for keys), N tokens in all, H heads of wid
 """
 import importlib.util
 import math
+import sys
 from typing import NamedTuple
 
 import torch
@@ -225,5 +226,9 @@ def set_up(how):
     for name, module, majors in (("FA4", "flash_attn.cute", (9, 10)), ("FA3", "flash_attn_interface", (9,))):
         package = module.partition(".")[0]
         if major in majors and importlib.util.find_spec(package) and importlib.util.find_spec(module):
-            torch.nn.attention.activate_flash_attention_impl(name)
-            return
+            try:
+                torch.nn.attention.activate_flash_attention_impl(name)
+                return
+            except Exception as error:  # of a package without what it needs, as flash-attn 2.8 has FA4
+                print(f"{package} is installed, but {name} cannot be used: {type(error).__name__}: {error}",
+                      file=sys.stderr)

@@ -20,6 +20,12 @@ from types import SimpleNamespace
 
 from runtime.files import InputError
 
+CHOICES = {  # settings that are one of a few words, whichever script reads them
+    "schedule": ("cosine", "linear", "constant", "one-cycle"), "optimizer": ("adamw", "muon"),
+    "compile": ("auto", "on", "off"), "wandb_mode": ("disabled", "offline", "online"),
+    "squares": ("diagram", "process"), "basis": ("all", "independent"),
+}
+
 ROOT = Path(__file__).resolve().parent
 DEFAULT = ROOT / "config" / "default.py"
 
@@ -69,6 +75,9 @@ def load_settings(usage, keys, argv=None, base=None, config=None):
     for name, least, most in (("seed", 0, 2**32 - 1), ("workers", 0, 1024)):
         if not least <= values[name] <= most:
             raise InputError(f"{name}: got {values[name]}, wanted {least} to {most}")
+    for name in CHOICES.keys() & keys:
+        if values[name] not in CHOICES[name]:
+            raise InputError(f"{name}: got {values[name]!r}, wanted {', '.join(CHOICES[name])}")
     values["data_dir"] = values["data_dir"] or f"data/{config_name}"
     values["out_dir"] = values["out_dir"] or f"out/{config_name}"
     run_id = values["run_id"]

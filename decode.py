@@ -64,6 +64,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from batches import CODE as OF_DATA
 from batches import pad
 from configurator import ROOT, check_least, check_sampling, load_settings
 from dataset.reader import file_names, read_rows, warn
@@ -97,8 +98,8 @@ SPEED = {"cpu": 1e10, "cuda": 1e13}  # floating-point operations a second assume
 FEW = 10  # so many candidates are never refused
 MOST_PENALTY = 10  # length_penalty: length**penalty stays within the range of floating-point numbers
 # the files that make answers
-CODE = ("decode.py", "batches.py", "tokenizer.py", "notation.py", "termwise.py", "generate*.py", "model.py",
-        "attention.py", "sinekan.py", "ablations/wave/recurrence.py", "dataset/reader.py", "physics/*.py")
+CODE = (*OF_DATA, "decode.py", "generate*.py", "model.py", "attention.py", "sinekan.py",
+        "ablations/wave/recurrence.py")
 
 
 class Answer(NamedTuple):

@@ -64,7 +64,8 @@ class KVCache:
         self.K, self.used = hypotheses, 0  # slots in use; the host counts them as the device does
         self.static = uses_graphs(src.device)
         if self.static:
-            src = F.pad(src, (0, -src.shape[1] % 32), value=PAD)
+            longest = model.config.src_max_len if model.config.positions == "learned" else math.inf
+            src = F.pad(src, (0, min(-src.shape[1] % 32, longest - src.shape[1])), value=PAD)
         memory, tokens = model.encode(src)  # (B, S, d), (B, 1, 1, S)
         pairs = [layer.cross.keys_values(memory) for layer in model.decoder]  # of (B, S, H, h)
         # under autocast `memory` is fp32, its keys and values are not; the int8 copy names a dtype of its own
@@ -166,7 +167,7 @@ class KVCache:
             score = (query * q.shape[-1] ** -0.5).to(self.dtype) @ keys  # (B, H, K, N)
             if mask is not None:
                 score = score + mask
-            out = score.softmax(-1, dtype=at_least_fp32(score.dtype)).to(self.dtype) @ values
+            out = score.softmax(-1, dtype=sum_dtype(score.dtype)).to(self.dtype) @ values
         return out.to(q.dtype).transpose(1, 2)
 
     def reorder(self, parent):
@@ -214,7 +215,7 @@ def additive_mask(visible, dtype):
     return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, -torch.inf)
 
 
-def at_least_fp32(dtype):
+def sum_dtype(dtype):
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -225,7 +226,7 @@ def decode_step(model, token, cache):
     source = [(cache.rows["source keys", layer], cache.rows["source values", layer]) for layer in layers]
     attends = [partial(cache.attend_self, layer) for layer in layers]
     logits = model.decode(token, encoding, attends, source, cache.attend_source)
-    return logits.log_softmax(-1, dtype=at_least_fp32(logits.dtype))
+    return logits.log_softmax(-1, dtype=sum_dtype(logits.dtype))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -475,7 +476,7 @@ def beam_search(model, src, max_len, beams, length_penalty=0.0, first=None, sour
     position, index = answers[:, 3:].clamp(min=0).long().unbind(1)
     ids = trace_back(found["tokens"], found["parents"], position, index)
     lists = zip(ids.tolist(), position.tolist(), answers[:, 1].tolist(), answers[:, 2].tolist())
-    return [[Hypothesis(with_end(i[:n], max_len), p, low) for i, n, p, low in zip(*row) if p > -torch.inf]
+    return [[Hypothesis(with_end(i[:n], max_len), p, low) for i, n, p, low in zip(*row) if p != -torch.inf]
             for row in lists]
 
 

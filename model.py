@@ -179,7 +179,6 @@ def make_table(kind, length, width, device, dtype):
         return table(torch.arange(length, device=device), width).to(dtype)
 
 
-@torch.compiler.assume_constant_result  # of the cache a compiled model knows nothing
 def position_table(kind, length, width, device, dtype):
     """The RoPE or sinusoidal table of so many positions; computed once, as every batch needs it."""
     return make_table(kind, length, width, device, dtype)
@@ -503,12 +502,18 @@ class Transformer(nn.Module):
         return self.decode(tgt, encoding, [causal] * len(self.decoder), keys_values, cross)
 
 
+def compile_model(model, backend="inductor"):
+    """The model, compiled as one graph, for batches of one shape."""
+    torch.compiler.assume_constant_result(position_table)  # of its cache a compiled model knows nothing
+    return torch.compile(model, fullgraph=True, dynamic=False, backend=backend)
+
+
 def in_full_precision(layer, x):
     """layer(x) without autocast: logits in bf16 would blur log-probabilities and the order of a beam."""
     if not torch.amp.is_autocast_available(x.device.type):
         return layer(x)
     with torch.autocast(x.device.type, enabled=False):
-        return layer(x)
+        return layer(x.to(torch.promote_types(x.dtype, torch.float32)))
 
 
 def initialise(module, small=True):

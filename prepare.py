@@ -420,8 +420,7 @@ def check(settings):
         raise InputError(f"theory: {len(names):,} theories with up to {most_diagrams(settings, names):,} diagrams are "
                          f"more than max_diagrams={settings.max_diagrams:,}: a smaller --sample, or raise the limit")
     choices = {
-        "split": (*SPLIT_BY, "published"), "squares": ("diagram", "process"), "basis": ("all", "independent"),
-        "style": tuple(physics.square.STYLES),
+        "split": (*SPLIT_BY, "published"), "style": tuple(physics.square.STYLES),
     }
     for key, known in choices.items():
         if getattr(settings, key) not in known:

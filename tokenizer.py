@@ -382,7 +382,7 @@ class Tokenizer:
                                  f"{vocabulary[side][:3]}, expected {SPECIALS} and at most {2**16} tokens")
         self.vocabulary, scheme = vocabulary, scheme_of(vocabulary)
         self.src_notation, self.tgt_notation = notations_of(scheme)
-        self.normal_form = scheme["normal_form"]
+        self.normal_form, self.rename_particles = scheme["normal_form"], scheme["rename_particles"]
         self.src_ids = {token: id for id, token in enumerate(vocabulary["src"])}
         self.tgt_ids = {token: id for id, token in enumerate(vocabulary["tgt"])}
         self.more = self.tgt_ids[MORE] if scheme["termwise"] else None
@@ -394,7 +394,7 @@ class Tokenizer:
 
     def fermions(self, amp):
         """The fermions that are F1, F2, ... in the tokens of a row; () where they keep their names."""
-        return fermions_of(amp) if self.vocabulary["rename_particles"] else ()
+        return fermions_of(amp) if self.rename_particles else ()
 
     def encode_amp(self, text):
         """(ids with EOS at the end, names for decode_amp). InputError for what is no amplitude or an unknown token."""

@@ -38,12 +38,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._triton import has_triton
 from tqdm import tqdm
 
-from attention import packs_rows
+from attention import HOW, packs_rows
 from batches import (
     choose_rows,
     collate,
+    cut,
     deal_anew,
     lengths,
     load_split,
@@ -59,7 +61,7 @@ from configurator import check_least, load_settings
 from dataset.vocabulary import SETTINGS as VOCABULARY
 from dataset.vocabulary import build_vocabulary, draw_index_names, index_tokens, join_vocabulary
 from generate import greedy
-from model import ARCHITECTURE, ModelConfig, Transformer, config_of
+from model import ARCHITECTURE, ModelConfig, Transformer, compile_model, config_of
 from runtime import checkpoint, runs
 from runtime.distributed import catch_signals, first_alone, gather, join, leave, quiet
 from runtime.files import InputError, digest, main_guard
@@ -80,9 +82,9 @@ LEAST = {
     "batch_tokens": 1, "accumulate": 1, "learning_rate": 0, "warmup_steps": 0, "weight_decay": 0,
     "grad_clip": 0, "label_smoothing": 0, "ema": 0, "batch_ramp": 0, "loss_spike": 0, "bad_steps": 0,
     "max_rollbacks": 0, "max_steps": 1, "max_minutes": 0, "eval_every": 1, "eval_rows": 0, "eval_train_rows": 0,
-    "eval_batch_tokens": 1, "log_every": 1, "save_every": 1, "save_limit": 0,
+    "eval_batch_tokens": 1, "log_every": 1, "save_every": 1, "save_limit": 0, "legs": 0,
 }
-SCHEDULES = "cosine", "linear", "constant", "one-cycle"
+MOST_LEGS = 9  # an invariant such as s_12 has a digit for each leg
 FLOOR = 0.1  # nats a token: the expected loss of a step counts as this much at least, so that one hard row is no spike
 MEMORY = 0.9  # of a kind's expected loss, each time the kind comes
 LONG_RUN = 1000, 3  # steps, minutes: from there on compiling pays
@@ -105,8 +107,10 @@ def main(argv=None):
     for name in ("label_smoothing", "ema", "batch_ramp"):
         if getattr(settings, name) >= 1:
             raise InputError(f"{name}: got {getattr(settings, name)}, wanted less than 1")
-    if settings.schedule not in SCHEDULES:
-        raise InputError(f"schedule: got {settings.schedule!r}, wanted {', '.join(SCHEDULES)}")
+    if settings.attention not in HOW:
+        raise InputError(f"attention: got {settings.attention!r}, wanted {', '.join(HOW)}")
+    if settings.legs > MOST_LEGS:
+        raise InputError(f"legs: got {settings.legs}, wanted at most {MOST_LEGS}")
     with join(settings.device) as world, runs.held(settings.out_dir) if rank == 0 else contextlib.nullcontext():
         code = train(settings, world)
     leave(world, code)
@@ -194,11 +198,11 @@ def train(settings, world):
     # One shape for every batch: what is compiled is compiled once, and bf16 kernels on a CPU are set up once. Kernels
     # that pad rows themselves would pad the padding.
     widths = [config.width(side) // config.heads for side in ("encoder", "decoder")]
-    packs = all(packs_rows(settings.attention, device, dtype, width) for width in widths)
-    compiles, why = decide_compile(settings.compile, device, settings.max_steps, settings.max_minutes)
+    packs = config.encoder != "wave" and all(packs_rows(settings.attention, device, dtype, width) for width in widths)
+    compiles, why = decide_compile(settings.compile, device, packs, settings.max_steps, settings.max_minutes)
     one_shape = packs and (compiles or device.type == "cuda" or dtype == torch.bfloat16)
     room = [room_for(train_rows, settings.batch_tokens)] if one_shape else []
-    net = torch.compile(model, fullgraph=True, dynamic=not one_shape) if compiles else model
+    net = compile_model(model) if compiles else model
     if world.size > 1:
         on_gpu = device.type == "cuda"
         net = DistributedDataParallel(net, device_ids=[device] if on_gpu else None, gradient_as_bucket_view=True)
@@ -249,6 +253,8 @@ def train(settings, world):
         if state["train_sha256"] == train_sha256:  # else these rows and kinds are others
             kind_loss.copy_(torch.tensor(state["kind_loss"], dtype=torch.double))
             dealt[:] = map(np.array, state["dealt"])
+            if dealt and state["settings"]["batch_tokens"] != settings.batch_tokens:  # they may not fit any more
+                dealt[:] = cut(train_rows, np.concatenate(dealt), room_for(train_rows, settings.batch_tokens))
             skipped_lines.clear()
             skipped_lines.update(state["skipped_lines"])
 
@@ -349,9 +355,9 @@ def train(settings, world):
             for micro, rows in enumerate(mine, 1):
                 wait = world.size > 1 and micro < len(mine)  # the ranks exchange gradients once, with the last one
                 with net.no_sync() if wait else contextlib.nullcontext():
-                    part = losses_by_kind(rows, [settings.seed, number, world.rank, micro])
-                    scaler.scale(part.sum() * (world.size / targets)).backward()  # DDP will divide by world.size
-                by_kind += part.detach()
+                    losses_here = losses_by_kind(rows, [settings.seed, number, world.rank, micro])
+                    scaler.scale(losses_here.sum() * (world.size / targets)).backward()  # DDP will divide by world.size
+                by_kind += losses_here.detach()
             for view, weight, part in views:  # Muon's views of fused matrices
                 view.grad = weight.grad[part]
             for optimizer in optimizers:
@@ -407,18 +413,19 @@ def train(settings, world):
         if settings.bad_steps and bad >= settings.bad_steps:
             emergency = loop_state()
             with first_alone(world):
-                good = checkpoint.load_newest(out_dir) if rollbacks < settings.max_rollbacks else None
+                earlier_state = checkpoint.load_newest(out_dir) if rollbacks < settings.max_rollbacks else None
                 if chief:
                     checkpoint.save(out_dir / f"emergency_{step}.pt", emergency)
-                    event = {"event": f"{bad} bad steps in a row", "back_to": good["step"] if good else None}
+                    back_to = earlier_state["step"] if earlier_state else None
+                    event = {"event": f"{bad} bad steps in a row", "back_to": back_to}
                     record(step, seconds, event)
-            if good is None:
+            if earlier_state is None:
                 raise InputError(
                     f"{out_dir}: {bad} bad steps in a row up to step {step} (loss {loss:.4g}, norm of the gradient "
                     f"{grad_norm:.4g}) after {rollbacks} of {settings.max_rollbacks} returns to an earlier checkpoint; "
                     f"emergency_{step}.pt has the state; a lower learning_rate or a longer warm-up may help")
             kept, lines = (rollbacks + 1, best, skipped, wandb_id), dict(skipped_lines)
-            restore(good)
+            restore(earlier_state)
             rollbacks, best, skipped, wandb_id = kept
             skipped_lines.update(lines)
             bad, done, last_step = 0, False, stopped_by > 0
@@ -467,7 +474,7 @@ def train(settings, world):
                 bar.write(f"step {step}: validation loss {figures['valid_loss']:.4f}, exact match "
                           f"{figures['valid_exact']:.2%}{of_train}, {seconds / 60:.1f} min" + trouble, file=sys.stderr)
                 for kind in never_learned(figures.get("train_by_kind", {}), "exact"):
-                    bar.write(f"warning: '{kind}' is not learned: 0% of its training rows are right, of all "
+                    bar.write(f"warning: '{kind}' is not learned: 0% of its training rows are right, of all rows "
                               f"{figures['train_exact']:.0%} (of those decoded)", file=sys.stderr)
             if math.isfinite(figures["valid_loss"]) and (best is None or better(figures, best)):
                 best = figures | {"step": step}
@@ -498,15 +505,23 @@ def train(settings, world):
 # ---------------------------------------------------------------------------------------------------------------------
 # Loss and validation
 
-def decide_compile(choice, device, steps, minutes):
-    """Whether to call torch.compile, and why, for the setting `compile`; steps and minutes: the length of the run."""
-    if choice not in ("auto", "on", "off"):
-        raise InputError(f"compile: got {choice!r}, wanted auto, on or off")
-    if choice != "auto":
-        return choice == "on", f"compile={choice}"
+def decide_compile(choice, device, packs, steps, minutes):
+    """
+    Whether to call torch.compile, and why, for the setting `compile`. packs: whether batches can have one shape, else
+    each new length would be compiled anew. steps and minutes: the length of the run.
+    """
+    if choice == "off":
+        return False, "compile=off"
+    if not packs:
+        where = "with these settings rows are padded to the longest, and each length would be compiled anew"
+        if choice == "on":
+            raise InputError(f"compile: {where}; attention=varlen and dtype=bf16 do without padding on a GPU")
+        return False, where
+    if choice == "on":
+        return True, "compile=on"
     if device.type != "cuda":
         return False, "on a CPU compiling takes minutes and gains little"
-    if not torch.utils._triton.has_triton():
+    if not has_triton():
         return False, "Triton is not there"
     if steps < LONG_RUN[0] or 0 < minutes < LONG_RUN[1]:
         return False, f"the run is shorter than {LONG_RUN[0]} steps or {LONG_RUN[1]} minutes"
@@ -586,8 +601,6 @@ def make_optimizers(model, settings):
     A fused matrix (q, k and v; gate and up) is several to Muon: each has a view, (view, weight, its rows of the
     weight), a tensor in the memory of the weight. The caller sets view.grad = weight.grad[rows] before each step.
     """
-    if settings.optimizer not in ("adamw", "muon"):
-        raise InputError(f"optimizer: got {settings.optimizer!r}, wanted adamw or muon")
     optimizers, views, inside = [], [], {}
     if settings.optimizer == "muon":
         for name, weight in model.named_parameters():

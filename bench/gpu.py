@@ -33,7 +33,7 @@ from bench.train import (SIZES, VOCABULARY, Peer, autocast, measured_peak, padde
                          seconds, sizes)
 from configurator import load_settings
 from dataset import vocabulary
-from model import ModelConfig, Transformer
+from model import ModelConfig, Transformer, compile_model
 from runtime.distributed import World
 from runtime.hardware import find_device, training_flops
 from tokenizer import PAD
@@ -86,7 +86,7 @@ def ways(config, settings, device, packed, batch_tokens):
     found = {"this project": (Transformer(config, settings.attention).to(device), mixed, filled)}
     found["torch.nn.Transformer"] = Peer(config).to(device), padded, with_padding
     if device.type == "cuda":
-        ours = torch.compile(Transformer(config, settings.attention).to(device), fullgraph=True, dynamic=False)
+        ours = compile_model(Transformer(config, settings.attention).to(device))
         found["this project, compiled"] = ours, mixed, filled
         theirs = torch.compile(Peer(config).to(device), dynamic=True)
         found["torch.nn.Transformer, compiled"] = theirs, padded, with_padding

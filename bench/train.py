@@ -23,16 +23,27 @@ import re
 import resource
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from batches import Packed, collate, cut_padded, lengths, load_split, pad, padded_batches, to_device
+from batches import (
+    Packed,
+    collate,
+    cut_padded,
+    lengths,
+    load_split,
+    pad,
+    padded_batches,
+    room_for,
+    to_device,
+)
 from configurator import load_settings
 from dataset import vocabulary
-from model import ARCHITECTURE, ModelConfig, Transformer
+from model import ARCHITECTURE, ModelConfig, Transformer, compile_model
 from runtime.hardware import find_device, find_dtype, peak_flops, training_flops
 from tokenizer import BOS, EOS, PAD, Tokenizer
 
@@ -120,9 +131,9 @@ def padded_inputs(packed, samples, device):
     return (src, torch.cat([first[:, None], truth[:, :-1]], dim=1)), truth
 
 
-def packed_inputs(packed, samples, device):
+def packed_inputs(packed, samples, device, room=None):
     """((src (N,), sources, tgt (M,), targets), truth (M,)): what our Transformer reads and should write."""
-    batch = to_device(collate(packed, samples), device)
+    batch = to_device(collate(packed, samples, room), device)
     return (batch.src, batch.sources, batch.tgt, batch.targets), batch.truth
 
 
@@ -219,8 +230,8 @@ def compare(name, packed, tokens, settings, device, peak):
             "c": (Transformer(config, settings.attention), packed_inputs, mixed)}
     if device.type == "cuda":
         runs["c, sdpa"] = Transformer(config, "sdpa"), packed_inputs, mixed
-        compiled = torch.compile(Transformer(config, settings.attention).to(device), dynamic=True)
-        runs["c compiled"] = compiled, packed_inputs, mixed
+        compiled = compile_model(Transformer(config, settings.attention).to(device))
+        runs["c compiled"] = compiled, partial(packed_inputs, room=room_for(packed, settings.batch_tokens)), mixed
     runs = {key: (model.to(device), torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True), inputs_of, batches)
             for key, (model, inputs_of, batches) in runs.items()}
 

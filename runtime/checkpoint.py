@@ -128,7 +128,7 @@ def load_exported(path):
 
 def load_newest(run_dir):
     """
-    The newest checkpoint of a run that can be read; None if the run has no checkpoint.
+    last.pt, or where it cannot be read the newest checkpoint of a run that can; None if the run has no checkpoint.
 
     Names damaged ones on stderr. InputError if all are damaged.
     """

@@ -15,7 +15,7 @@ WARM_UP = 2  # calls before the capture, in which libraries allocate their works
 
 def capture(function):
     """A function that replays what `function` does on the current GPU. `function` itself is called a few times."""
-    caches_casts = torch.is_autocast_cache_enabled()
+    caches_casts, current = torch.is_autocast_cache_enabled(), torch.cuda.current_stream()
     torch.set_autocast_cache_enabled(False)  # a graph must not read casts of weights that are freed later
     try:
         stream = torch.cuda.Stream()
@@ -28,6 +28,11 @@ def capture(function):
         # other threads, such as one that copies the next batch, may use the device meanwhile
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             function()
+    except RuntimeError:  # torch leaves its stream of the capture behind, and the generator of random numbers in it
+        torch.cuda.set_stream(current)
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        generator.graphsafe_set_state(generator.clone_state())
+        raise
     finally:
         torch.set_autocast_cache_enabled(caches_casts)
     return graph.replay

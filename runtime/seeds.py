@@ -31,14 +31,14 @@ def groups_of(runs, reports):
     if not all(report.get("settings") for report in reports):
         return []
     every = [report["settings"] | report.get("search", {}) for report in reports]
-    every = [{key: without_seed(value, settings.get("seed")) if key in FILES else value
-              for key, value in settings.items() if key not in OWN} for settings in every]
+    seeds = [report["settings"].get("seed") for report in reports]
+    every = [{key: without_seed(value, seed) if key in FILES else value
+              for key, value in settings.items() if key not in OWN} for settings, seed in zip(every, seeds)]
     keys = dict.fromkeys(key for settings in every for key in settings)
     keys = [key for key in keys if any(settings.get(key) != every[0].get(key) for settings in every)]
     members = {}
     for k, settings in enumerate(every):
         members.setdefault(tuple(str(settings.get(key)) for key in keys), []).append(k)
-    seeds = [report["settings"].get("seed") for report in reports]
     if len(members) == len(runs) or any(len({seeds[k] for k in chosen}) < len(chosen) for chosen in members.values()):
         return []
     groups = []

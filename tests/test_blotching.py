@@ -534,7 +534,6 @@ def test_first_weights_come_from_another_checkpoint(tmp_path):
     ({"max_ents": 1}, "max_ents: got 1, wanted at least 2"),
     ({"blotch_p_min": 0.8, "blotch_p_max": 0.5}, "blotch_p_min: got 0.8, wanted at most blotch_p_max, 0.5"),
     ({"aug_mod": 0}, "aug_mod: got 0, wanted epochs between bootstraps, or -1 for plateaus of the loss"),
-    ({"schedule": "step"}, "schedule: got 'step', wanted cosine, linear, constant, one-cycle"),
     ({"model_type": "rnn"}, "model_type: got 'rnn', wanted transformer, lstm"),
     ({"posenc_type": "learned"}, "posenc_type: got 'learned', wanted rotary, sinusoidal, random"),
     ({"learnable_posencs": True}, "learnable_posencs, posenc_drop_p: rotary positions have neither weights nor "

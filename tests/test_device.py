@@ -3,9 +3,11 @@ import numpy as np
 import pytest
 import torch
 
+import train
 from batches import collate, mixed_batches, room_for, to_device
 from bench.train import VOCABULARY, random_rows
-from model import ModelConfig, Transformer
+from model import ModelConfig, Transformer, compile_model
+from runtime.files import InputError
 from runtime.hardware import find_device, read_later
 from tokenizer import PAD
 from train import decide_compile, judge, step_if, token_losses, update_average
@@ -102,7 +104,7 @@ def test_torch_compile_makes_one_graph_for_an_epoch_of_ragged_rows(extra):
     room = room_for(packed, 6000)
     torch._dynamo.reset()
     counters.clear()
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=False)
+    compiled = compile_model(model, backend="aot_eager")
     for samples in mixed_batches(packed, 6000, 0):
         batch = collate(packed, samples, room)
         compiled(batch.src, batch.sources, batch.tgt, batch.targets).sum().backward()
@@ -111,10 +113,13 @@ def test_torch_compile_makes_one_graph_for_an_epoch_of_ragged_rows(extra):
 
 def test_compile_is_decided_by_the_device_and_the_length_of_the_run(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    monkeypatch.setattr(torch.utils._triton, "has_triton", lambda: True)
-    cases = (("auto", gpu, 5000, 0.0), ("auto", gpu, 100, 0.0), ("auto", gpu, 5000, 1.0), ("auto", cpu, 5000, 0.0),
-             ("on", cpu, 1, 0.0), ("off", gpu, 5000, 0.0))
-    assert [decide_compile(*case)[0] for case in cases] == [True, False, False, False, True, False]
+    monkeypatch.setattr(train, "has_triton", lambda: True)
+    cases = (("auto", gpu, True, 5000, 0.0), ("auto", gpu, True, 100, 0.0), ("auto", gpu, True, 5000, 1.0),
+             ("auto", cpu, True, 5000, 0.0), ("on", cpu, True, 1, 0.0), ("off", gpu, True, 5000, 0.0),
+             ("auto", gpu, False, 5000, 0.0))
+    assert [decide_compile(*case)[0] for case in cases] == [True, False, False, False, True, False, False]
+    with pytest.raises(InputError, match="^compile: with these settings rows are padded"):
+        decide_compile("on", gpu, False, 5000, 0.0)
 
 
 def test_a_cpu_tensor_is_read_at_once():

@@ -275,6 +275,21 @@ def test_a_replayed_step_gives_the_answers_of_the_step_itself(name, request):
 
 
 @torch.no_grad()
+def test_learned_positions_end_where_a_padded_source_would_not(recorders):
+    """Sources are padded to 32 tokens for the graphs; the model below has positions for 20."""
+    model = random_model(src_max_len=20, positions="learned")
+    assert greedy(model, ragged([20, 7]), 12) and recorders
+
+
+@torch.no_grad()
+def test_a_model_of_nan_answers_something():
+    model = random_model()
+    model.head.weight.fill_(torch.nan)
+    for search in SEARCHES.values():
+        assert all(len(answers) >= 1 for answers in search(model, ragged([4, 3]), 10))
+
+
+@torch.no_grad()
 def test_a_graph_is_made_anew_where_the_weights_are_elsewhere(recorders):
     model, src = random_model(), ragged([4, 3])
     greedy(model, src, 20)

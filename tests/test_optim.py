@@ -304,8 +304,11 @@ def test_a_run_that_does_not_recover_stops_and_leaves_its_last_good_checkpoint(d
     "flags, message",
     [
         (["--dtype=int8"], "dtype: got 'int8', wanted auto, bf16, fp16, fp32"),
-        (["--optimizer=sgd"], "optimizer: got 'sgd', wanted adamw or muon"),
+        (["--optimizer=sgd"], "optimizer: got 'sgd', wanted adamw, muon"),
         (["--schedule=step"], "schedule: got 'step', wanted cosine, linear, constant, one-cycle"),
+        (["--attention=flash"], "attention: got 'flash', wanted auto, varlen, sdpa, reference"),
+        (["--compile=yes"], "compile: got 'yes', wanted auto, on, off"),
+        (["--legs=10"], "legs: got 10, wanted at most 9"),
         (["--accumulate=0"], "accumulate: got 0, wanted at least 1"),
         (["--ema=1"], "ema: got 1.0, wanted less than 1"),
         (["--batch_ramp=1"], "batch_ramp: got 1.0, wanted less than 1"),

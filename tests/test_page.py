@@ -319,7 +319,7 @@ def test_runs_of_one_seed_each_have_no_means(tmp_path):
 def test_runs_from_checkpoints_of_their_own_seed_are_one_group(tmp_path):
     def groups(start):
         names = [report_file(tmp_path / f"{start}-{seed}" / "report.json", "rw", settings={
-            "seed": seed, "init_from": start.format(seed)}) for seed in (1, 2)]
+            "seed": seed, "init_from": start.format(seed)}, search={"seed": 1337}) for seed in (1, 2)]
         return [(group["seeds"], group["name"]) for group in compare(names)["groups"]]
 
     assert groups("out/run10-{}/best.pt") == [([1, 2], "the same settings")]

@@ -131,17 +131,11 @@ def test_the_log_and_the_last_line_name_the_skipped_rows(rare, tmp_path, capsys)
 
 def test_a_spike_is_judged_by_what_rows_of_its_kinds_cost_before(rare, tmp_path, monkeypatch):
     """A batch of a kind that is not learned yet costs a hundred times what the others do, and is no spike."""
-    kinds = []
-
-    def only_rare(logits, truth, smoothing=0.0, token_losses=train.token_losses):
-        return token_losses(logits, truth, smoothing)
-
     def one_kind(packed, batch_tokens, seed):
         kind = packed.kind[packed.row]
         groups = [
             np.flatnonzero(kind == number) for number in np.argsort(np.bincount(kind))[::-1]
         ]  # the rare kind comes last
-        kinds.append([len(group) for group in groups])
         return [group[first : first + 15] for group in groups for first in range(0, len(group), 15)]
 
     monkeypatch.setattr(train, "mixed_batches", one_kind)

@@ -41,7 +41,7 @@ from runtime import checkpoint, runs
 from runtime.distributed import catch_signals
 from runtime.files import InputError, main_guard
 from runtime.hardware import find_device
-from train import SCHEDULES, learning_rate, progress
+from train import learning_rate, progress
 
 HERE = Path(__file__).resolve().parent
 SETTINGS = [
@@ -82,8 +82,6 @@ def check_settings(settings):
     if settings.blotch_p_min > settings.blotch_p_max:
         raise InputError(f"blotch_p_min: got {settings.blotch_p_min}, wanted at most blotch_p_max, "
                          f"{settings.blotch_p_max}")
-    if settings.schedule not in SCHEDULES:
-        raise InputError(f"schedule: got {settings.schedule!r}, wanted {', '.join(SCHEDULES)}")
     if settings.aug_mod == 0:
         raise InputError("aug_mod: got 0, wanted epochs between bootstraps, or -1 for plateaus of the loss")
     first, rows = settings.init_samples or settings.max_samples, settings.batch_size * settings.n_grad_loops

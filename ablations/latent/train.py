@@ -45,7 +45,6 @@ from runtime.hardware import find_device, find_dtype, peak_memory, training_flop
 from tokenizer import PAD
 from train import (
     LEAST,
-    SCHEDULES,
     better,
     judge,
     learning_rate,
@@ -113,8 +112,6 @@ def check(settings):
     """InputError for a setting that no run can have."""
     check_least(settings, {name: least for name, least in LEAST.items() if name in SETTINGS} | {
         "rows_per_step": 1, "accuracy_weight": 0, "tf_start_step": 0, "clip_rate": 0, "clip_step": 0})
-    if settings.schedule not in SCHEDULES:
-        raise InputError(f"schedule: got {settings.schedule!r}, wanted {', '.join(SCHEDULES)}")
     if settings.tf_schedule not in TF_SCHEDULES:
         raise InputError(f"tf_schedule: got {settings.tf_schedule!r}, wanted {', '.join(TF_SCHEDULES)}")
     if not 0 < settings.tf_end <= 1:
