@@ -53,6 +53,8 @@ def build_vocabulary(path, closed_vocabulary=False, legs=0, **scheme):
     A termwise one has a token for each term of the row that has most. A closed one has room for so many `legs`; 0: as
     many as a training row has. scheme: settings that are not as in tokenizer.SCHEME.
     """
+    if unknown := scheme.keys() - SCHEME.keys():
+        raise TypeError(f"no settings of a vocabulary: {', '.join(unknown)}")
     scheme = SCHEME | scheme
     for name, known in (("src_notation", ORDERS), ("tgt_notation", ORDERS), ("glue", GLUES)):
         if scheme[name] not in known:

@@ -2,6 +2,7 @@ import pathlib
 import signal
 import sys
 
+import hypothesis
 import pytest
 import torch
 
@@ -9,6 +10,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 MARTY = ROOT.parent / "shared" / "marty"
+
+# the same examples each time, however slow the machine is, and no folder of them
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,14 @@ def torchrun(ranks, *arguments):
     return process, lines
 
 
+def exit_code(process, seconds):
+    """Of a process that has so long to end; one that does not is killed, and its ranks end with it."""
+    try:
+        return process.wait(seconds)
+    finally:
+        process.kill()
+
+
 def children(pid):
     """Process ids of the ranks that a torchrun has started."""
     try:
@@ -69,7 +77,7 @@ def kill_test(folder, kills, terms, ranks, steps, seed):
     arguments = [ROOT / "train.py", f"--data_dir={data}", *SMALL, "--eval_every=100", "--save_every=20",
                  "--log_every=7", f"--max_steps={steps}", "--resume"]
     process, lines = torchrun(ranks, *arguments, f"--out_dir={folder}/straight")
-    assert process.wait(10 * LONGEST) == 0, "".join(lines)
+    assert exit_code(process, 10 * LONGEST) == 0, "".join(lines)
 
     numbers = [signal.SIGKILL] * kills + [signal.SIGTERM] * terms
     draw.shuffle(numbers)
@@ -84,7 +92,7 @@ def kill_test(folder, kills, terms, ranks, steps, seed):
         time.sleep(draw.uniform(0, 1))
         number = numbers[turn]
         whom = interrupt(process, number, draw)
-        process.wait(LONGEST)
+        exit_code(process, LONGEST)
         text = "".join(lines)
         if "best on the validation split" in text:  # too late, it does not count: once more from the beginning
             assert_same_run(folder / "straight", folder / "killed")
@@ -95,7 +103,7 @@ def kill_test(folder, kills, terms, ranks, steps, seed):
         print(f"{turn:3} {signal.Signals(number).name:7} to {whom:8} after {time.monotonic() - started:4.1f} s, "
               + (f"begun at step {start[1]}" if start else "still starting"), flush=True)
     process, lines = torchrun(ranks, *arguments, f"--out_dir={folder}/killed")
-    assert process.wait(10 * LONGEST) == 0, "".join(lines)
+    assert exit_code(process, 10 * LONGEST) == 0, "".join(lines)
     assert_same_run(folder / "straight", folder / "killed")
     assert checkpoint.load(folder / "killed" / "last.pt")["step"] == steps
 

@@ -1,4 +1,4 @@
-"""The decoding benchmark: its table has a line for each subject, and a ratio where there is a peer."""
+"""The decoding benchmark for GPUs, dry, on a CPU: a line for each search and number of rows."""
 import torch
 
 from bench import decode as bench

@@ -170,7 +170,7 @@ def test_the_settings_of_a_run_are_a_config_file_that_changes_nothing(tmp_path):
     assert after == before
 
 
-@hypothesis_settings(max_examples=50, deadline=None)
+@hypothesis_settings(max_examples=50)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
        st.floats(allow_nan=False, allow_infinity=False), st.integers(-10**9, 10**9))
 def test_any_value_survives_being_written_and_read(tmp_path_factory, text, real, whole):

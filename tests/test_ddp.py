@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kill import kill_test, torchrun
+from kill import exit_code, kill_test, torchrun
 from tiny import SMALL, assert_same_run, log_of, padded, padded_batch
 
 import train
@@ -35,7 +35,7 @@ def one_thread():
 def run(ranks, script, data, out_dir, *flags):
     """Train on so many gloo ranks; returns what was printed."""
     process, lines = torchrun(ranks, script, f"--data_dir={data}", f"--out_dir={out_dir}", *SMALL, *flags)
-    assert process.wait(120) == 0, "".join(lines)
+    assert exit_code(process, 120) == 0, "".join(lines)
     return "".join(lines)
 
 

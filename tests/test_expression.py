@@ -76,7 +76,7 @@ def _grow(children):
 
 
 @given(st.recursive(LEAVES, _grow, max_leaves=20))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_tree_survives_its_own_text(tree):
     assert parse(to_text(tree)) == tree
 
@@ -92,7 +92,7 @@ OPERANDS = st.sampled_from(["3", "s_12", "s_34", "eps(p_1,p_2,p_3,p_4)", "V_ub^(
 
 
 @given(st.lists(st.tuples(OPERANDS, st.sampled_from(["^", "*", "/", " + ", " - "])), min_size=1, max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_other_spellings_are_the_same_formula(pairs):
     pieces = [piece for pair in pairs for piece in pair][:-1]
     tree = parse("".join(pieces))
@@ -157,7 +157,7 @@ def test_what_is_no_symbol_and_no_number_is_refused_with_a_hint(text, expected):
 
 
 @given(st.text(alphabet="ip_12{}%\\,+-*/^() eAuv*", max_size=40))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_text_gives_a_tree_or_one_clear_error(text):
     try:
         assert parse(to_text(parse(text))) == parse(text)

@@ -203,7 +203,7 @@ def larger(inside):
             | inside.map("-({})".format) | inside.map("sin({})".format))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(st.recursive(SMALL, larger, max_leaves=8))
 def test_random_formulas(text):
     try:

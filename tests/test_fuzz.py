@@ -33,7 +33,7 @@ def test_mutated_squares_are_not_called_right(rows):
     assert report.counts["rational arithmetic: False"] > 10 and report.counts["rational arithmetic: True"] > 10
 
 
-@settings(max_examples=30, derandomize=True, deadline=None, database=None)
+@settings(max_examples=30)
 @given(st.lists(st.one_of(st.sampled_from(fuzz.WORDS), st.text(max_size=4)), max_size=12).map("".join), st.booleans())
 def test_any_text_is_read_or_refused(text, is_amplitude):
     report = fuzz.Report()

@@ -95,7 +95,7 @@ def test_step_by_step_is_the_whole_target_at_once(model):
 
 
 @given(st.integers(1, 4), st.integers(0, 10**6), st.integers(1, 45))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @torch.no_grad()
 def test_hypotheses_that_fork_and_die_see_their_own_past_only(model, K, seed, length):
     """Any history of beams, inputs that leave: the cache gives the scores that the model gives the whole text."""
@@ -412,7 +412,7 @@ def test_a_sample_depends_on_its_own_random_numbers_only(model, K):
 
 @given(st.lists(st.floats(-8, 0), min_size=2, max_size=9), st.integers(0, 9), st.floats(0.05, 1), st.floats(0.3, 3),
        st.floats(0, 1, exclude_max=True))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_drawn_tokens_are_in_the_nucleus_with_the_right_shares(logits, top_k, top_p, temperature, u):
     logprobs = torch.tensor(logits, dtype=torch.double).log_softmax(-1)
     shares = sorted(((logprobs / temperature).softmax(-1).tolist()), reverse=True)[:top_k or None]

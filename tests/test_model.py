@@ -55,7 +55,7 @@ def close(a, b):
     masked=st.booleans(),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_attention_is_softmax_of_scaled_products(rows, heads, T, S, width, masked, seed):
     torch.manual_seed(seed)
     q = torch.randn(rows, T, heads, width, dtype=torch.double)
@@ -164,7 +164,7 @@ def test_the_order_of_the_tokens_matters(model):
 
 
 @given(T=st.integers(2, 10), changed=st.integers(1, 9), seed=st.integers(0, 99))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_target_token_changes_no_earlier_logits(model, T, changed, seed):
     changed = min(changed, T - 1)
     src, tgt = random_ids(2, 7, SIZES["src_vocab"], seed), random_ids(2, T, SIZES["tgt_vocab"], seed)
@@ -176,7 +176,7 @@ def test_a_target_token_changes_no_earlier_logits(model, T, changed, seed):
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=2, max_size=5), st.integers(0, 99))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_row_alone_is_the_row_in_a_padded_batch(model, lengths, seed):
     S, T = (max(side) for side in zip(*lengths))
     src, tgt = (

@@ -84,7 +84,7 @@ def test_a_mass_and_a_product_are_one_token():
 
 @pytest.mark.parametrize("notation", NOTATIONS)
 @given(text=grammar())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_every_text_comes_back(notation, text):
     tokens, names = amp_tokens(text)
     assert amp_text(read(write(tokens, notation), notation), names) == text
@@ -92,14 +92,12 @@ def test_every_text_comes_back(notation, text):
 
 @pytest.mark.parametrize("notation", [PREFIX, HYBRID])
 @given(texts=st.lists(grammar(), min_size=2, max_size=2, unique=True))
-@settings(deadline=None)
 def test_two_texts_have_different_tokens(notation, texts):
     one, other = (write(amp_tokens(text)[0], notation) for text in texts)
     assert one != other or amp_tokens(texts[0])[0] == amp_tokens(texts[1])[0]
 
 
 @given(text=grammar(), order=st.sampled_from(["prefix", "hybrid"]))
-@settings(deadline=None)
 def test_spelled_tokens_come_back(text, order):
     """All that can be spelled is: the operators and whole tokens must be told from the pieces."""
     notation = Notation(order)
@@ -158,7 +156,6 @@ def arithmetic():
 
 
 @given(text=arithmetic(), order=st.sampled_from(["prefix", "hybrid"]))
-@settings(deadline=None)
 def test_the_tree_has_the_value_of_the_text(text, order):
     tokens = write(sqamp_tokens(text), Notation(order))
     try:
@@ -200,7 +197,7 @@ def test_marty_rows_come_back_from_every_notation(marty, file, step):
 @given(tokens=st.lists(st.sampled_from(["+", "*", "plus(", "times(", ")", "()", "()^2", "/", "-", " - ", "a", "-2",
                                         " + ", "(", "/(", ")^2", "#", "#)", "#1", "#-", "#^", "%D0", "}(p_1)",
                                         "e_{"]), max_size=9))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_tokens_that_are_no_formula_are_refused(notation, tokens):
     """What is read is a formula, and it has these tokens or, where they have parentheses in excess, its own."""
     try:
@@ -281,7 +278,6 @@ def answering(tmp_path_factory):
 
 
 @given(numbers=st.lists(st.integers(0, 10**6), max_size=12))
-@settings(deadline=None)
 def test_whatever_a_model_writes_has_a_text(answering, numbers):
     for tokens in answering:
         ids = [number % len(tokens.vocabulary["tgt"]) for number in numbers]

@@ -109,7 +109,7 @@ def _spelled(node_text, draw):
 
 
 @given(st.recursive(LEAVES, _grow, max_leaves=8), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_formula_is_the_same_in_any_spelling(tree, data):
     text = to_text(tree)
     assert canonical(text) == text
@@ -310,7 +310,7 @@ ANY_LINE = st.one_of(
 
 @given(st.lists(st.tuples(st.integers(0, 7), ANY_LINE), max_size=4))
 @example([(3, b'",'), (5, b"a,")])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_line_hides_a_row(tmp_path_factory, inserted):
     """Whatever lines stand among the rows: every row is read; every other line is named, a row of its own, or empty."""
     assume(sum(line.count(b'"') % 2 for _, line in inserted) < 2)  # two open quotes may be one row of two lines
@@ -363,7 +363,7 @@ def test_the_square_may_be_missing_where_it_is_not_needed(tmp_path):
     st.sampled_from(["csv", "raw", "gz", "zip", "none"]),
 )
 @seed(1)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_bytes_do_more_than_raise_an_input_error(tmp_path_factory, places, noise, kind):
     """Random bytes, and files with bytes changed, cut out and put in."""
     data = b"" if kind == "none" else b"\n".join(RAW) if kind == "raw" else csv_text().encode()
@@ -387,7 +387,7 @@ def test_no_bytes_do_more_than_raise_an_input_error(tmp_path_factory, places, no
 
 @given(st.text("ip_12{}%\\,+-*/^() \neAuvs.", max_size=60))
 @seed(1)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_has_one_spelling(text):
     once = canonical(text)
     assert canonical(once) == once

@@ -10,7 +10,7 @@ from test_layout import SCRIPTS
 from configurator import read_config
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [name for name in tracked("*.md") if name == "README.md" or name.startswith("docs/")]
+PAGES = [name for name in tracked("*.md") if not name.startswith("models/")]
 COMMAND = "pip install -r requirements.txt && OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile"
 # --key stands for any setting; the others are flags of torchrun and sbatch
 NOT_SETTINGS = {
@@ -91,6 +91,9 @@ def test_files_that_a_page_names_exist(name):
 @pytest.mark.parametrize("name", PAGES)
 def test_settings_that_a_page_names_exist(name):
     settings = set(read_config(ROOT / "config/default.py"))
+    folder = (ROOT / name).parent
+    for own in folder.glob("config.py"), folder.glob("config/default.py"):  # of an experiment
+        settings.update(*map(read_config, own))
     flags = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", page(name)))
     assert flags - NOT_SETTINGS <= settings
     assert set(re.findall(r"`([a-z]\w*)=", page(name))) <= settings  # `split="template"`

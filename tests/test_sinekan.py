@@ -34,7 +34,7 @@ def test_the_reference_is_the_formula():
 
 @given(tokens=st.integers(0, 7), inputs=st.integers(1, 5), outputs=st.integers(1, 4), grid=st.integers(1, 5),
        entries=st.integers(1, 60), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_layer_is_its_reference_in_value_and_gradients(tokens, inputs, outputs, grid, entries, seed):
     """`entries` of the table of sines at a time: the tokens come in one slice or in several."""
     layer = layer_of(inputs, outputs, grid, seed)

@@ -158,7 +158,7 @@ TEXTS = st.recursive(
 
 
 @given(TEXTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_square_is_its_terms_joined_and_their_sum(text):
     terms = split(text)
     assert join(terms) == text
@@ -170,7 +170,7 @@ def test_any_square_is_its_terms_joined_and_their_sum(text):
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=4), st.sampled_from(["{}", "e*({})*s_12^2", "-({})/(e + 1)"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_terms_joined_have_the_value_of_their_sum(texts, form):
     texts = [form.format(text) for text in texts]
     try:
@@ -181,7 +181,7 @@ def test_any_terms_joined_have_the_value_of_their_sum(texts, form):
 
 
 @given(st.text(alphabet="ab12()*/^+- ", max_size=30))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_whatever_a_model_writes_is_split_and_joined_without_loss(text):
     assert join(split(text)) == text
 
@@ -400,7 +400,7 @@ TERM = st.tuples(
     ),
     st.integers(1, 5),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_best_squares_are_the_best_of_all_squares(written, count):
     written = [[Hypothesis(ids, p, p) for p, ids in sorted(terms, reverse=True)] for terms in written]
     more, every = 3, []

@@ -263,7 +263,7 @@ def test_fast_tokens_are_the_slow_ones_and_exact(text):
         assert join_tokens(sqamp_tokens(text)) == text
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.sampled_from(AMPS + SQAMPS),
     st.integers(0, 400),

@@ -3,6 +3,7 @@ Training: a run that is killed, stopped or resumed is the run that was not; brok
 overwritten.
 """
 
+import itertools
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from pathlib import Path
 
 import numpy as np
@@ -205,7 +207,9 @@ def test_init_from_starts_from_the_weights_alone(data, straight, tmp_path, capsy
     assert ours["step"] == 1
 
 
-def test_the_clock_ends_and_anneals_a_run_that_the_steps_would_not(data, tmp_path, capsys):
+def test_the_clock_ends_and_anneals_a_run_that_the_steps_would_not(data, tmp_path, capsys, monkeypatch):
+    looks = itertools.count()
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: 0.005 * next(looks)))
     assert run(data, tmp_path, "--max_steps=2000", "--max_minutes=0.02", "--save_every=1000", "--eval_every=1000") == 0
     log = [line for line in log_of(tmp_path) if "loss" in line]
     rates = [line["learning_rate"] for line in log]
