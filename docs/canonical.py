@@ -8,6 +8,7 @@ Each square is computed from the amplitude by FORM and proven to be its square; 
 where it cannot be computed, is an error.
 """
 import itertools
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def main():
         raise InputError("expected the data set's folder and the one to write into: "
                          "python docs/canonical.py data/marty_qed_marks data/marty_qed_canonical")
     source, folder = map(Path, sys.argv[1:])
+    if folder.resolve() == source.resolve():
+        raise InputError(f"{folder}: is the data set itself; name another folder to write into")
     for name in ("train", "valid", "test"):
         path, made = source / f"{name}.csv", []
         rows = read_rows(path)
@@ -44,6 +47,7 @@ def main():
         changed = sum(row["sqamp"] != old["sqamp"] for row, (_, old) in zip(made, read_rows(path)))
         print(f"{folder / name}.csv: {write_rows(folder / f'{name}.csv', list(made[0]), made)} rows, {changed} squares "
               "spelled otherwise than before")
+    shutil.copyfile(source / "manifest.json", folder / "manifest.json")
 
 
 if __name__ == "__main__":

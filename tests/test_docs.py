@@ -1,6 +1,7 @@
 """The scripts in docs/ that make the data sets of the tables: who is held out, who is in training."""
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from test_physics import process_amplitudes
 from dataset.reader import read_rows
 from physics.orbits import orbit_of
 from physics.particles import Facts
+from physics.square import square
 from physics.verdict import doubt_of
 from repository import ROOT
 from runtime.files import write_rows
@@ -160,6 +162,42 @@ def test_respelled_squares_are_the_same(data, tmp_path):
     assert run("respelled.py", tmp_path / "made", tmp_path / "back", "factored").returncode == 0
     assert (tmp_path / "back" / "test.csv").read_text().endswith(f",x,x,{square}\n")
     assert "name another folder" in run("respelled.py", data, data, "inside").stderr
+
+
+def test_canonical_squares_are_those_of_the_program_and_proven(data, tmp_path):
+    amp, = process_amplitudes("e e~ -> mu mu~")
+    ours = square(amp)
+    other = "1/2*(" + ours.replace("2*", "4*", 1) + ")"
+    for name in ("train", "valid", "test"):
+        write_rows(data / f"{name}.csv", COLUMNS, [dict(process="e e~ -> mu mu~", amp=amp, sqamp=other, orbit="x")])
+    assert other != ours and run("canonical.py", data, tmp_path / "made").returncode == 0
+    assert [row["sqamp"] for _, row in read_rows(tmp_path / "made" / "test.csv")] == [ours]
+    assert (tmp_path / "made" / "manifest.json").exists()
+    assert "name another folder" in run("canonical.py", data, data).stderr
+
+
+def test_crossing_holds_out_a_kind_of_process_and_gives_half_of_it_without_squares(tmp_path):
+    """In two halves by process; the file to adapt with has amplitudes alone, and no row of the other half."""
+    texts = ["e e~ -> mu mu~", "e~ mu~ -> e~ mu~", "e~ u~ -> e~ u~", "mu~ u~ -> mu~ u~", "e~ t~ -> e~ t~"]
+    rows = [dict(process=text, diagram="x", amp=amp, sqamp=text) for text in texts for amp in process_amplitudes(text)]
+    for name, some in (("train", rows[:2]), ("valid", rows[2:4]), ("test", rows[4:])):
+        write_rows(tmp_path / "data" / f"{name}.csv", list(rows[0]), some)
+    assert run("crossing.py", tmp_path / "data", tmp_path / "made").returncode == 0
+    base, adapt, adapted, unseen = ([row for _, row in read_rows(tmp_path / "made" / f"{name}.csv", ["amp"])]
+                                    for name in ("base", "adapt", "adapted", "unseen"))
+    assert [row["process"] for row in base] == texts[:1] and len(adapted) == len(unseen) == 2
+    assert [row["amp"] for row in adapt] == [row["amp"] for row in adapted] and list(adapt[0]) == ["amp"]
+    assert {row["process"] for row in adapted + unseen} == set(texts[1:])
+
+
+def test_overlap_counts_amplitudes_as_spelled_and_in_normal_form(tmp_path):
+    ours, other = process_amplitudes("e e~ -> mu mu~") + process_amplitudes("e mu -> e mu")
+    fields = re.findall(r"\*(\w+_\{[^{}]*\}\(p_\d\)\w*(?:\^\(\*\))?)", ours)
+    turned = ours.replace("*".join(fields), "*".join(fields[::-1]))
+    write_rows(tmp_path / "train.csv", ["amp"], [{"amp": ours}])
+    write_rows(tmp_path / "asked.csv", ["amp"], [{"amp": amp} for amp in (ours, turned, other)])
+    done = run("overlap.py", tmp_path / "train.csv", tmp_path / "asked.csv")
+    assert turned != ours and "3 rows, 1 of them" in done.stdout and "are spelled, 2 in normal form" in done.stdout
 
 
 def test_first_wrong_token_is_named_by_what_should_stand_there(tmp_path):

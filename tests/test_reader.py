@@ -13,13 +13,13 @@ import pytest
 from conftest import ROOT
 from hypothesis import assume, example, given, seed, settings
 from hypothesis import strategies as st
-from test_expression import LEAVES, NORMALISED, _grow
+from test_expression import LEAVES, _grow
 
 from dataset.reader import count_lines, file_names, read_files, read_rows
-from physics.expression import Field, Tensor, parse, to_text
+from physics.expression import parse, to_text
 from physics.spelling import canonical
 from runtime.files import InputError
-from tokenizer import amp_text, amp_tokens, sqamp_tokens
+from tokenizer import amp_tokens, sqamp_tokens
 
 CASES = ROOT.parent / "shared" / "cases"
 AMP = (
@@ -115,17 +115,6 @@ def test_any_formula_is_the_same_in_any_spelling(tree, data):
     assert canonical(text) == text
     respelled = _spelled(text, data.draw)
     assert parse(canonical(respelled)) == tree and canonical(canonical(respelled)) == canonical(respelled)
-
-
-def test_the_public_rows_with_normalised_names_have_tokens():
-    text = canonical(NORMALISED)
-    assert (
-        r"gamma_{+%\INDEX_0,%INDEX_1,%INDEX_2}" in text
-        and "{MOMENTUM_0,%INDEX_2}" in text
-        and "/(m_e^2 + -s_13 + 1/2*reg_prop)" in text
-    )
-    assert amp_text(*amp_tokens(text)) == text == canonical(text)
-    assert parse(r"p_3_\INDEX_0") == Tensor("p_3", (r"\INDEX_0",)) and type(parse(canonical("h(p_3)"))) is Field
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -8,17 +8,15 @@ import struct
 import sys
 import types
 
-import numpy as np
 import pytest
 import torch
-from tiny import SMALL, assert_same_run, log_of, padded, run
+from tiny import SMALL, assert_same_run, log_of, run
 
 import train
 from configurator import load_settings
-from model import ModelConfig, Transformer
 from runtime import checkpoint, runs
 from runtime.files import InputError
-from runtime.hardware import peak_flops, training_flops
+from runtime.hardware import peak_flops
 
 pytestmark = pytest.mark.usefixtures("one_thread_and_the_usual_signals")
 
@@ -221,17 +219,6 @@ def test_wrong_or_missing_weights_and_biases_is_one_line(data, tmp_path, monkeyp
         with pytest.raises(InputError, match=message):
             run(data, tmp_path / mode, f"--wandb_mode={mode}", "--max_steps=1")
         assert not (tmp_path / mode).exists()
-
-
-def test_training_flops_are_those_that_torch_counts():
-    """Against torch's counter of matrix products, on rows without padding. It also counts masked pairs of attention."""
-    from torch.utils.flop_counter import FlopCounterMode
-    config = ModelConfig(src_vocab=30, tgt_vocab=20, src_max_len=64, tgt_max_len=64, d_model=32, heads=2,
-                         encoder_layers=2, decoder_layers=3, d_ff=48, dropout=0.0)
-    model, B, S, T = Transformer(config, "reference"), 2, 40, 1
-    with FlopCounterMode(display=False) as counter:
-        padded(model, torch.full((B, S), 5), torch.full((B, T), 5)).sum().backward()
-    assert training_flops(config, np.full(B, S), np.full(B, T)) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 @pytest.mark.parametrize("name, peak", [

@@ -113,6 +113,42 @@ def test_a_skipped_row_comes_back_at_once_in_another_mixture_and_is_then_learned
         assert seen[step] != seen[step + 1] and len(again) > len(seen[step])
 
 
+def test_rows_whose_gradient_is_not_finite_twice_wait_for_the_next_epoch(rare, tmp_path, monkeypatch):
+    """The first time they come back at once, mixed with the next ones; the second time they do not."""
+    seen, broken = [], []
+
+    def collate(packed, samples, *room, collate=train.collate):
+        if not torch.is_inference_mode_enabled():
+            seen.append(set(samples.tolist()))
+        return collate(packed, samples, *room)
+
+    def token_losses(logits, truth, smoothing=0.0, whole=train.token_losses):
+        bad = not torch.is_inference_mode_enabled() and seen[0] <= set().union(*seen[-3:]) and len(seen) <= 4
+        broken.append(bad)
+        return whole(logits, truth, smoothing) * (torch.nan if bad else 1)
+
+    monkeypatch.setattr(train, "collate", collate)
+    monkeypatch.setattr(train, "token_losses", token_losses)
+    assert run(rare, tmp_path, *FLAGS, "--max_steps=20", "--bad_steps=0", "--eval_every=1000") == 0
+    skipped = [line["step"] - 1 for line in log_of(tmp_path) if line.get("event") == "skipped"]
+    later = set().union(*seen[max(skipped) + 1:12])
+    assert skipped[0] == 0 and len(skipped) > 1 and not seen[skipped[-1]] & later
+
+
+@pytest.mark.parametrize("dtype, rooms", [("fp32", 0), ("bf16", 1)])
+def test_batches_have_one_shape_in_bf16(rare, tmp_path, monkeypatch, dtype, rooms):
+    given = []
+
+    def collate(packed, samples, *room, collate=train.collate):
+        if not torch.is_inference_mode_enabled():
+            given.append(len(room))
+        return collate(packed, samples, *room)
+
+    monkeypatch.setattr(train, "collate", collate)
+    assert run(rare, tmp_path, *FLAGS, f"--dtype={dtype}", "--max_steps=2", "--eval_every=1000") == 0
+    assert given == [rooms, rooms]
+
+
 def test_the_log_and_the_last_line_name_the_skipped_rows(rare, tmp_path, capsys):
     assert (
         run(rare, tmp_path, *FLAGS, "--max_steps=7", "--loss_spike=0.0001", "--eval_every=7", "--eval_train_rows=0")
