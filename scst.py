@@ -115,10 +115,7 @@ def train(settings, weights, reward_workers, world):
 
     # ---- where to start: a checkpoint of this run, or the weights of another run
     with first_alone(world):  # rank 0 holds the run by now
-        if not settings.resume and checkpoint.holds_run(out_dir):
-            raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, "
-                             "or name another folder by --scst_dir=")
-        state = checkpoint.load_newest(out_dir) if settings.resume else None
+        state = checkpoint.to_resume(out_dir, settings.resume, "scst_dir")
         resumed = state is not None
         if resumed:
             check_resumable(state, settings)

@@ -127,16 +127,11 @@ def train(settings, world):
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
     # ---- where to start: a checkpoint of this run, the weights of another run, or random weights
-    resume = settings.resume or settings.resume_best
     with first_alone(world):  # rank 0 holds the run by now
-        if not resume and checkpoint.holds_run(out_dir):
-            raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, "
-                             "or name another folder by --out_dir=")
-        state = None
         if settings.resume_best:
             state = checkpoint.load(out_dir / "best.pt")
-        elif settings.resume:
-            state = checkpoint.load_newest(out_dir)
+        else:
+            state = checkpoint.to_resume(out_dir, settings.resume)
         resumed = state is not None
         if not resumed and settings.init_from:
             state = checkpoint.load(settings.init_from)

@@ -126,6 +126,19 @@ def load_exported(path):
     return config | {"model": model, "ema": None, "vocabulary": vocabulary}
 
 
+def to_resume(run_dir, resume, setting="out_dir"):
+    """
+    The checkpoint that a run goes on from with --resume; None for a new run. InputError where a new run would meet an
+    earlier one; setting: what names the folder.
+    """
+    if resume:
+        return load_newest(run_dir)
+    if holds_run(run_dir):
+        raise InputError(f"{run_dir}: holds a run already; go on with it by --resume, or name another folder by "
+                         f"--{setting}=")
+    return None
+
+
 def load_newest(run_dir):
     """
     last.pt, or where it cannot be read the newest checkpoint of a run that can; None if the run has no checkpoint.

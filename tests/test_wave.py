@@ -313,7 +313,7 @@ def test_a_recurrent_encoder_keeps_what_holds_for_every_architecture(check, enco
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_gradients_and_checkpoints_of_a_recurrent_encoder(encoder, monkeypatch, tmp_path):
     monkeypatch.setitem(architecture.CHOICES, encoder, dict(encoder=encoder))
-    architecture.test_every_weight_is_trained_with_the_same_gradient_in_checkpointed_layers(encoder, True)
+    architecture.test_every_weight_is_trained_with_the_same_gradient_in_checkpointed_layers(encoder)
     architecture.test_a_checkpoint_brings_the_architecture_back(encoder, tmp_path)
 
 

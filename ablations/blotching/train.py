@@ -99,10 +99,7 @@ def train(settings, device):
     torch.manual_seed(settings.seed)
 
     # ---- where to start
-    if not settings.resume and checkpoint.holds_run(out_dir):
-        raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, or name another folder by "
-                         "--out_dir=")
-    state = checkpoint.load_newest(out_dir) if settings.resume else None
+    state = checkpoint.to_resume(out_dir, settings.resume)
     if state and state.get("experiment") != "blotching":
         raise InputError(f"{out_dir}: holds a run of another script; name another folder by --out_dir=")
     if state:

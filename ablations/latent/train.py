@@ -128,9 +128,7 @@ def train(settings):
     torch.manual_seed(settings.seed)
 
     # ---- where to start
-    if not settings.resume and checkpoint.holds_run(out_dir):
-        raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, or name another one by --run_id=")
-    state = checkpoint.load_newest(out_dir) if settings.resume else None
+    state = checkpoint.to_resume(out_dir, settings.resume, "run_id")
     if state:
         if not {"rows_per_step", "zero_padded"} <= state["settings"].keys():
             raise InputError(f"{out_dir}: holds a run of another script; name another one by --run_id=")

@@ -61,9 +61,7 @@ def main(argv=None):
 def train(settings):
     device, out_dir, task = find_device(settings.device), Path(settings.out_dir), TASKS[settings.task]
     torch.manual_seed(settings.seed)
-    if not settings.resume and checkpoint.holds_run(out_dir):
-        raise InputError(f"{out_dir}: holds a run already; go on with it by --resume, "
-                         "or name another folder by --out_dir=")
+    state = checkpoint.to_resume(out_dir, settings.resume)
     splits = load_splits(settings)
     network = make_network(settings).to(device)
     matrices = [weight for weight in network.parameters() if weight.dim() >= 2]
@@ -77,7 +75,6 @@ def train(settings):
 
     # ---- state of the loop
     step, best, earlier, losses, wandb_id = 0, None, 0.0, [], ""
-    state = checkpoint.load_newest(out_dir) if settings.resume else None
     if state:
         theirs = state["settings"]
         for name in (*MODEL_SETTINGS, "seed", "batch_rows", "valid_rows"):
