@@ -21,9 +21,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from configurator import CHOICES
 from runtime.files import InputError
 
-HOW = ("auto", "varlen", "sdpa", "reference")
+HOW = CHOICES["attention"]
 
 
 def attend(q, k, v, mask=None, causal=False):
@@ -225,10 +226,12 @@ def set_up(how):
     major = torch.cuda.get_device_capability()[0]
     for name, module, majors in (("FA4", "flash_attn.cute", (9, 10)), ("FA3", "flash_attn_interface", (9,))):
         package = module.partition(".")[0]
-        if major in majors and importlib.util.find_spec(package) and importlib.util.find_spec(module):
-            try:
+        if major not in majors or not importlib.util.find_spec(package):
+            continue
+        try:
+            if importlib.util.find_spec(module):  # imports the package
                 torch.nn.attention.activate_flash_attention_impl(name)
                 return
-            except Exception as error:  # of a package without what it needs, as flash-attn 2.8 has FA4
-                print(f"{package} is installed, but {name} cannot be used: {type(error).__name__}: {error}",
-                      file=sys.stderr)
+        except Exception as error:  # made for another torch, or without what it needs
+            print(f"{package} is installed, but {name} cannot be used: {type(error).__name__}: {error}",
+                  file=sys.stderr)

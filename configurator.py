@@ -23,7 +23,8 @@ from runtime.files import InputError
 CHOICES = {  # settings that are one of a few words, whichever script reads them
     "schedule": ("cosine", "linear", "constant", "one-cycle"), "optimizer": ("adamw", "muon"),
     "compile": ("auto", "on", "off"), "wandb_mode": ("disabled", "offline", "online"),
-    "squares": ("diagram", "process"), "basis": ("all", "independent"),
+    "attention": ("auto", "varlen", "sdpa", "reference"), "squares": ("diagram", "process"),
+    "basis": ("all", "independent"),
 }
 
 ROOT = Path(__file__).resolve().parent

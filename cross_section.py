@@ -7,8 +7,9 @@ r"""From a squared amplitude to the cross section that a detector counts: a plot
 The process has two particles on each side; --theory says whose they are. |M|^2 is the square of the sum of all its
 diagrams, interference included. The model squares that amplitude, and its answer is used if it is verified. FORM's
 square stands beside it, and the textbook's formula where there is one. The colours of quarks and the one helicity of
-neutrinos are counted; W, Z and Higgs have no width, so that curves end in a pole at their masses. A run that has learned --squares=process knows
-sums of diagrams. Without any run the model in models/ is asked; without a verified answer the curves are FORM's alone.
+neutrinos are counted. W, Z, Higgs and top have no width, so that curves end in a pole at their masses. A run that has
+learned --squares=process knows sums of diagrams. Without any run the model in models/ is asked; without a verified
+answer the curves are FORM's alone.
 
 Energies are those of the centre of mass in GeV, --energies=LOWEST:HIGHEST; the masses and couplings are in
 physics/cross_section.py. Where the exchange of a massless particle makes the total diverge, --max_cos leaves out the
@@ -154,7 +155,7 @@ def main(argv=None):
               for name, function in squares.items()}
     most = min(settings.max_cos, 0.999)
     cosines = np.linspace(-most, most, ANGLES)
-    angular = {name: factor * np.asarray(differential(function, energies[-1], np.arctanh(cosines), masses, values), float)
+    angular = {name: factor * differential(function, energies[-1], np.arctanh(cosines), masses, values).astype(float)
                for name, function in squares.items()}
     if "model" in totals:
         difference = np.max(np.abs(totals["model"] / totals["form"] - 1))

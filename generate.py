@@ -65,7 +65,7 @@ class KVCache:
         self.static = uses_graphs(src.device)
         if self.static:
             longest = model.config.src_max_len if model.config.positions == "learned" else math.inf
-            src = F.pad(src, (0, min(-src.shape[1] % 32, longest - src.shape[1])), value=PAD)
+            src = F.pad(src, (0, max(0, min(-src.shape[1] % 32, longest - src.shape[1]))), value=PAD)
         memory, tokens = model.encode(src)  # (B, S, d), (B, 1, 1, S)
         pairs = [layer.cross.keys_values(memory) for layer in model.decoder]  # of (B, S, H, h)
         # under autocast `memory` is fp32, its keys and values are not; the int8 copy names a dtype of its own

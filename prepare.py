@@ -6,7 +6,7 @@ Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every
     python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty      check and split rows of files
     python prepare.py config/marty_qed.py                     the public MARTY rows in their published split
     python prepare.py --theory=random:0-199 --sample=60 --data_dir=data/random200  60 diagrams of each of 200 theories
-    python prepare.py --theory=my_theory.py --data_dir=data/my_theory              your own, see physics/theories.py
+    python prepare.py --theory=my_theory.py --data_dir=data/my_theory              your own, see docs/my_theory.md
     python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams,
                                                               with amplitude and square under each
     python prepare.py config/qcd.py --shard=3/16              make shard 3 of 16, on any machine that sees data_dir
@@ -75,7 +75,7 @@ CHUNK = 64                   # diagrams, or rows of a file, in one part: one FOR
 BLOCK = 500                  # test rows that the lookup table answers at a time
 SHOWN = 20                   # wrong rows named at the end
 MOST_DRAWN = 1000            # diagrams that are drawn
-FORMAT = 4                   # of the data set; raise it when the same settings give other rows
+FORMAT = 5                   # of the data set; raise it when the same settings give other rows
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._triton import has_triton
 from tqdm import tqdm
 
-from attention import HOW, packs_rows
+from attention import packs_rows
 from batches import (
     choose_rows,
     collate,
@@ -107,8 +107,6 @@ def main(argv=None):
     for name in ("label_smoothing", "ema", "batch_ramp"):
         if getattr(settings, name) >= 1:
             raise InputError(f"{name}: got {getattr(settings, name)}, wanted less than 1")
-    if settings.attention not in HOW:
-        raise InputError(f"attention: got {settings.attention!r}, wanted {', '.join(HOW)}")
     if settings.legs > MOST_LEGS:
         raise InputError(f"legs: got {settings.legs}, wanted at most {MOST_LEGS}")
     with join(settings.device) as world, runs.held(settings.out_dir) if rank == 0 else contextlib.nullcontext():
@@ -508,10 +506,11 @@ def decide_compile(choice, device, packs, steps, minutes):
     if choice == "off":
         return False, "compile=off"
     if not packs:
-        where = "with these settings rows are padded to the longest, and each length would be compiled anew"
+        why = "these settings pad rows to the longest of a batch, and each length would be compiled anew"
         if choice == "on":
-            raise InputError(f"compile: {where}; attention=varlen and dtype=bf16 do without padding on a GPU")
-        return False, where
+            raise InputError(f"compile: {why}; on a GPU attention=varlen with bf16 or fp16 pads none, encoder=wave "
+                             "always does")
+        return False, why
     if choice == "on":
         return True, "compile=on"
     if device.type != "cuda":

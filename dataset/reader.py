@@ -119,7 +119,10 @@ def read_rows(path, required=FORMULAS, on_bad=warn):
 
 
 def read_files(paths, required=FORMULAS):
-    """(path, line number, row) of several files; for a bad line the reason, a text, instead of the row."""
+    """
+    (path, line number, row) of several files; for a bad line the reason, a text, instead of the row. InputError where a
+    file breaks off, after the bad lines before that.
+    """
     bad = []
     for path in paths:
         broken = None

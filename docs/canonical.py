@@ -47,7 +47,8 @@ def main():
         changed = sum(row["sqamp"] != old["sqamp"] for row, (_, old) in zip(made, read_rows(path)))
         print(f"{folder / name}.csv: {write_rows(folder / f'{name}.csv', list(made[0]), made)} rows, {changed} squares "
               "spelled otherwise than before")
-    shutil.copyfile(source / "manifest.json", folder / "manifest.json")
+    if (source / "manifest.json").exists():  # a closed vocabulary needs it
+        shutil.copyfile(source / "manifest.json", folder / "manifest.json")
 
 
 if __name__ == "__main__":

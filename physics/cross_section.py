@@ -65,8 +65,8 @@ def poles(square, energies, masses, values):
     """Masses, {name: GeV}, at which the cross section is infinite within these energies: of particles without width."""
     lowest, highest = min(energies), max(energies)
     found = {}
-    for name in ("m_W", "m_Z", "m_h"):
-        if lowest < values.get(name, 0) < highest:
+    for name in ("m_W", "m_Z", "m_h", "m_t"):
+        if lowest <= values.get(name, 0) <= highest:
             near = values[name] * (1 + np.array([1e-6, 1e-4]))
             closer, farther = differential(square, near, 0.5, masses, values)
             if closer > 100 * farther:                                            # 1e4 times at a pole

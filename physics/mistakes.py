@@ -27,8 +27,8 @@ def mistake(answer, truth):
         raise InputError("a division by 0") from None
     if answer == truth:
         return None
-    if not answer:
-        return "missing terms"
+    if not answer or not truth:
+        return "added terms" if answer else "missing terms"
     if denominators(answer) != denominators(truth):
         return "propagators"
     kind = difference(answer, truth)

@@ -67,7 +67,7 @@ grammar; the answer is its square, summed over spins, polarisations and colours 
 
 ```python
 from decode import decode, load
-model = load("{name}")
+model = load("PATH/TO/{name}")  # this folder; amplitudes: a list of texts in MARTY's grammar
 for answer in decode(model, amplitudes, beam_size=5, check=True): print(answer.prediction, answer.status)
 ```
 
@@ -87,7 +87,7 @@ the training set up to index names. What a lookup table of the training rows sco
 
 {lookup_table(report["lookup"])}
 
-By kind of process (f is a fermion, f~ an antifermion, A the photon):
+By kind of process (f: fermion, f~: antifermion, A: photon, G: gluon, W and Wm: W+ and W-, h: Higgs boson):
 
 {groups}
 
@@ -95,8 +95,8 @@ By kind of process (f is a fermion, f~ an antifermion, A the photon):
 
 - An answer may be wrong. `check=True` compares it with the amplitude, in floating point and then in exact arithmetic;
   only the status `verified` means that it is the square.
-- The model knows the particles, the kinematics and the lengths of its training rows: amplitudes of at most
-  {config["src_max_len"]} tokens, squares of at most {config["tgt_max_len"]}.
+- The model knows the particles, the kinematics and the lengths of its training rows. It reads at most
+  {config["src_max_len"]} tokens and writes at most {config["tgt_max_len"]}.
 - Trees only. The square of a single diagram has no interference and is no cross section.
 
 ## Licence

@@ -32,7 +32,8 @@ def groups_of(runs, reports):
         return []
     every = [report["settings"] | report.get("search", {}) for report in reports]
     seeds = [report["settings"].get("seed") for report in reports]
-    every = [{key: without_seed(value, seed) if key in FILES else value
+    own_files = [key for key in FILES if len({settings.get(key) for settings in every}) > 1]
+    every = [{key: without_seed(value, seed) if key in own_files else value
               for key, value in settings.items() if key not in OWN} for settings, seed in zip(every, seeds)]
     keys = dict.fromkeys(key for settings in every for key in settings)
     keys = [key for key in keys if any(settings.get(key) != every[0].get(key) for settings in every)]
@@ -59,7 +60,7 @@ def groups_of(runs, reports):
 
 
 def without_seed(path, seed):
-    """The path with SEED in place of the number of the seed, so that runs from checkpoints of their own are one group."""
+    """The path with SEED in place of the seed's number, so that runs from checkpoints of their own are one group."""
     return re.sub(rf"(?<!\d){seed}(?!\d)", "SEED", path)
 
 

@@ -276,6 +276,18 @@ def test_a_newer_flash_attention_is_used_where_it_is_installed_and_fits(monkeypa
     assert calls == 2 * activated  # for auto and varlen
 
 
+def test_a_flash_attention_that_cannot_be_used_is_named_and_torch_s_own_taken(monkeypatch, capsys):
+    def broken(name):
+        raise ModuleNotFoundError("no cutlass")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name.startswith("flash_attn.") or name == "flash_attn")
+    monkeypatch.setattr(torch.nn.attention, "activate_flash_attention_impl", broken)
+    attention.set_up("auto")
+    assert "flash_attn is installed, but FA4 cannot be used: ModuleNotFoundError: no cutlass" in capsys.readouterr().err
+
+
 @on_gpu
 @pytest.mark.parametrize("kind", ["self", "causal", "cross"])
 @pytest.mark.parametrize("lengths", [[5], [1, 1, 1], [70, 1, 300, 12, 129]])

@@ -158,7 +158,7 @@ def test_quarks_of_qed_and_ew_have_three_colours():
 
 
 def test_bosons_do_not_grow_with_the_energy():
-    """W W~ -> Z Z is flat at high energies at a fixed angle; with another mixing angle it grows like its fourth power."""
+    """W W~ -> Z Z is flat at high energies at a fixed angle; with another mixing angle it grows."""
     function, masses = whole("W W~ -> Z Z", "ew")
     energies = np.array([2e3, 1e4])
     low, high = energies**2 * differential(function, energies, np.arctanh(0.3), masses, EW)
@@ -166,11 +166,14 @@ def test_bosons_do_not_grow_with_the_energy():
 
 
 def test_a_boson_without_width_is_a_pole_in_the_channel_where_it_is_made():
-    for text, names in (("e e~ -> mu mu~", {"m_Z"}), ("b b~ -> tau tau~", {"m_Z", "m_h"}), ("nu_e e~ -> nu_mu mu~", {"m_W"}),
+    for text, names in (("e e~ -> mu mu~", {"m_Z"}), ("b b~ -> tau tau~", {"m_Z", "m_h"}),
+                        ("nu_e e~ -> nu_mu mu~", {"m_W"}),
                         ("nu_mu e -> nu_mu e", set())):  # electrons and muons hardly couple to the Higgs
         function, masses = whole(text, "ew")
         assert set(poles(function, np.array([20.0, 200.0]), masses, EW)) == names
         assert not poles(function, np.array([20.0, 70.0]), masses, EW)
+    function, masses = whole("b W -> b W", "ew")
+    assert set(poles(function, np.array([100.0, 300.0]), masses, EW)) == {"m_t"}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_compile_is_decided_by_the_device_and_the_length_of_the_run(monkeypatch)
              ("auto", cpu, True, 5000, 0.0), ("on", cpu, True, 1, 0.0), ("off", gpu, True, 5000, 0.0),
              ("auto", gpu, False, 5000, 0.0))
     assert [decide_compile(*case)[0] for case in cases] == [True, False, False, False, True, False, False]
-    with pytest.raises(InputError, match="^compile: with these settings rows are padded"):
+    with pytest.raises(InputError, match="^compile: these settings pad rows to the longest"):
         decide_compile("on", gpu, False, 5000, 0.0)
 
 

@@ -379,12 +379,12 @@ def test_every_table_has_its_place_and_is_filled_in(tmp_path):
            "last_step": 1500, "last_seconds": 60.0, "run": "x"}
     names = "simple-long", "latent-long", "simple", "latent"
     found = {name: [run, run | {"test_exact": 0.61}, run] for name in names}
-    measure.fill_in(readme, measure.all_tables(found))
+    measure.fill_in(readme, measure.all_tables(found, True))
     text = readme.read_text()
     assert "63.7 ± 5.7% (65.0 / 61.0 / 65.0)" in text
     assert "The goal of the simple model, 97% of the training rows and 60% of the test rows, is reached" in text
     assert "| parameters and steps | 63.7" in text and "| CPU time | not measured yet |" in text
-    measure.fill_in(readme, measure.all_tables(found))
+    measure.fill_in(readme, measure.all_tables(found, True))
     assert readme.read_text() == text
     with pytest.raises(InputError, match="no lines <!-- other -->"):
         measure.fill_in(readme, {"other": []})

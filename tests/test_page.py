@@ -325,6 +325,7 @@ def test_runs_from_checkpoints_of_their_own_seed_are_one_group(tmp_path):
         return [(group["seeds"], group["name"]) for group in compare(names)["groups"]]
 
     assert groups("out/run10-{}/best.pt") == [([1, 2], "the same settings")]
+    assert groups("out/qed_2to2/best.pt") == [([1, 2], "the same settings")]  # one checkpoint for both
     assert groups("out/run{}0/best.pt") == []  # out/run10 and out/run20: other runs, not other seeds
 
 

@@ -330,7 +330,8 @@ def test_gamma_5_is_the_difference_of_the_projectors():
         assert verify(amp, right) and prove(amp, right) and not verify(amp, SQUARE)
 
 
-@pytest.mark.parametrize("tensor", [r"g_{%a_9,%b_9}", r"g_{%\mu_9,%\mu_8}", r"delta_{%\mu_9,%b_9}", r"delta_{%a_9,%a_9}"])
+@pytest.mark.parametrize("tensor", [r"g_{%a_9,%b_9}", r"g_{%\mu_9,%\mu_8}", r"delta_{%\mu_9,%b_9}",
+                                    r"delta_{%a_9,%a_9}"])
 def test_a_metric_or_delta_with_open_ends_or_its_own_index_is_unreadable(tensor):
     assert verify(f"{ELECTRON_MUON}*{tensor}", SQUARE).status == "unreadable"
 

@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 from conftest import ROOT
-from hypothesis import assume, example, given, seed, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from test_expression import LEAVES, _grow
 
@@ -351,7 +351,6 @@ def test_the_square_may_be_missing_where_it_is_not_needed(tmp_path):
     st.binary(max_size=60),
     st.sampled_from(["csv", "raw", "gz", "zip", "none"]),
 )
-@seed(1)
 @settings(max_examples=300)
 def test_no_bytes_do_more_than_raise_an_input_error(tmp_path_factory, places, noise, kind):
     """Random bytes, and files with bytes changed, cut out and put in."""
@@ -375,7 +374,6 @@ def test_no_bytes_do_more_than_raise_an_input_error(tmp_path_factory, places, no
 
 
 @given(st.text("ip_12{}%\\,+-*/^() \neAuvs.", max_size=60))
-@seed(1)
 @settings(max_examples=300)
 def test_any_text_has_one_spelling(text):
     once = canonical(text)

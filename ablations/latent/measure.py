@@ -290,7 +290,7 @@ def image(name, title):
     return ["", f"![{title}]({name})"] if (HERE / name).exists() else []
 
 
-def all_tables(found, of_amplitudes=True):
+def all_tables(found, of_amplitudes):
     orders = {"none": "largest digit first everywhere", "product": "units first in the product (the default)",
               "all": "units first everywhere"}
     pairs = {f"{model}, {title}": model if order == "product" else f"{model}-{order}"
@@ -331,7 +331,7 @@ def fill_in(path, tables):
 # ---------------------------------------------------------------------------------------------------------------------
 # Plots
 
-def plot(found, folder, of_amplitudes=True):
+def plot(found, folder, of_amplitudes):
     """
     latents.svg: exact products against n_latent. order.svg, positions.svg: against the order of the digits and the
     positions. amplitudes.svg, if of_amplitudes: exact match and decoding speed against n_latent.
@@ -413,7 +413,9 @@ def main(argv=None):
     settings = load_settings(__doc__, ["workers", "data_dir", "out_dir"], argv, HERE / "config.py")
     out_dir, data_dir = settings.out_dir, settings.data_dir
     of_amplitudes = any(word.startswith("--data_dir=") for word in argv)
-    if of_amplitudes and not (Path(data_dir) / "train.csv").exists():
+    if not of_amplitudes:
+        print("no --data_dir: the table of amplitudes stays as it is", file=sys.stderr)
+    elif not (Path(data_dir) / "train.csv").exists():
         raise InputError(f"{data_dir}: no data set there; README.md says how prepare.py makes it")
     chosen = {}
     for stage in (tries, lambda: all_runs(chosen)):

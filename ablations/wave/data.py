@@ -7,7 +7,8 @@ settings) -> (x, y). A task with a data set is a function (split) -> (x, y). x: 
 of each sequence.
 
 The validation and the test split, and the whole data set where there is one, are written into data_dir, again where the
-function's text has changed, and then memory-mapped. Drawn training batches depend on the seed and the step alone, so a resumed run sees the same ones.
+function's text has changed, and then memory-mapped. Drawn training batches depend on the seed and the step alone, so a
+resumed run sees the same ones.
 """
 import hashlib
 import inspect

@@ -4,9 +4,9 @@ Make every table and plot of the experiment: train all runs that are not finishe
     python ablations/wave/measure.py [--workers=2] [--only=copy] [--files=PUBLIC.csv.gz]
 
 Runs are in out/wave, `workers` at a time, one thread each. Killed, it goes on where it stopped: finished runs are
-skipped, others resumed. --only=NAME makes the runs whose names begin so and prints their tables. The second table of amplitudes needs the
-public files of config/marty_qed.py, in the working directory or named by --files. The table of lengths is measured
-last, alone.
+skipped, others resumed. --only=NAME makes the runs whose names begin so and prints their tables. The second table of
+amplitudes needs the public files of config/marty_qed.py, in the working directory or named by --files. The table of
+lengths is measured last, alone.
 """
 import json
 import os
