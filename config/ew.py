@@ -13,7 +13,7 @@ longest_sqamp = 1700
 src_max_len = longest_amp + 30
 tgt_max_len = longest_sqamp + 30
 
-# for one GPU
+# for one GPU; docs/results.md, "The standard sets on one core", has the flags of a size for a CPU
 d_model = 512
 heads = 8
 d_ff = 4 * d_model

@@ -10,7 +10,7 @@ longest_amp = 480
 longest_sqamp = 480
 rename_particles = True
 
-# for one GPU
+# for one GPU; docs/results.md, "The standard sets on one core", has the flags of a size for a CPU
 d_model = 512
 heads = 8
 encoder_layers = 3
