@@ -35,6 +35,7 @@ ARITHMETIC = {
     ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv,
 }  # no power: 9**9**9 would hang
 LARGEST = 10**18  # result of arithmetic: squaring a number line after line would hang too
+NEVER_EMPTY = {"input", "ckpt", "amp", "compare", "plot", "init_from"}  # after --name=
 WANTED = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -72,6 +73,8 @@ def load_settings(usage, keys, argv=None, base=None, config=None):
         if word.startswith("-"):
             name, value = read_flag(word, defaults)
             values[name] = value
+            if keys and name not in keys:
+                print(f"note: --{name} says nothing to this script; --help lists what does", file=sys.stderr)
 
     for name, least, most in (("seed", 0, 2**32 - 1), ("workers", 0, 1024)):
         if not least <= values[name] <= most:
@@ -118,13 +121,16 @@ def settings_text(settings):
 
 def find_config(name):
     """Path of a config file, relative to the working directory or else to this repository."""
-    for path in (Path(name), ROOT / name):
-        if path.is_file():
-            return path
     if not name.endswith(".py"):
         raise InputError(f"{name}: a config file ends in .py; settings are written --key=value, such as "
                          "--input=FILE.csv or --ckpt=FILE.pt")
-    known = {path.stem: f"config/{path.name}" for path in sorted(DEFAULT.parent.glob("*.py"))}
+    for path in (Path(name), ROOT / name):
+        if path.is_file():
+            return path
+    folder = next((folder for folder in (Path(name).parent, ROOT / Path(name).parent)
+                   if folder.resolve() != ROOT and any(folder.glob("*.py"))), DEFAULT.parent)
+    known = {path.stem: f"config/{path.name}" if folder == DEFAULT.parent else str(path)
+             for path in sorted(folder.glob("*.py"))}
     close = difflib.get_close_matches(Path(name).stem, known, n=1)
     hint = f"did you mean {known[close[0]]}?" if close else f"there are {', '.join(known.values())}"
     raise InputError(f"{name}: no such config file; {hint}")
@@ -206,6 +212,8 @@ def read_flag(word, defaults):
         value = text
     if kind is str and not (isinstance(value, str) and text.count(text[:1]) == 2):
         value = text  # --output=2024 is a file called 2024, and --input="'a b' 'c d'" are two
+    if name in NEVER_EMPTY and not value:  # such as an unset variable of a shell
+        raise InputError(f"{where}: --{name}=: nothing stands there")
     if kind is str and value.startswith("~/"):
         value = os.path.expanduser(value)  # the shell does so at the beginning of a word only
     return name, check(name, value, defaults, where)

@@ -113,6 +113,8 @@ def plot(energies, totals, cosines, angular, title, output):
 def main(argv=None):
     words = sys.argv[1:] if argv is None else argv
     named = [word for word in words if "->" in word and not word.startswith("-")]
+    if not named and any(not word.startswith("-") and not word.endswith(".py") for word in words):
+        raise InputError("the process stands in quotes, with an arrow: python cross_section.py 'e e~ -> mu mu~'")
     settings = load_settings(__doc__, KEYS, [word for word in words if word not in named])
     if len(named) != 1:
         raise InputError(f"got {len(named)} processes, wanted one, such as 'e e~ -> mu mu~'")
@@ -129,9 +131,7 @@ def main(argv=None):
     factor = uncounted_states(process, settings.theory)
     energies = read_energies(settings.energies, threshold(masses))
     output = Path(settings.output or f"cross_section/{title.replace(' -> ', '_to_').replace(' ', '_')}.csv")
-    if output.suffix != ".csv":
-        raise InputError(f"output: got {output}, wanted FILE.csv; FILE.angles.csv and FILE.png are written beside it")
-    check_output(output, "energy_GeV,")
+    check_output(output, "energy_GeV,", ".csv")
     check_output(output.with_suffix(".angles.csv"), "cos_theta,")
     check_output(output.with_suffix(".png"), b"\x89PNG")
     pyplot_without_screen("agg")  # is it there?

@@ -56,6 +56,7 @@ import re
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # see train.py: threads that wait must not burn a core that others need
@@ -66,7 +67,7 @@ from tqdm import tqdm
 
 from batches import CODE as OF_DATA
 from batches import pad
-from configurator import ROOT, check_least, check_sampling, load_settings
+from configurator import DEFAULT, ROOT, check_least, check_sampling, load_settings, read_config
 from dataset.reader import file_names, read_rows, warn
 from generate import SAMPLES_TOGETHER, beam_search, for_decoding, greedy, sample
 from generate_terms import search_terms
@@ -160,13 +161,18 @@ def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples
     facts: what the texts do not say (physics/particles.py), one Facts for all amplitudes or an iterable with one for
     each. window_rows: amplitudes that are read together; 0: WINDOW batches.
     """
+    search = dict(beam_size=beam_size, length_penalty=length_penalty, samples=samples, temperature=temperature,
+                  top_k=top_k, top_p=top_p, seed=seed)
+    asked = SimpleNamespace(**search, batch_rows=batch_rows)
+    check_least(asked, {"batch_rows": 1, "beam_size": 1, "samples": 0, "length_penalty": 0})
+    check_sampling(asked)
+    if isinstance(facts, (str, dict)):
+        raise InputError("facts: wanted Facts of physics/particles.py, one or as many as amplitudes")
     amps = map(canonical_or_same, [amps] if isinstance(amps, str) else amps)
     if isinstance(facts, Facts):
         questions = zip(amps, itertools.repeat(facts))
     else:
         questions = zip(amps, facts, strict=True)
-    search = dict(beam_size=beam_size, length_penalty=length_penalty, samples=samples, temperature=temperature,
-                  top_k=top_k, top_p=top_p, seed=seed)
     while window := list(itertools.islice(questions, window_rows or WINDOW * batch_rows)):
         answers, sources = {}, {}
         for k, (amp, _) in enumerate(window):
@@ -324,6 +330,11 @@ def search_options(settings):
         raise InputError("beam, samples: one or the other")
     if settings.fallback and not settings.verify:
         raise InputError("fallback: needs --verify, which finds out where it is needed")
+    usual = read_config(DEFAULT)
+    for name, switch in (("beam_size", "beam"), ("length_penalty", "beam"), ("temperature", "samples"),
+                         ("top_k", "samples"), ("top_p", "samples")):
+        if getattr(settings, name) != usual[name] and not getattr(settings, switch):
+            print(f"note: {name} says nothing without --{switch}", file=sys.stderr)
     parse_masses(settings.masses)
     check_format(settings.format)
     names = ("batch_rows", "length_penalty", "samples", "temperature", "top_k", "top_p", "seed", "fallback", "agree")
@@ -604,13 +615,15 @@ def verdict_text(answer):
 def main(argv=None):
     settings = load_settings(__doc__, KEYS, argv)
     options = search_options(settings)
-    if "--amp=" in (sys.argv[1:] if argv is None else argv):
-        raise InputError("--amp=: no amplitude")
+    if settings.amp and (settings.input or settings.output or settings.n_best):
+        raise InputError("amp: one amplitude, whose answer is printed; input, output and n_best are for files")
     named, ckpt = input_file(settings), checkpoint.find(settings)
     if settings.amp:
         loaded = load(ckpt, settings.device, settings.dtype)
         check_cost(loaded, settings, 1)
         amp = sys.stdin.buffer.read().decode("utf-8", "replace").strip() if settings.amp == "-" else settings.amp
+        if not amp.strip():
+            raise InputError("--amp: no amplitude")
         return answer_one(loaded, amp, options | {"check": True}, Facts(masses=parse_masses(settings.masses)),
                           settings.format)
     with join(settings.device) as world:
@@ -631,7 +644,9 @@ def main(argv=None):
             if bad_lines:
                 summary += f"; bad lines left out: {bad_lines}"
             print(f"{output}: {sum(counts.values())} rows: {summary}")
-    leave(world, 0)
+    code = int(world.rank == 0 and set(counts) == {"unreadable"})  # nothing was answered
+    leave(world, code)
+    return code
 
 
 if __name__ == "__main__":

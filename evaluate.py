@@ -53,7 +53,6 @@ An answer that is not finished, or to an amplitude that the model cannot read, i
 """
 import collections
 import glob
-import hashlib
 import json
 import math
 import os
@@ -98,7 +97,7 @@ from physics.spelling import canonical
 from physics.verdict import doubt_of
 from runtime import checkpoint, notation_accuracy
 from runtime.certainty import CERTAINTY, accuracy_at_coverage, certainty, certainty_intervals, reliability
-from runtime.compare import compare, comparison_table
+from runtime.compare import compare, comparison_table, rows_digest
 from runtime.export import export_model
 from runtime.files import (
     InputError,
@@ -204,9 +203,8 @@ def report_of(rows, train, others, masses=()):
 def details_of(rows, loaded, seed):
     """What the page shows beside the figures of `report_of`, of judged rows."""
     letters = {row["number"]: LETTERS[row["verdict"]] for row in rows}
-    known = [[row["number"], canonical_key(row["amp"]), row["sqamp"]] for row in rows]
     return {
-        "rows_sha256": hashlib.sha256(json.dumps(known).encode()).hexdigest(),
+        "rows_sha256": rows_digest(rows),
         "intervals": intervals(rows, seed),
         "certainty_intervals": certainty_intervals(rows, seed),
         "by_diagram": accuracies_by(diagram_of, rows),
@@ -447,7 +445,7 @@ def compare_notations(settings):
     check_least(settings, {"max_rows": 0})
     names = file_names(settings.input) if settings.input else [settings.data_dir]
     output = Path(settings.output or "notations.svg")
-    check_output(output, "<?xml")
+    check_output(output, "<?xml", ".svg")
     measured = {name: lengths.measure(name, settings.max_rows) for name in names}
     print(lengths.table(measured))
     lengths.draw(measured, output)
@@ -456,13 +454,13 @@ def compare_notations(settings):
 
 def run_names(settings):
     """What --compare names: run folders or reports, separated by spaces; "out/n/*" is all of a folder."""
-    return [name for pattern in settings.compare.split() for name in sorted(glob.glob(pattern)) or [pattern]]
+    return [name for pattern in file_names(settings.compare) for name in sorted(glob.glob(pattern)) or [pattern]]
 
 
 def accuracy_by_notation(settings):
     """--notations --compare: print the table of the runs' accuracy by notation, draw the figure."""
     output = Path(settings.output or "notation_accuracy.svg")
-    check_output(output, "<?xml")
+    check_output(output, "<?xml", ".svg")
     groups = notation_accuracy.in_order(compare(run_names(settings))["groups"])
     print(notation_accuracy.table(groups))
     notation_accuracy.draw(groups, output)
@@ -475,7 +473,7 @@ def compare_runs(settings):
     comparison = compare(names)
     folder = Path(names[0]) if Path(names[0]).is_dir() else Path(names[0]).parent
     output = Path(settings.output or folder / "compare.json")
-    check_output(output, '{\n  "compared"')
+    check_output(output, '{\n  "compared"', ".json")
     check_output(page_path(output), "<!DOCTYPE html>")
     write_json(output, comparison)
     write_page(page_path(output), comparison_page(comparison))
@@ -506,6 +504,8 @@ def main(argv=None):
         raise InputError("fallback: what FORM computes says nothing about the model; decode.py has it")
     named, masses = input_file(settings), parse_masses(settings.masses)
     answered = named and "prediction" in next(read_input(named, ("amp", "sqamp"), 1, silent))[1]
+    if answered and settings.ckpt:
+        raise InputError(f"ckpt: {named} has a column 'prediction', whose answers are scored; leave one of the two out")
     ckpt = None if answered else checkpoint.find(settings)
     loaded = None if answered else load(ckpt, settings.device, settings.dtype)
     data_dir = data_folder(settings, loaded)
@@ -513,7 +513,7 @@ def main(argv=None):
     folder = checkpoint.folder_beside(ckpt) if ckpt else path.parent
     output = Path(settings.output or folder / "report.json")
 
-    check_output(output, '{\n  "rows"')
+    check_output(output, '{\n  "rows"', ".json")
     check_output(page_path(output), "<!DOCTYPE html>")
     if settings.export:
         if not loaded:

@@ -23,6 +23,7 @@ The same settings give the same CSV files, byte for byte, with any number of wor
 """
 import array
 import collections
+import contextlib
 import hashlib
 import importlib.metadata
 import itertools
@@ -60,6 +61,7 @@ from physics.drawing import sheet
 from physics.particles import masses_text, parse_masses, unknown_masses
 from physics.processes import check_cost, choose_processes, count_diagrams, list_processes
 from physics.theories import find_theory, theory_names
+from runtime import runs
 from runtime.files import InputError, atomic_open, digest, main_guard, write_json, write_rows
 from runtime.workers import cores, parallel_map
 
@@ -306,6 +308,8 @@ def finish(folder, parts, count, facts, settings, started):
             file.writelines(f"{line}\n" for line in wrong)
         print(*wrong[:SHOWN], f"{len(wrong)} rows are wrong or unreadable and were kept out; {folder}/wrong.txt names "
               "each", sep="\n")
+    if settings.input and not made and not wrong and not any(left_out.values()):
+        raise InputError(f"{settings.input}: has no rows")
     if not rows:
         raise InputError(f"{settings.input}: no row is right" if settings.input and not any(left_out.values()) else
                          f"no row is left: {left_out['amp']} amplitudes and {left_out['sqamp']} squares are too long, "
@@ -344,7 +348,8 @@ def finish(folder, parts, count, facts, settings, started):
         print(f"{left_out['vanishing']} diagrams vanish and have no row")
     for name, numbers in splits.items():
         if not len(numbers):
-            print(f"note: {folder}/{name}.csv is empty, and train.py needs rows in it: "
+            reader = "evaluate.py" if name == "test" else "train.py"
+            print(f"note: {folder}/{name}.csv is empty, and {reader} needs rows in it: "
                   f"more processes, another split, or a larger {name}_fraction")
     for kind, figures in kinds.items():
         if figures["rows"]:
@@ -520,8 +525,14 @@ def make(settings):
         return draw(settings.draw, find_theory(settings.theory), folder)
     shard, shards = parse_shard(settings.shard) if settings.shard else (1, 1)
     facts = facts_of(settings)
-    if is_complete(folder, facts):
-        return
+    # shards write beside each other, all else alone: a second program waits, and finds what the first has made
+    with contextlib.nullcontext() if settings.shard else runs.held(folder, "data_dir", "makes a data set"):
+        if not is_complete(folder, facts):
+            make_parts(settings, folder, facts, shard, shards, started)
+
+
+def make_parts(settings, folder, facts, shard, shards, started):
+    """Make the parts of the data set, or those of a shard, and finish it if all are there."""
     with_code = facts | {"code": code_version()}
     parts = folder / ".parts" / fingerprint(with_code)
     plan = enumerate(plan_parts(settings))

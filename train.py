@@ -58,6 +58,7 @@ from batches import (
     to_device,
 )
 from configurator import check_least, load_settings
+from dataset.reader import file_names
 from dataset.vocabulary import SETTINGS as VOCABULARY
 from dataset.vocabulary import build_vocabulary, draw_index_names, index_tokens, join_vocabulary
 from generate import greedy
@@ -99,8 +100,8 @@ def main(argv=None):
     if settings.list:
         return runs.list_runs("out" if settings.out_dir == "out/default" else settings.out_dir)
     if settings.plot.strip():
-        output = settings.output or f"{settings.plot.split()[0]}/plot.png"
-        runs.plot(settings.plot.split(), output)
+        output = settings.output or f"{file_names(settings.plot)[0]}/plot.png"
+        runs.plot(file_names(settings.plot), output)
         print(output)
         return 0
     check_least(settings, LEAST)
@@ -152,10 +153,13 @@ def train(settings, world):
                              "weights")
 
     # ---- data
+    if not train_csv.exists():
+        raise InputError(f"{train_csv}: no such file; python prepare.py with the same config or --data_dir makes it")
     if state:
         theirs = vars(config_of(state)) | scheme_of(state["vocabulary"])
+        theirs |= {name: state["settings"].get(name, getattr(settings, name)) for name in ("legs", "closed_vocabulary")}
         tables = ["src_max_len", "tgt_max_len"] if settings.positions == "learned" else []
-        for name in [*SCHEME, *ARCHITECTURE, *tables]:
+        for name in [*SCHEME, "legs", "closed_vocabulary", *ARCHITECTURE, *tables]:
             if getattr(settings, name) != theirs[name]:
                 raise InputError(f"{name}: {getattr(settings, name)} in the settings, {theirs[name]} in the checkpoint "
                                  "to go on from; these must agree")
@@ -319,7 +323,7 @@ def train(settings, world):
     tokens, flops, clock = 0, 0.0, time.monotonic()  # since this process wrote a line of the log
     validating, began = 0.0, clock  # seconds that validation took, of all since this process began the loop
     asked_to_stop = catch_signals(PARENT)
-    done = last_step = False
+    done = last_step = diverged = False
     given = []  # steps that the device was given and whose outcome the host has not read yet, at most two
     model.train()
 
@@ -469,7 +473,8 @@ def train(settings, world):
                 for kind in never_learned(figures.get("train_by_kind", {}), "exact"):
                     bar.write(f"warning: '{kind}' is not learned: 0% of its training rows are right, of all rows "
                               f"{figures['train_exact']:.0%} (of those decoded)", file=sys.stderr)
-            if math.isfinite(figures["valid_loss"]) and (best is None or better(figures, best)):
+            diverged = not math.isfinite(figures["valid_loss"])
+            if not diverged and (best is None or better(figures, best)):
                 best = figures | {"step": step}
                 state = loop_state()
                 if chief:
@@ -486,6 +491,9 @@ def train(settings, world):
               file=sys.stderr)
     if chief and wandb_run:
         wandb_run.finish()
+    if done and diverged and best is None:
+        raise InputError(f"{out_dir}: the loss was not finite at any validation; a lower --learning_rate in another "
+                         "--out_dir may help")
     if chief and done:
         report(out_dir, best, train_csv, skipped, skipped_lines)
     elif chief:

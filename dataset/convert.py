@@ -1,6 +1,6 @@
 r"""Formulas of a file in the notation of another tool, as one source text.
 
-    python -m dataset.convert FILE [--column=sqamp] [--format=latex] [--output=FILE] [--max_rows=10]
+    python -m dataset.convert FILE [--column=sqamp] [--format=text] [--output=FILE] [--max_rows=10]
 
 FILE is anything that dataset/reader.py reads, such as a data set or predictions.csv (--column=prediction). The formats
 are those of physics/formats.py: LaTeX that compiles, SymPy and NumPy source, Mathematica, FORM. The formula of the
@@ -14,7 +14,7 @@ from configurator import check_least, load_settings
 from dataset.reader import read_rows, warn
 from physics.expression import parse
 from physics.formats import check_format, comment, document, formula
-from runtime.files import InputError, atomic_open, is_same_file, main_guard
+from runtime.files import InputError, atomic_open, check_output, is_same_file, main_guard
 
 
 def convert(path, column, format, max_rows=0):
@@ -47,8 +47,11 @@ def main():
     text = convert(paths[0], settings.column, settings.format, settings.max_rows)
     if not settings.output:
         return sys.stdout.write(text) and None
+    first = text if settings.format == "text" else text[:text.index("\n")]    # the same formulas, or of the same file
+    check_output(settings.output, first)
     with atomic_open(settings.output) as file:
         file.write(text)
+    print(settings.output)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ MOST_LINES = 1000  # of a row with line breaks within quotes
 FORMULAS = ("amp", "sqamp")  # columns that hold a formula
 ALIASES = {"amplitude": "amp", "squared_amplitude": "sqamp"}
 KNOWN_COLUMNS = {*FORMULAS, *ALIASES, "process", "diagram", "theory", "template", "prediction"}  # in capitals too
-UNDECODABLE = "not readable: bytes that are no text"
+UNDECODABLE = "not readable: bytes that are no UTF-8 text (iconv -f latin1 -t utf-8 FILE > NEW converts Latin-1)"
 RAW_LINE = "Interaction: IN to OUT : DIAGRAM : AMP : SQAMP"
 # RuntimeError: an encrypted zip
 READ_ERRORS = (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)

@@ -11,36 +11,37 @@ Of the rows that a report of evaluate.py asked about, one line for each distance
 Rows of 2->2 and 2->3 never count as near to each other.
 """
 import collections
-import json
 import sys
 from pathlib import Path
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dataset.reader import read_rows
 from physics.matrices import read_amplitude, read_roles
 from physics.particles import identity
+from runtime.compare import read_report, rows_digest
 from runtime.files import InputError, main_guard
 from runtime.intervals import wilson
+from runtime.scores import EQUAL, EXACT, NONE
 
 
 def main():
     if len(sys.argv) != 3:
         raise InputError("expected the data set's folder and a report on its test rows: "
                          "python docs/distances.py data/variety/1000 out/variety/1000-1/beam20.json")
-    folder, report = Path(sys.argv[1]), Path(sys.argv[2])
-    asked = json.loads(report.read_text(encoding="utf-8"))["rows"]
-    wrong = set(np.load(report.with_suffix(".inc_idx.npy")).tolist())
+    folder, report = Path(sys.argv[1]), read_report(sys.argv[2])
+    asked = [(row, outcome) for (_, row), outcome in zip(read_rows(folder / "test.csv"), report["outcomes"])]
+    answered = [row | {"number": number} for number, (row, outcome) in enumerate(asked) if outcome != NONE]
+    if rows_digest(answered) != report["rows_sha256"]:
+        raise InputError(f"{sys.argv[2]}: is no report on the rows of {folder}/test.csv")
     train = [legs_of(row) for _, row in read_rows(folder / "train.csv")]
     near, known = set(train), {spins for spins, _ in train}
     right = collections.defaultdict(list)
-    for number, (_, row) in enumerate(read_rows(folder / "test.csv")):
-        if number < asked:
+    for row, outcome in asked:
+        if outcome != NONE:
             legs = legs_of(row)
             distance = "same legs" if legs in near else "other masses" if legs[0] in known else "new legs"
-            right[distance].append(number not in wrong)
+            right[distance].append(outcome in (EXACT, EQUAL))
     print("| nearest training row | rows | right |\n| --- | --- | --- |")
     for distance in "same legs", "other masses", "new legs":
         if rows := right[distance]:

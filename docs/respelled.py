@@ -31,7 +31,8 @@ def main():
     for name in ("train.csv", "valid.csv", "test.csv"):
         rows = (row | {"sqamp": style(rational(parse(row["sqamp"])))} for _, row in read_rows(source / name, COLUMNS))
         print(f"{folder / name}: {write_rows(folder / name, COLUMNS, rows)} rows")
-    shutil.copyfile(source / "manifest.json", folder / "manifest.json")
+    if (source / "manifest.json").exists():  # a closed vocabulary needs it
+        shutil.copyfile(source / "manifest.json", folder / "manifest.json")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def main():
         count = write_rows(train, list(rows[0]), [row for row in rows if row["orbit"] in chosen])
         for name in ("valid.csv", "test.csv"):
             write_rows(train.parent / name, list(rows[0]), one_of_each_orbit(source / name))
-        shutil.copyfile(source / "manifest.json", train.parent / "manifest.json")
+        if (source / "manifest.json").exists():  # a closed vocabulary needs it
+            shutil.copyfile(source / "manifest.json", train.parent / "manifest.json")
         print(f"{train}: {count} rows of {number} orbits")
 
 

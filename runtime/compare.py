@@ -3,11 +3,13 @@ Runs that have answered the same rows: do they differ? From the reports that eva
 
 Two runs are compared row by row; runs that differ in nothing but their seed also as a group, see runtime/seeds.py.
 """
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 
+from dataset.baseline import canonical_key
 from runtime.files import InputError
 from runtime.intervals import bootstrap, mcnemar, wilson
 from runtime.scores import EQUAL, EXACT, NONE
@@ -54,6 +56,12 @@ def difference(this, first):
     return {"difference": float(this.mean() - first.mean()),
             "interval": bootstrap(this.astype(float) - first.astype(float), seed=0),
             "only_this": only_this, "only_first": only_first, "p": mcnemar(only_this, only_first)}
+
+
+def rows_digest(rows):
+    """What tells whether two reports are of the same rows: SHA-256 of their numbers, amplitudes and squares."""
+    known = [[row["number"], canonical_key(row["amp"]), row["sqamp"]] for row in rows]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
 def read_report(name):

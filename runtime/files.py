@@ -22,8 +22,12 @@ def main_guard(main):
         if getattr(sys, name) is None:                       # closed by the caller, as `>&-` does
             setattr(sys, name, open(os.devnull, "w"))
         getattr(sys, name).reconfigure(errors="backslashreplace")        # a terminal may not have all letters
+    script = sys.modules["__main__"]
     try:
-        code = main()
+        if {"--help", "-h"}.intersection(sys.argv) and not hasattr(script, "load_settings"):
+            code = print(script.__doc__.strip())
+        else:
+            code = main()
         sys.stdout.flush()
         sys.exit(code)
     except InputError as error:
@@ -110,11 +114,13 @@ def atomic_open(path, mode="w"):
         raise
 
 
-def check_output(path, beginning):
+def check_output(path, beginning, suffix=""):
     """
     InputError if the file exists and does not begin with `beginning`, text or bytes, as the caller's files do; for a
-    folder or a device too.
+    folder or a device too, and for a name that does not end in `suffix`.
     """
+    if not str(path).endswith(suffix):
+        raise InputError(f"output: got {path}, wanted a name that ends in {suffix}")
     beginning = beginning.encode() if isinstance(beginning, str) else beginning
     if os.path.exists(path) and not os.path.isfile(path):    # to read from a pipe would wait for ever
         raise InputError(f"{path}: is a folder or a device, a file is expected")

@@ -21,12 +21,12 @@ PATIENCE = 60  # seconds to wait for the process that holds the run: a preempted
 
 
 @contextlib.contextmanager
-def held(out_dir, setting="out_dir"):
+def held(out_dir, setting="out_dir", what="trains"):
     """
     Lock the folder of a run, so that no second process writes there. The lock ends with the process, even by kill -9.
 
     Makes missing folders, and removes those that are still empty at the end. InputError if another process holds it;
-    setting: the one that names the folder.
+    setting: the one that names the folder. what: the holder does there.
     """
     out_dir = Path(out_dir)
     missing = [path for path in (out_dir, *out_dir.parents) if not path.exists()]
@@ -42,10 +42,10 @@ def held(out_dir, setting="out_dir"):
                 break
             except BlockingIOError:
                 if second == 0:
-                    print(f"{out_dir}: another process trains there; waiting up to {PATIENCE} s for its end",
+                    print(f"{out_dir}: another process {what} there; waiting up to {PATIENCE} s for its end",
                           file=sys.stderr)
                 if second == PATIENCE:
-                    raise InputError(f"{out_dir}: another process trains there; stop it, "
+                    raise InputError(f"{out_dir}: another process {what} there; stop it, "
                                      f"or name another folder by --{setting}=") from None
                 time.sleep(1)
             except OSError:  # a file system without locks

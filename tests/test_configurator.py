@@ -57,13 +57,19 @@ def test_folders_are_named_after_the_config_file(tmp_path):
     assert load(config, "--out_dir=elsewhere").out_dir == "elsewhere"
 
 
+def test_a_flag_that_the_script_does_not_read_is_named(capsys):
+    load_settings("", ["seed"], ["--seed=2", "--beam_size=3"])
+    said = capsys.readouterr().err
+    assert "note: --beam_size says nothing to this script" in said and "--seed says" not in said
+
+
 @pytest.mark.parametrize("flag, key, value", [
     ("--learning_rate=1", "learning_rate", 1.0),
     ("--max_steps=1_000", "max_steps", 1000),
     ("--output=2024", "output", "2024"),
     ("--output='a b'", "output", "a b"),
     ("--input='a b' 'c d'", "input", "'a b' 'c d'"),
-    ("--input=", "input", ""),
+    ("--masses=", "masses", ""),
     ("--processes=2->2", "processes", "2->2"),
     ("--amp=-1/2*i*e^2", "amp", "-1/2*i*e^2"),
     ("--amp=a=b", "amp", "a=b"),

@@ -283,7 +283,7 @@ def test_without_a_model_the_curves_are_forms(tmp_path, monkeypatch, capsys):
     (["e e~ -> mu mu~", "--max_cos=2"], "max_cos: got 2.0, wanted more than 0 and at most 1"),
     (["e e~ -> mu mu~", "--theory=qd"], "theory: got 'qd'"), (["e e~ -> mu mu~", "--theory=general"], "theory: got"),
     (["e e~ -> mu mu~", "--ckpt=missing.pt"], "missing.pt"),
-    (["e e~ -> mu mu~", "--output=pair.png"], "output: got pair.png, wanted FILE.csv"),
+    (["e e~ -> mu mu~", "--output=pair.png"], "output: got pair.png, wanted a name that ends in .csv"),
     (["e e~ -> mu mu~", "--style=plain"], "style: got 'plain', wanted factored, inside, marty"),
     (["e e~ -> mu mu~", "--basis=some"], "basis: got 'some', wanted all, independent"),
     (["e e~ -> mu mu~", "--beam", "--beam_size=-3"], "beam_size: got -3, wanted at least 1"),

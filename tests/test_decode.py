@@ -702,7 +702,7 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(run, tmp_path):
         ("--top_p=0", "top_p: got 0.0"),
         ("--beam_size=0", "beam_size: got 0"),
         ("--samples=100000", "samples: got 100000, wanted at most 1000"),
-        ("--amp=", "no amplitude"),
+        ("--amp=", "--amp=: nothing stands there"),
         ("--fallback", "fallback: needs --verify"),
         ("--length_penalty=114", "length_penalty: got 114.0, wanted at most 10"),
         ("--dtype=int4", "dtype: got 'int4'"),
@@ -712,6 +712,22 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(run, tmp_path):
 def test_settings_that_cannot_work(run, flag, message):
     with pytest.raises(InputError, match=message):
         call(run, flag)
+
+
+def test_settings_that_say_nothing_are_named_and_a_file_without_amplitudes_ends_with_1(run, tmp_path, capsys):
+    (tmp_path / "in.csv").write_text("amp\n2*e^4*(s_12 + m_e^2)\n")
+    flags = [f"--input={tmp_path / 'in.csv'}", f"--output={tmp_path / 'out.csv'}"]
+    assert call(run, *flags, "--beam_size=7", "--temperature=2") == 1
+    said = capsys.readouterr()
+    assert "1 unreadable" in said.out and "note: beam_size says nothing without --beam" in said.err
+    assert "note: temperature says nothing without --samples" in said.err
+    with pytest.raises(InputError, match="^amp: one amplitude"):
+        call(run, "--amp=e", *flags)
+    loaded = load(run[0] / "run" / "best.pt", "cpu")
+    for wrong, message in ((dict(batch_rows=0), "batch_rows"), (dict(samples=-1), "samples"),
+                           (dict(samples=2, temperature=0), "temperature"), (dict(facts={}), "facts")):
+        with pytest.raises(InputError, match=message):
+            list(decode(loaded, ["e"], **wrong))
 
 
 @pytest.mark.parametrize("name", ["beam_size", "samples"])

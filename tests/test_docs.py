@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from test_physics import process_amplitudes
 
@@ -15,6 +14,7 @@ from physics.particles import Facts
 from physics.square import square
 from physics.verdict import doubt_of
 from repository import ROOT
+from runtime.compare import rows_digest
 from runtime.files import write_rows
 
 ORBITS = [f"{number:012x}" for number in range(6)]
@@ -38,6 +38,12 @@ def data(tmp_path):
         write_rows(tmp_path / "data" / f"{name}.csv", COLUMNS, rows)
     (tmp_path / "data" / "manifest.json").write_text("{}")
     return tmp_path / "data"
+
+
+def test_help_is_the_docstring():
+    for script in ("levers.py", "canonical.py"):
+        done = run(script, "--help")
+        assert done.returncode == 0 and f"python docs/{script}" in done.stdout and not done.stderr
 
 
 def test_variety_takes_whole_orbits_and_the_smaller_set_is_in_the_larger(data, tmp_path):
@@ -125,11 +131,14 @@ def test_distances_says_how_near_to_training_what_is_right_and_wrong_is(tmp_path
             ("e mu -> e mu", "u s~ -> u s~", "e e -> e e", "A c -> A c")]
     for name, some in (("train", rows[:1]), ("test", rows[1:])):
         write_rows(tmp_path / f"{name}.csv", COLUMNS[:3], some)
-    (tmp_path / "beam.json").write_text(json.dumps({"rows": 3}))
-    np.save(tmp_path / "beam.inc_idx.npy", np.array([1]))
+    numbered = [row | {"number": number} for number, row in enumerate(rows[1:])]
+    report = {"input": "test.csv", "outcomes": "rwo", "rows_sha256": rows_digest(numbered)}
+    (tmp_path / "beam.json").write_text(json.dumps(report))
     lines = run("distances.py", tmp_path, tmp_path / "beam.json").stdout.splitlines()
     assert [line.split("(")[0] for line in lines[2:]] == [
         "| same legs | 1 | 100.0% ", "| other masses | 1 | 0.0% ", "| new legs | 1 | 100.0% "]
+    (tmp_path / "beam.json").write_text(json.dumps(report | {"rows_sha256": "x"}))
+    assert "is no report on the rows of" in run("distances.py", tmp_path, tmp_path / "beam.json").stderr
 
 
 def test_own_answers_takes_the_verified_ones_of_orbits_without_labels(data, tmp_path):

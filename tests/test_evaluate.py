@@ -484,7 +484,7 @@ def test_bad_lines_are_named_once_and_counted_as_unreadable(run, tmp_path, capsy
     path.write_text("".join(["Error\n", *lines[:3], "  \n", "m_e*,2\n", *lines[3:], '"m_e']))
     flags = [f"--ckpt={run[0] / 'run' / 'best.pt'}", "--device=cpu", f"--data_dir={tmp_path / 'data'}"]
     for name in ("", str(path)):
-        main([*flags, f"--input={name}", f"--output={tmp_path / 'r.json'}"])
+        main([*flags, *([f"--input={name}"] if name else []), f"--output={tmp_path / 'r.json'}"])
         report, said = json.loads((tmp_path / "r.json").read_text()), capsys.readouterr()
         assert (report["rows"], report["rows_unreadable"]) == (len(lines) - 1, 4)
         assert sorted(map(int, re.findall(rf"{path}:(\d+): ", said.err))) == [1, 5, 6, len(lines) + 4]
@@ -567,17 +567,18 @@ def test_one_file_in_two_spellings_has_the_same_predictions_and_the_same_report(
 def test_a_bad_file_is_one_line_and_overwrites_nothing(run, tmp_path, text, message):
     (tmp_path / "in.csv").write_bytes(text)
     (tmp_path / "r.json").write_text('{\n  "rows": "kept"')
+    flags = [f"--input={tmp_path / 'in.csv'}", f"--data_dir={run[0] / 'data'}", f"--output={tmp_path / 'r.json'}"]
+    ckpt = f"--ckpt={run[0] / 'run' / 'best.pt'}"
     with pytest.raises(InputError) as error:
-        main(
-            [
-                f"--ckpt={run[0] / 'run' / 'best.pt'}",
-                f"--input={tmp_path / 'in.csv'}",
-                f"--data_dir={run[0] / 'data'}",
-                f"--output={tmp_path / 'r.json'}",
-            ]
-        )
+        main(flags if b"prediction" in text else [*flags, ckpt])
     assert message in str(error.value) and "\n" not in str(error.value)
     assert (tmp_path / "r.json").read_text().endswith("kept\"") and len(list(tmp_path.iterdir())) == 2
+
+
+def test_answers_of_a_file_and_a_model_are_one_too_many(run, tmp_path):
+    (tmp_path / "in.csv").write_text("amp,sqamp,prediction\n1,1,1\n")
+    with pytest.raises(InputError, match="^ckpt: .* has a column 'prediction'"):
+        main([f"--input={tmp_path / 'in.csv'}", f"--ckpt={run[0] / 'run' / 'best.pt'}"])
 
 
 def test_without_training_data_there_is_no_lookup_table(run, tmp_path):

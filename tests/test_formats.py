@@ -352,3 +352,10 @@ def test_the_command(file, tmp_path):
         done = command(*arguments)
         assert done.returncode == 2 and message in done.stderr.splitlines()[-1]
     assert file.read_text() == before
+    (tmp_path / "notes.txt").write_text("mine")
+    for format in ("text", "latex"):
+        done = command(file, f"--format={format}", f"--output={tmp_path / 'notes.txt'}")
+        assert "is no earlier output of this script" in done.stderr
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    done = command(file, "--format=latex", f"--output={tmp_path / 'rows.tex'}")
+    assert done.returncode == 0  # its own may be rewritten

@@ -2,6 +2,7 @@ import collections
 import csv
 import gzip
 import importlib.metadata
+import hashlib
 import json
 import os
 import pathlib
@@ -160,6 +161,16 @@ def test_the_lookup_table_may_be_asked_block_by_block(tmp_path, monkeypatch):
     train, test = (list(prepare.load_rows(folder, columns, splits[name])) for name in ("train", "test"))
     monkeypatch.setattr(prepare, "BLOCK", 7)
     assert prepare.lookup_accuracy(folder, columns, splits, 1) == pytest.approx(lookup_scores(train, test))
+
+
+def test_two_programs_in_one_folder_write_one_after_the_other(tmp_path):
+    """The second waits for the first, and finds a data set of other processes; no file is of that one."""
+    found = [subprocess.Popen([sys.executable, ROOT / "prepare.py", "--workers=1", f"--processes={processes}",
+                               f"--data_dir={tmp_path}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+             for processes in ("e e~ -> mu mu~; e A -> e A; mu A -> mu A", "e e~ -> t t~; e A -> e A; t A -> t A")]
+    assert sorted(process.wait(100) for process in found) == [0, 2]
+    digests = json.loads((tmp_path / "manifest.json").read_text())["sha256"]
+    assert digests == {name: hashlib.sha256((tmp_path / f"{name}.csv").read_bytes()).hexdigest() for name in digests}
 
 
 def test_a_run_killed_at_any_moment_goes_on_and_ends_with_the_same_bytes(tmp_path):
@@ -334,7 +345,7 @@ def test_rows_are_not_held_in_memory(tmp_path):
         (["--shard=1/2", "--merge"], "one after the other"),
         (["--sample=-1"], "wanted 0 or more"),
         (["--longest_amp=3"], "no row is left"),
-        (["--squares=none"], "'diagram' or 'process'"),
+        (["--squares=none"], "wanted diagram, process"),
         (["--test_fraction=1.5"], "less than 1"),
         (["--processes=e e~ -> x x~"], "no particle 'x'"),
         (["--processes=e e~"], "expected particles"),

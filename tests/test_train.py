@@ -219,6 +219,11 @@ def test_the_clock_ends_and_anneals_a_run_that_the_steps_would_not(data, tmp_pat
     assert "complete" in capsys.readouterr().out
 
 
+def test_a_run_whose_loss_is_never_finite_says_so(data, tmp_path):
+    with pytest.raises(InputError, match="the loss was not finite at any validation; a lower --learning_rate"):
+        run(data, tmp_path / "run", "--learning_rate=1e30", "--max_steps=4", "--eval_every=4", "--bad_steps=0")
+
+
 def settings(**values):
     given = load_settings("", ["seed"], [])
     vars(given).update(values)
