@@ -73,7 +73,7 @@ def load_settings(usage, keys, argv=None, base=None, config=None):
         if word.startswith("-"):
             name, value = read_flag(word, defaults)
             values[name] = value
-            if keys and name not in keys:
+            if keys and name not in keys and not (name == "run_id" and "out_dir" in keys):  # which becomes part of it
                 print(f"note: --{name} says nothing to this script; --help lists what does", file=sys.stderr)
 
     for name, least, most in (("seed", 0, 2**32 - 1), ("workers", 0, 1024)):
