@@ -97,6 +97,7 @@ MOST = 1000  # candidates of a row; fewer where one of the next two is the limit
 LONGEST = 60  # seconds that a row may take, estimated
 SPEED = {"cpu": 1e10, "cuda": 1e13}  # floating-point operations a second assumed for it, of a CPU thread or a GPU
 FEW = 10  # so many candidates are never refused
+LEAST = {"batch_rows": 1, "beam_size": 1, "samples": 0, "length_penalty": 0}
 MOST_PENALTY = 10  # length_penalty: length**penalty stays within the range of floating-point numbers
 # the files that make answers
 CODE = (*OF_DATA, "decode.py", "generate*.py", "model.py", "attention.py", "sinekan.py",
@@ -164,7 +165,7 @@ def decode(loaded, amps, batch_rows=64, beam_size=1, length_penalty=0.0, samples
     search = dict(beam_size=beam_size, length_penalty=length_penalty, samples=samples, temperature=temperature,
                   top_k=top_k, top_p=top_p, seed=seed)
     asked = SimpleNamespace(**search, batch_rows=batch_rows)
-    check_least(asked, {"batch_rows": 1, "beam_size": 1, "samples": 0, "length_penalty": 0})
+    check_least(asked, LEAST)
     check_sampling(asked)
     if isinstance(facts, (str, dict)):
         raise InputError("facts: wanted Facts of physics/particles.py, one or as many as amplitudes")
@@ -322,7 +323,7 @@ def compute(questions, answers):
 
 def search_options(settings):
     """The arguments of `decode` that the settings ask for. InputError for what cannot work."""
-    check_least(settings, dict(batch_rows=1, max_rows=0, beam_size=1, samples=0, length_penalty=0))
+    check_least(settings, LEAST | {"max_rows": 0})
     check_sampling(settings)
     if settings.length_penalty > MOST_PENALTY:
         raise InputError(f"length_penalty: got {settings.length_penalty}, wanted at most {MOST_PENALTY}")
