@@ -6,7 +6,7 @@ One GPU: how fast it trains and decodes, and how much of it is used. Under four 
 Training, at 8,192, 32,768 and 131,072 tokens a step, in bf16: this project as it is and compiled (batches of one
 shape), torch.nn.Transformer of the same size on padded batches of rows of like length, as it is and compiled, and
 Hugging Face's BART of the same size on the same padded batches. A step is forward, backward and AdamW. The rows are
-those of data_dir, if there is a data set, and random ones of 100 to 300 tokens.
+those of data_dir; where there is no data set, random ones of 100 to 300 tokens.
 
 tokens/s counts the tokens of the rows, without padding. MFU: the floating-point operations that the rows need
 (runtime/hardware.py) over the peak of the device's data sheet. busy: the share of the time in which a kernel runs, of
@@ -179,21 +179,18 @@ def main(argv):
     peak = measured_peak(device)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU (a dry run: small, no share of use)"
     print(f"{where}, torch {torch.__version__}; peak {f'{peak / 1e12:,.1f} TFLOP/s' if peak else 'not known'}")
-    sets = {"random, 100-300 tokens": (random_rows(4000 if device.type == "cuda" else 20, settings.seed),
-                                       (VOCABULARY, VOCABULARY))}
     path = Path(settings.data_dir) / "train.csv"
     if path.exists():
-        sets[settings.data_dir] = rows_of_data_dir(settings, path)
+        name, (packed, tokens) = settings.data_dir, rows_of_data_dir(settings, path)
     else:
-        print(f"{path}: not there; prepare.py makes it", file=sys.stderr)
-    for name, (packed, tokens) in sets.items():
-        print(f"\n{name}\n{'tokens':>8}  {'':31} {'ms/step':>8} {'tokens/s':>12} {'MFU':>6} {'busy':>6} {'GB':>7} "
-              f"{'warm-up':>8}   this project / it")
-        for batch_tokens in (8192, 32768, 131072) if device.type == "cuda" else (1024,):
-            step_seconds = time_training(packed, tokens, settings, device, peak, batch_tokens)
-            if batch_tokens == 8192 or device.type != "cuda":
-                of_default = step_seconds
-        validation_share(packed, tokens, settings, device, of_default)
+        print(f"{path}: not there, so random rows; prepare.py makes it", file=sys.stderr)
+        name, tokens = "random rows, 100-300 tokens", (VOCABULARY, VOCABULARY)
+        packed = random_rows(4000 if device.type == "cuda" else 20, settings.seed)
+    print(f"\n{name}\n{'tokens':>8}  {'':31} {'ms/step':>8} {'tokens/s':>12} {'MFU':>6} {'busy':>6} {'GB':>7} "
+          f"{'warm-up':>8}   this project / it")
+    sizes_of_batch = (8192, 32768, 131072) if device.type == "cuda" else (1024,)
+    step_seconds = [time_training(packed, tokens, settings, device, peak, size) for size in sizes_of_batch]
+    validation_share(packed, tokens, settings, device, step_seconds[0])
     print()
     size = {} if device.type == "cuda" else {"row_counts": (2,), "rounds": 1}
     bench_decode.bench_gpu(device, peer=bool(importlib.util.find_spec("transformers")), **size)
