@@ -1,9 +1,9 @@
 """
-One GPU: how fast it trains and decodes, and how much of it is used. Under four minutes; a CPU makes a dry run in small.
+One GPU: how fast it trains and decodes, and how much of it is used. A few minutes; a CPU makes a dry run in small.
 
     python bench/run.py gpu [config/file.py] [--key=value ...]      config/qed.py unless named
 
-Training, at 8,192, 32,768 and 131,072 tokens a step, in bf16: this project as it is and compiled (batches of one
+Training, at 8,192 and 65,536 tokens a step, in bf16: this project as it is and compiled (batches of one
 shape), torch.nn.Transformer of the same size on padded batches of rows of like length, as it is and compiled, and
 Hugging Face's BART of the same size on the same padded batches. A step is forward, backward and AdamW. The rows are
 those of data_dir; where there is no data set, random ones of 100 to 300 tokens.
@@ -188,7 +188,7 @@ def main(argv):
         packed = random_rows(4000 if device.type == "cuda" else 20, settings.seed)
     print(f"\n{name}\n{'tokens':>8}  {'':31} {'ms/step':>8} {'tokens/s':>12} {'MFU':>6} {'busy':>6} {'GB':>7} "
           f"{'warm-up':>8}   this project / it")
-    sizes_of_batch = (8192, 32768, 131072) if device.type == "cuda" else (1024,)
+    sizes_of_batch = (8192, 65536) if device.type == "cuda" else (1024,)
     step_seconds = [time_training(packed, tokens, settings, device, peak, size) for size in sizes_of_batch]
     validation_share(packed, tokens, settings, device, step_seconds[0])
     print()
