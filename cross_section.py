@@ -1,4 +1,4 @@
-r"""From a squared amplitude to the cross section that a detector counts: a plot and CSV files with units.
+r"""From a squared amplitude to the cross section: a plot and CSV files with units.
 
     python cross_section.py "e e~ -> mu mu~"                            with the newest run's model
     python cross_section.py "e A -> e A" config/NAME.py --beam          with the model of that run
@@ -6,8 +6,9 @@ r"""From a squared amplitude to the cross section that a detector counts: a plot
 
 The process has two particles on each side; --theory says whose they are. |M|^2 is the square of the sum of all its
 diagrams, interference included. The model squares that amplitude, and its answer is used if it is verified. FORM's
-square stands beside it, and the textbook's formula where there is one. The colours of quarks and the one helicity of
-neutrinos are counted. W, Z, Higgs and top have no width, so that curves end in a pole at their masses. A run that has
+square stands beside it, and the textbook's formula where there is one. Quarks count with three colours and
+neutrinos with one helicity, though rows of qed and ew have it otherwise. W, Z, Higgs and top have no width, so that a
+curve has a pole where one of them is made in the s channel. A run that has
 learned --squares=process knows sums of diagrams. Without any run the model in models/ is asked; without a verified
 answer the curves are FORM's alone.
 

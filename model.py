@@ -39,7 +39,7 @@ class ModelConfig:
     The architecture, and the longest sequences that it was trained for; every checkpoint holds it. config/default.py
     explains each.
 
-    The defaults are what checkpoints older than a field were made with.
+    The defaults are what checkpoints older than a field were made with, but for `norm`: see config_of.
     """
     src_vocab: int  # tokens in the source vocabulary
     tgt_vocab: int

@@ -5,7 +5,7 @@ Make a data set: theory -> processes -> diagrams -> amplitudes -> squares, every
     python prepare.py config/qed.py --processes="e e~ -> mu mu~; e A -> e A; 1->3"
     python prepare.py --input="FILE.csv.gz OTHER.txt" --data_dir=data/marty      check and split rows of files
     python prepare.py config/marty_qed.py                     the public MARTY rows in their published split
-    python prepare.py --theory=random:0-199 --sample=60 --data_dir=data/random200  60 diagrams of each of 200 theories
+    python prepare.py --theory=random:0-199 --sample=60 --data_dir=data/random200  200 theories, at most 60 of each
     python prepare.py --theory=my_theory.py --data_dir=data/my_theory              your own, see docs/my_theory.md
     python prepare.py config/qed.py --draw="e A -> e A"       only draw the diagrams, as SVG, into data_dir/diagrams,
                                                               with amplitude and square under each

@@ -17,13 +17,14 @@ REINFORCE samples, get a baseline for free!"). It does not depend on y_i, so the
 reward, with less variance. p is the distribution that y was drawn from, with temperature, top_k and top_p. There is no
 dropout, neither in sampling nor in the gradients.
 
-A row whose rollouts all have the same reward has no gradient; zero_advantage in the log is the share of such rows. So
-`truth` or `physics` alone teaches nothing about a row that is never answered right: `edit` in the reward, mle_weight,
-more scst_samples or a higher temperature help.
+A row whose advantages are all 0 has no gradient, with leave-one-out a row whose rollouts all have the same reward;
+zero_advantage in the log is the share of such rows. So `truth` or `physics` alone teaches nothing about a row that is
+never answered right: `edit` in the reward, mle_weight, more scst_samples or a higher temperature help.
 
 Rows whose amplitude is in valid.csv or test.csv are never learned from: those of train.csv are left out, in another
 file they are an error. Writes the same files as train.py, into out_dir/scst (or scst_dir). best.pt is the best on the
-validation split; without squares it is the one with the best mean reward. Settings that train.py has too, such as
+validation split; where that has no squares, or --input is learned by a reward that needs none and mle_weight=0, it is
+the one with the best mean reward. Settings that train.py has too, such as
 max_steps and eval_every, come from the same config.
 """
 import os

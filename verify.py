@@ -3,8 +3,9 @@ r"""Is each `sqamp` the square of its `amp`?
     python verify.py FILE.csv[.gz] ... [--workers=2] [--seed=1337] [--masses="e=m mu=M A_em=0"]
 
 For our files, MARTY's or anybody's. Right is what agrees at random points to a relative 1e-9 (physics/numeric.py);
-`decode.py --verify` also proves its answers. A column `process` is used where there
-is one. --masses says the masses of particles that the files do not say (0: massless).
+where rounding may decide, the exact proof does (physics/exact.py). `decode.py --verify` also proves its answers. A
+column `process` is used where there is one. --masses says the masses of particles that the files do not say (0:
+massless).
 Exit code 0 if every row is right, 1 if any is wrong or unreadable.
 """
 

@@ -35,7 +35,7 @@ dtype = "auto"  # matrix products: "fp32", "bf16", "fp16", "int8" (CPU decoding)
 src_max_len = 512  # tokens of an amplitude, end token included
 tgt_max_len = 512  # tokens of a squared amplitude, or of one term (termwise), start and end token included
 normal_form = False  # amplitudes in one spelling, whoever wrote them: physics/normal_form.py
-rename_particles = False  # tokens name the fermions of a row F1, F2, ... in alphabetical order
+rename_particles = False  # tokens name the fermions of a row F1, F2, ... in alphabetical order, neutrinos keep theirs
 termwise = False  # write a square term by term: each term is an answer and a training sample of its own
 src_notation = "infix"  # notation of amplitudes: "infix", "prefix", "hybrid" (prefix, sums and products have an end)
 tgt_notation = "infix"  # notation of squared amplitudes
@@ -121,7 +121,7 @@ mle_weight = 0.0  # weight of the cross-entropy of a target token, train.py's lo
 kl_weight = 0.0  # weight of the KL divergence from the model at the start, mean over the tokens of the answers
 
 # decode.py, evaluate.py
-ckpt = ""  # checkpoint to use; empty: best.pt of out_dir, or of the newest run where no config is named
+ckpt = ""  # checkpoint to use; empty: best.pt of out_dir; without a config of the newest run, else models/symba
 input = ""  # CSV file to read; empty: the test split, for scst.py the training split; prepare.py: files to check, split
 masses = ""  # masses that rows of files do not tell: "e=m mu=M A_em=0"; 0: massless
 output = ""  # file to write; empty: predictions.csv or report.json beside the checkpoint, plot.png in the first run

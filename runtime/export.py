@@ -77,7 +77,7 @@ for answer in decode(model, amplitudes, beam_size=5, check=True): print(answer.p
 
 ## Scores
 
-Of {report["rows"]:,} rows of `{Path(report["input"]).name}` (SHA-256 `{report["input_sha256"][:16]}`), by
+Of {report["rows"]:,} rows of `{Path(report["input"]).name}` (SHA-256 begins with `{report["input_sha256"][:16]}`), by
 {search_text(report["search"])}:
 
 {scores}
@@ -96,7 +96,7 @@ By kind of process (f: fermion, f~: antifermion, A: photon, G: gluon, W and Wm: 
 - An answer may be wrong. `check=True` compares it with the amplitude, in floating point and then in exact arithmetic;
   only the status `verified` means that it is the square.
 - The model knows the particles, the kinematics and the lengths of its training rows. It reads at most
-  {config["src_max_len"]} tokens and writes at most {config["tgt_max_len"]}.
+  {config["src_max_len"]} tokens and writes at most {config["tgt_max_len"] - 1}, end tokens included.
 - Trees only. The square of a single diagram has no interference and is no cross section.
 
 ## Licence
@@ -112,5 +112,5 @@ def about_data(report):
     if manifest:
         rows, made = ", ".join(f"{count:,} {name}" for name, count in manifest["rows"].items()), manifest["settings"]
         text += (f": {rows} rows, all verified, of {origin(made)}, seed {made['seed']}.\n"
-                 f"SHA-256 of train.csv: `{manifest['sha256']['train'][:16]}`")
+                 f"SHA-256 of train.csv begins with `{manifest['sha256']['train'][:16]}`")
     return f"{text}."

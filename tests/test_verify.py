@@ -293,7 +293,7 @@ def test_a_decay_without_real_momenta_is_judged_with_one_product_coming_in():
         assert verify(decay, wrong).status == "wrong"
 
 
-if __name__ == "__main__":  # PYTHONPATH=. python tests/test_verify.py: the check of the README, some 13,000 mutants
+if __name__ == "__main__":  # PYTHONPATH=. python tests/test_verify.py: the check of docs/data.md, some 13,000 mutants
     from conftest import MARTY
 
     rows = [

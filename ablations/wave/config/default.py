@@ -5,7 +5,7 @@ model = "wave"  # "wave", "identity", "lstm", "transformer", "ssm", "mamba"
 task = "copy"  # "copy", "adding", "digits", "permuted" (digits with their pixels in another order)
 length = 30  # copy: steps between the symbols and their recall, 0 or more; adding: steps of a sequence
 
-# model; the first comment of each class in models.py says which of these it reads
+# model; the docstring of each class in models.py says which of these it reads
 hidden = 100  # units of a ring (wave) or of the state (identity, lstm)
 channels = 6  # channels of the ring (wave, ssm)
 modes = 64  # Fourier modes of a channel (ssm); delays of up to 2 * modes steps are told apart
