@@ -269,6 +269,6 @@ def print_table(settings, keys, defaults, source):
     short = [cell for cell in cells if len(cell) < 36]  # a long path gets a line of its own
     width = max(map(len, short), default=0) + 2
     rows = math.ceil(len(short) / max(1, shutil.get_terminal_size((110, 24)).columns // width))
-    print(f"settings from {source} (* differs from config/default.py):", file=sys.stderr)
+    print(f"settings from {source} (* differs from the default):", file=sys.stderr)
     lines = ["".join(f"{cell:{width}}" for cell in short[row::rows]).rstrip() for row in range(rows)]
     print(*[cell for cell in cells if cell not in short], *lines, sep="\n", file=sys.stderr)

@@ -43,7 +43,6 @@ function of NumPy arrays, f(s_12=..., m_e=...).
 """
 import collections
 import contextlib
-import csv
 import fcntl
 import glob
 import hashlib
@@ -83,7 +82,7 @@ from physics.verdict import are_equal, doubt_of, missing_fact
 from runtime import checkpoint
 from runtime.certainty import CERTAINTY
 from runtime.distributed import join, leave, wait
-from runtime.files import InputError, atomic_open, check_output, digest, is_same_file, main_guard, writing
+from runtime.files import InputError, check_output, digest, is_same_file, main_guard, write_rows, writing
 from runtime.hardware import find_device, memory_of
 from tokenizer import Tokenizer
 
@@ -521,16 +520,18 @@ def join_parts(parts, output, columns, format="text"):
     if format != "text":
         columns = [*columns, format]
     counts = collections.Counter()
-    with atomic_open(output) as file, contextlib.ExitStack() as stack:
-        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
+    with contextlib.ExitStack() as stack:
         files = [stack.enter_context(open(part, encoding="utf-8")) for part in parts]
         shares = [map(json.loads, itertools.islice(lines, 1, None)) for lines in files]  # without the fingerprints
-        for row in heapq.merge(*shares, key=lambda row: row["row"]):
-            if format != "text":
-                row[format] = formula_or_empty(row["prediction"], format)
-            writer.writerow(row)
-            counts[row["status"]] += 1
+
+        def rows():
+            for row in heapq.merge(*shares, key=lambda row: row["row"]):
+                if format != "text":
+                    row[format] = formula_or_empty(row["prediction"], format)
+                counts[row["status"]] += 1
+                yield row
+
+        write_rows(output, columns, rows())
     for part in output.parent.glob(f"{glob.escape(output.name)}.part-*-of-*"):  # of any number of processes
         part.unlink()
     return counts

@@ -416,7 +416,7 @@ def indices_name(name):
 
 
 def split_of(data_dir):
-    """"random", "template", "kinematics" or "orbit", from the manifest of prepare.py; None where there is none."""
+    """"random", "template", "published", ..., from the manifest of prepare.py; None where there is none."""
     try:
         return json.loads((data_dir / "manifest.json").read_text(encoding="utf-8"))["settings"]["split"]
     except (OSError, ValueError, KeyError, TypeError):

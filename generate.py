@@ -61,7 +61,7 @@ class KVCache:
     """
 
     def __init__(self, model, src, hypotheses, max_len):
-        self.K, self.used = hypotheses, 0  # slots in use; the host counts them as the device does
+        self.K = hypotheses
         self.static = uses_graphs(src.device)
         if self.static:
             longest = model.config.src_max_len if model.config.positions == "learned" else math.inf
@@ -91,13 +91,13 @@ class KVCache:
         self.shared = {"encodings": encodings, "own": own[None, None],  # a new token is seen by its own hypothesis
                        "position": torch.empty(1, dtype=torch.int64, device=src.device),  # of the newest tokens
                        "slots": torch.empty(hypotheses, dtype=torch.int64, device=src.device)}  # theirs
-        self.start_at(-1, 0)
+        self.restart()
 
-    def start_at(self, position, used):
-        """The newest tokens are at this position, and so many slots are in use."""
-        self.used = used
-        self.shared["position"].fill_(position)
-        torch.arange(used - self.K, used, out=self.shared["slots"])
+    def restart(self):
+        """No token yet: the first ones will be at position 0."""
+        self.used = 0  # slots in use; the host counts them as the device does
+        self.shared["position"].fill_(-1)
+        torch.arange(-self.K, 0, out=self.shared["slots"])
 
     def laid_out(self, k, columns):
         """Keys (B, N, H, h) as they are kept: (B, H, h, N) as columns, else (B, H, N, h)."""
@@ -294,7 +294,7 @@ def ready(model, cache, step, how):
         own = [x.clone() for x in tensors]
         used = cache.used
         use_tensors(cache, own)
-        cache.start_at(-1, 0)  # the steps that warm up write at the beginning
+        cache.restart()  # the steps that warm up write at the beginning
         try:
             known[key] = graphs.capture(take_step), own
         except RuntimeError as error:

@@ -298,7 +298,9 @@ class Layer(nn.Module):
     def silence(self):
         """Zero the matrices that end the residual branches: each layer begins as the identity."""
         ends = [self.attention.out] + ([self.cross.out] if hasattr(self, "cross") else [])
-        for matrix in [*ends, *([self.mlp.down] if isinstance(self.mlp, MLP) else [])]:
+        if not self.replaces_stream:
+            ends.append(self.mlp.down if isinstance(self.mlp, MLP) else self.mlp[-1].mix)
+        for matrix in ends:
             nn.init.zeros_(matrix.weight)
 
     def residual(self, x, norm, branch):

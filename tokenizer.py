@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 import termwise
 from notation import INDEX_TOKEN, JOINERS, SHORT, Notation, implied_joiner, read, write
+from physics.expression import GENERATOR, INDEX_KINDS, KIND_NAMES
 from physics.normal_form import normal
 from runtime.files import InputError
 
@@ -54,8 +55,8 @@ OPERAND = re.compile(rf"""
     | (?P<symbol>   -?[A-Za-z]\w* (?:\([\w,]+\)(?:_off)?)? (?:{POWER}){{0,2}} (?!\w*\+?[{{(%]) )
     | (?P<opening>  [(-] )""", re.VERBOSE)
 OPERATOR = re.compile(rf"\)(?:{POWER})? | /\(? | \* | [ ][+-][ ]", re.VERBOSE)
-TENSORS = dict(gamma="LDD", gamma_5="DD", P_L="DD", P_R="DD", T_C_10="ACC", f_SU3="AAA", g="LL", delta="??")
-KINDS = {"L": "Lorentz", "D": "Dirac", "C": "quark colour", "A": "gluon colour", "?": "any other"}    # of their indices
+TENSORS = {"T_C_10": "ACC"} | INDEX_KINDS
+KINDS = KIND_NAMES | {"?": "any other"}  # of their indices
 
 
 class Memo(dict):
@@ -136,7 +137,7 @@ def _lex_field(text, position, operand):
 
 def _lex_tensor(text, position, operand):
     head, indices = operand[:-1].split("_{")
-    kinds = TENSORS.get("T_C_10" if re.fullmatch(r"T_C_\d+", head) else head)
+    kinds = TENSORS.get("T_C_10" if GENERATOR.fullmatch(head) else head)
     if not kinds:
         raise _error(text, position, f"a tensor out of {', '.join(TENSORS)}, or a field with its momentum")
     indices = indices.split(",")

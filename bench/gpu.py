@@ -20,17 +20,17 @@ import importlib.util
 import math
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from batches import choose_rows, collate, lengths, mixed_batches, padded_batches, room_for, to_device
+from batches import choose_rows, lengths, mixed_batches, padded_batches, room_for
 from bench import decode as bench_decode
-from bench.train import (SIZES, VOCABULARY, Peer, autocast, measured_peak, padded_inputs, rows_of, rows_of_data_dir,
-                         seconds, sizes)
+from bench.train import (SIZES, VOCABULARY, Peer, autocast, measured_peak, packed_inputs, padded_inputs, rows_of,
+                         rows_of_data_dir, seconds, sizes, train_step)
 from configurator import load_settings
 from dataset import vocabulary
 from model import ModelConfig, Transformer, compile_model
@@ -76,13 +76,8 @@ def ways(config, settings, device, packed, batch_tokens):
     padded = padded_batches(packed, batch_tokens, np.arange(len(packed.row)))
     padded = [padded[number] for number in np.random.default_rng(settings.seed).permutation(len(padded))]
 
-    def filled(samples):
-        batch = to_device(collate(packed, samples, room), device)
-        return (batch.src, batch.sources, batch.tgt, batch.targets), batch.truth
-
-    def with_padding(samples):
-        return padded_inputs(packed, samples, device)
-
+    filled = partial(packed_inputs, packed, device=device, room=room)
+    with_padding = partial(padded_inputs, packed, device=device)
     found = {"this project": (Transformer(config, settings.attention).to(device), mixed, filled)}
     found["torch.nn.Transformer"] = Peer(config).to(device), padded, with_padding
     if device.type == "cuda":
@@ -104,12 +99,7 @@ def time_training(packed, tokens, settings, device, peak, batch_tokens):
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
         def step(samples):
-            inputs, truth = inputs_of(samples)
-            with autocast(device):
-                loss = F.cross_entropy(model(*inputs).flatten(0, -2), truth.flatten(), ignore_index=PAD)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            train_step(model, optimizer, *inputs_of(samples))
 
         try:
             if device.type == "cuda":

@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from batches import (
     Packed,
     collate,
+    cut,
     cut_padded,
     lengths,
     load_split,
@@ -231,7 +232,8 @@ def compare(name, packed, tokens, settings, device, peak):
     if device.type == "cuda":
         runs["c, sdpa"] = Transformer(config, "sdpa"), packed_inputs, mixed
         compiled = compile_model(Transformer(config, settings.attention).to(device))
-        runs["c compiled"] = compiled, partial(packed_inputs, room=room_for(packed, settings.batch_tokens)), mixed
+        room = room_for(packed, settings.batch_tokens)
+        runs["c compiled"] = compiled, partial(packed_inputs, room=room), cut(packed, np.concatenate(mixed), room)
     runs = {key: (model.to(device), torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True), inputs_of, batches)
             for key, (model, inputs_of, batches) in runs.items()}
 

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from dataset.shards import read_json
 from physics.theory import THEORIES
 from runtime.files import InputError, atomic_open, digest
 
@@ -155,9 +156,6 @@ def size_category(rows):
 
 def read_manifest(data_dir):
     """The content of a data set's manifest.json, None where there is none."""
-    try:
-        manifest = json.loads((Path(data_dir) / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    manifest = read_json(Path(data_dir) / "manifest.json")
     needed = {"rows", "settings", "sha256", "kinds", "lookup_accuracy"}
     return manifest if isinstance(manifest, dict) and needed <= manifest.keys() else None

@@ -118,7 +118,7 @@ def read_rows(path, required=FORMULAS, on_bad=warn):
         raise NoRows(f"{first_bad}; no line of the file is a row")
 
 
-def read_files(paths, required=FORMULAS):
+def read_files(paths):
     """
     (path, line number, row) of several files; for a bad line the reason, a text, instead of the row. InputError where a
     file breaks off, after the bad lines before that.
@@ -127,7 +127,7 @@ def read_files(paths, required=FORMULAS):
     for path in paths:
         broken = None
         try:
-            for line, row in read_rows(path, required, lambda *where: bad.append(where)):
+            for line, row in read_rows(path, on_bad=lambda *where: bad.append(where)):
                 yield from bad
                 bad.clear()
                 yield path, line, row

@@ -37,7 +37,7 @@ def main():
     print("| run | steps |", " | ".join(f"{what} | points more" for what in SEARCHES.values()), "|")
     print("| --- " * (2 + 2 * len(SEARCHES)) + "|")
     for name, seeds in sorted(runs.items(), key=lambda item: item[0] != base):
-        steps = [next(iter(reports.values()))["training"].get("steps", 0) for reports in seeds.values()]
+        steps = [next(iter(reports.values())).get("training", {}).get("steps", 0) for reports in seeds.values()]
         cells = [name, " / ".join(f"{number:,}" for number in steps)]
         for search in SEARCHES:
             reports = {seed: reports[search] for seed, reports in seeds.items() if search in reports}

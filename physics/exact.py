@@ -19,6 +19,7 @@ d and b of a candidate's text, and refuses more than LARGEST.
 """
 
 import functools
+import itertools
 import math
 import zlib
 from fractions import Fraction
@@ -313,9 +314,8 @@ def random_point(fields, roles, names, rng, p):
     rest = -np.array(signs[:-2]) @ np.array(momenta)  # what the last two legs' signed momenta add up to
     last = split(rest, shell[-2], shell[-1], draw, p)
     momenta = np.array([*momenta, signs[-2] * last, signs[-1] * (rest - last)]) % p
-    for a, left in enumerate(momenta, 1):
-        for b, right in enumerate(momenta, 1):
-            values[f"s_{a}{b}"] = dot(left, right, p)
+    for (a, left), (b, right) in itertools.combinations_with_replacement(enumerate(momenta, 1), 2):
+        values[f"s_{a}{b}"] = dot(left, right, p)
     for name in names:
         if name.startswith("eps("):
             values[name] = determinant([[int(x) for x in momenta[leg - 1]] for leg in epsilon_legs(name)]) % p

@@ -487,25 +487,29 @@ GENERATOR = re.compile(r"T_C_\d+")  # MARTY numbers them; all are those of the q
 MOST_DELTAS = 100
 
 
+def kinds_of(tensor):
+    """The kind of each index of a tensor, and of each but the first one of a field: L, D, C, A, or ? for any."""
+    if type(tensor) is Field:
+        count = len(tensor.indices) - 1                      # the first one labels the polarisation
+        return ("CD" if tensor.kind else "AL")[-count:] if count > 0 else ""
+    if tensor.name.startswith("p_"):
+        return "L"
+    return "ACC" if GENERATOR.fullmatch(tensor.name) else INDEX_KINDS.get(tensor.name, "")
+
+
 def check_indices(tensors):
     """InputError unless each index has one kind in all tensors and fields and deltas join two of one kind."""
     kinds, deltas = {}, []
     for tensor in tensors:
-        indices = [index.lstrip("+") for index in tensor.indices]
+        indices, expected = [index.lstrip("+") for index in tensor.indices], kinds_of(tensor)
         if type(tensor) is Field:
             indices = indices[1:]                            # the first one labels the polarisation
-            expected = ("CD" if tensor.kind else "AL")[-len(indices) :] if indices else ""
             if len(indices) > 2 or tensor.kind and not indices:
                 raise InputError(
                     f"{tensor.name}(p_{tensor.leg}): expected a label, [colour,] and a Dirac or Lorentz index"
                 )
         else:
-            expected = INDEX_KINDS.get(tensor.name, "")
-            if tensor.name.startswith("p_"):
-                expected = "L"
-            elif GENERATOR.fullmatch(tensor.name):
-                expected = "ACC"
-            elif tensor.name == "C" and len(indices) == 2:
+            if tensor.name == "C" and len(indices) == 2:
                 raise InputError("the charge conjugation matrix C: Majorana fermions are not supported")
             if len(indices) != len(expected):
                 raise InputError(f"unknown tensor {tensor.name} with {len(indices)} indices")

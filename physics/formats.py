@@ -265,7 +265,7 @@ def to_function(tree):
 # ---------------------------------------------------------------------------------------------------------------------
 # One formula, and whole documents
 
-COMMENTS = {"text": "{}", "latex": "% {}", "sympy": "# {}", "mathematica": "(* {} *)", "form": "* {}", "python": "# {}"}
+COMMENTS = {"latex": "% {}", "sympy": "# {}", "mathematica": "(* {} *)", "form": "* {}", "python": "# {}"}
 
 
 def check_format(format):
@@ -276,7 +276,7 @@ def check_format(format):
 
 def comment(line, format):
     """A text as a comment of a document, on one line that the text cannot end."""
-    return COMMENTS[format].format(" ".join(line.split()).replace("*)", "* )") if format != "text" else line)
+    return COMMENTS[format].format(" ".join(line.split()).replace("*)", "* )"))
 
 
 def formula(tree, format):

@@ -296,7 +296,7 @@ def _dirac_lines(tensors):
             if index not in ends:
                 raise InputError(f"the Dirac index {index} leads to no u or v")
             lines.append([*line, ends.pop(index)])
-    if rows or ends or len(rows) + sum(map(len, lines)) != len(matrices) + len(spinors):
+    if rows or ends or sum(map(len, lines)) != len(matrices) + len(spinors):
         raise InputError("the Dirac matrices do not form lines from a ubar or vbar to a u or v")
     return lines
 

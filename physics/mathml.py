@@ -16,7 +16,6 @@ import re
 
 from physics.expression import (
     GENERATOR,
-    INDEX_KINDS,
     INVARIANT,
     Field,
     Function,
@@ -29,6 +28,7 @@ from physics.expression import (
     epsilon_legs,
     expand,
     fold,
+    kinds_of,
     names_in,
     parse,
     to_text,
@@ -350,20 +350,10 @@ def _term(scalars, tensors):
     return sign, content
 
 
-def _kinds(tensor):
-    """The kind of each index that has one: L, D, C or A."""
-    if type(tensor) is Field:
-        count = len(tensor.indices) - 1
-        return ("CD" if tensor.kind else "AL")[-count:] if count > 0 else ""
-    if tensor.name.startswith("p_"):
-        return "L"
-    return "ACC" if GENERATOR.fullmatch(tensor.name) else INDEX_KINDS.get(tensor.name, "")
-
-
 def _indices(tensor, kind):
     """The names of a tensor's indices of a kind, without the mark of their position."""
     indices = tensor.indices[1:] if type(tensor) is Field else tensor.indices
-    return [index.lstrip("+") for index, other in zip(indices, _kinds(tensor)) if other == kind]
+    return [index.lstrip("+") for index, other in zip(indices, kinds_of(tensor)) if other == kind]
 
 
 def _index_names(tensors, unwritten):

@@ -179,12 +179,12 @@ def contract(operands, order, reduce=None):
         sizes = dict(zip((*labels, *other_labels), (*array.shape, *other.shape)))
         if math.prod(sizes[label] for label in keep) > MOST_NUMBERS:
             raise InputError("too many indices are open at once between the tensors of a term")
-        array, labels = _einsum(array, labels, other, other_labels, keep), keep
+        array, labels = einsum(array, labels, other, other_labels, keep), keep
         array = array if reduce is None else reduce(array)
-    return array if labels == tuple(order) else _einsum(array, labels, np.ones((), array.dtype), (), tuple(order))
+    return array if labels == tuple(order) else einsum(array, labels, np.ones((), array.dtype), (), tuple(order))
 
 
-def _einsum(a, a_labels, b, b_labels, out):
+def einsum(a, a_labels, b, b_labels, out):
     letter = {label: k for k, label in enumerate(dict.fromkeys(a_labels + b_labels))}
     return np.einsum(a, [letter[x] for x in a_labels], b, [letter[x] for x in b_labels], [letter[x] for x in out])
 
@@ -217,25 +217,23 @@ def split_term(term, momenta, numbers):
         if type(tensor) is Field:
             continue
         labels = tuple(names[index] for index in indices)
-        if tensor.name == "gamma" and len(labels) == 3:
+        if tensor.name == "gamma":
             array = numbers.gamma_down if labels[0] in lorentz else numbers.gamma_up
             lorentz.add(labels[0])
             spin.append((array, numbers.axes + labels))
-        elif tensor.name in numbers.dirac and len(labels) == 2:
+        elif tensor.name in numbers.dirac:
             spin.append((numbers.dirac[tensor.name], numbers.axes + labels))
-        elif tensor.name.startswith("p_") and len(labels) == 1:
+        elif tensor.name.startswith("p_"):
             number = int(tensor.name[2:])
             if not 1 <= number <= len(momenta):
                 raise InputError(f"{tensor.name} is the momentum of no leg")
             array = momenta[number - 1] * numbers.metric.diagonal() if labels[0] in lorentz else momenta[number - 1]
             lorentz.add(labels[0])
             spin.append((array, ("point",) + labels))
-        elif GENERATOR.fullmatch(tensor.name) and len(labels) == 3:
+        elif GENERATOR.fullmatch(tensor.name):
             colour.append(("T", labels))
-        elif tensor.name == "f_SU3" and len(labels) == 3:
-            colour.append(("f", labels))
         else:
-            raise InputError(f"unknown tensor {tensor.name} with {len(labels)} indices")
+            colour.append(("f", labels))
     return spin, colour
 
 
@@ -252,7 +250,7 @@ def _without_deltas(tensors):
         if times != 2:
             raise InputError(f"index {index} occurs {times} times in a term, expected 2")
     for tensor, indices in named:
-        if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2:
+        if type(tensor) is Field or tensor.name not in ("g", "delta"):
             continue
         old, new = indices
         if old == new and tensor.name == "delta":
@@ -263,7 +261,7 @@ def _without_deltas(tensors):
             if other is not tensor:
                 names[:] = [new if name == old else name for name in names]
     return number, [(tensor, indices) for tensor, indices in named
-                    if type(tensor) is Field or tensor.name not in ("g", "delta") or len(indices) != 2]
+                    if type(tensor) is Field or tensor.name not in ("g", "delta")]
 
 
 def _open_axis(field, position):

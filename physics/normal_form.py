@@ -21,7 +21,7 @@ import functools
 import itertools
 from fractions import Fraction
 
-from physics.expression import GENERATOR, Field, Tensor, check_indices, expand, legs_of, names_in, parse, to_text
+from physics.expression import Field, Tensor, check_indices, expand, legs_of, names_in, parse, to_text
 from physics.particles import mass_of, roles_of
 from physics.polynomial import add, common_powers, content, factor_text, monomial, multiply, rank, scaled
 from physics.rational import coefficient_of, reduced
@@ -52,7 +52,7 @@ def normal(amp):
 def _normal(amp):
     tree = parse(amp)
     terms = expand(tree)
-    legs = {leg.number: leg for leg in legs_of(terms)}
+    legs = legs_of(terms)
     fields = {tensor.leg: tensor for tensor in terms[0].tensors if type(tensor) is Field}
     names, masses = names_in(tree), {}  # masses: symbols of the fermions on their mass shells, None of massless ones
     for k, field in fields.items():
@@ -147,11 +147,9 @@ def structured(tensors):
             there, _ = other(tensor.indices[0], number, 0)
             if tensors[there].name != "gamma":
                 momenta.append((int(tensor.name[2:]), label(number, 0)))
-        elif tensor.name == "f_SU3" or GENERATOR.fullmatch(tensor.name):
+        else:
             name = "f" if tensor.name == "f_SU3" else "T"
             colours.append((name, *(label(number, slot) for slot in range(len(tensor.indices)))))
-        else:
-            raise InputError(f"the tensor {tensor.name} has no place in an amplitude")
     if any(name == "p" for _, (name, _) in momenta):
         raise InputError("a product of two momenta that is no s_ij")
     lines = []

@@ -9,7 +9,6 @@ row is unreadable.
 
 import functools
 import itertools
-import math
 import operator
 import zlib
 from typing import NamedTuple
@@ -62,8 +61,6 @@ BOOSTED = (1.0, 0.18, 0.24, 0.4)
 class Verdict(NamedTuple):
     status: str  # 'right', 'wrong' or 'unreadable'
     reason: str  # '' when right
-    amplitude: complex  # averaged |amp|^2 at the first point that decides; where `crossed` it may be negative
-    square: complex  # value of sqamp there
     crossed: bool = False  # no real momenta allow the process: judged at its continuation, see random_point
 
     def __bool__(self):
@@ -152,7 +149,7 @@ def random_point(fields, roles, names, rng, points, continued=False):
     momenta[crossed] *= -1
     for i, j in itertools.combinations_with_replacement(range(len(fields)), 2):
         product = np.einsum("pm,m,pm->p", momenta[i], METRIC.diagonal(), momenta[j])
-        values[f"s_{i + 1}{j + 1}"] = values[f"s_{j + 1}{i + 1}"] = product
+        values[f"s_{i + 1}{j + 1}"] = product
     values["i"] = 1j
     for name in sorted(names - values.keys()):  # couplings, angles, reg_prop
         if name.startswith("eps("):
@@ -233,18 +230,18 @@ def verify(amp, sqamp, seed=0, facts=NO_FACTS):
                 raise InputError("the amplitude is too large or too small for floating-point numbers")
             agreed = agree(found, expected, scale)
             if agreed.all() and not vanishes:
-                return Verdict("right", "", expected[0], found[0], crossed)
+                return Verdict("right", "", crossed)
             k = int(np.argmin(agreed))
             if vanishes or _rounding_may_decide(tree, values, found, expected):
                 if exact.prove(amp, sqamp, seed, facts):
-                    return Verdict("right", "", expected[k], found[k], crossed)
+                    return Verdict("right", "", crossed)
     except UNCOMPUTABLE as error:
-        return Verdict("unreadable", str(error), math.nan, math.nan)
+        return Verdict("unreadable", str(error))
     if hint := _other_reading(amp, sqamp, names, seed, facts):
-        return Verdict("unreadable", hint, expected[k], found[k], crossed)
+        return Verdict("unreadable", hint, crossed)
     value = found[k] if abs(found[k].imag) > TOLERANCE * abs(found[k]) else found[k].real
     reason = f"the amplitude gives {expected[k].real:.12g}, sqamp gives {value:.12g}"
-    return Verdict("wrong", reason, expected[k], found[k], crossed)
+    return Verdict("wrong", reason, crossed)
 
 
 def agree(found, expected, scale):
@@ -291,8 +288,8 @@ def _verify_continued(amp, tree, names, seed, facts, error):
     values, _, expected, scale = _amplitude_at(amp, names, seed, facts, continued=True)
     found = evaluate(tree, values) * np.ones(POINTS, complex)
     if agree(found, expected, scale).all():
-        return Verdict("right", "", expected[0], found[0], True)
-    return Verdict("unreadable", str(error), math.nan, math.nan)
+        return Verdict("right", "", True)
+    return Verdict("unreadable", str(error))
 
 
 def _other_reading(amp, sqamp, names, seed, facts):

@@ -28,7 +28,7 @@ import numpy as np
 
 from physics.exact import determinant, light_cone, prime_fields, root, split
 from physics.expression import GENERATOR, INVARIANT, TOKEN, Field, conjugate, epsilon_legs, parse
-from physics.matrices import read_amplitude, read_roles, states
+from physics.matrices import MOST_NUMBERS, einsum, read_amplitude, read_roles, states
 from physics.particles import NO_FACTS, identity
 from physics.polynomial import common_powers, content, factor_text, monomial, multiply, scaled
 from physics.rational import ROOT, rational, reciprocal, reduced
@@ -40,7 +40,6 @@ POINTS = 4
 LARGEST = 256                # numerator and denominator of the ratio of two amplitudes that have no number in common
 MOST_ORDERS = 5040           # of the legs, that the tree of propagators leaves open
 MOST_VALUES = 2**23          # of terms at points
-MOST_NUMBERS = 2**26         # of a product of tensors
 MOST_CONSTANTS = 24          # that differ in their powers between the terms of an amplitude
 PAIR = re.compile(r"s_(\d)(\d)(?!\d)")
 
@@ -293,7 +292,7 @@ def _points(fields, roles, orders, shape, masses):
     momenta = momenta * np.array([1 if comes_in else -1 for comes_in in roles.incoming])[:, None, None] % PRIME
     values = {name: np.array(numbers) for name, numbers in values.items()}
     products = np.einsum("iNm,m,jNm->ijN", momenta, METRIC, momenta) % PRIME
-    for i, j in itertools.product(range(len(fields)), repeat=2):
+    for i, j in itertools.combinations_with_replacement(range(len(fields)), 2):
         values[f"s_{i + 1}{j + 1}"] = products[i, j]
     vectors, spinors, colour = {}, {}, {}
     for field, spin, charges in zip(fields, spins, colours):
@@ -406,7 +405,7 @@ def _groups(tensors, images):
                 rows[indices[-1]] = ("spinor", tensor.leg), indices[-1:]
             elif len(indices) > 1:
                 ends.setdefault(indices[-1], []).append((("vector", tensor.leg), indices[-1:]))
-        elif tensor.name.startswith("p_") and len(indices) == 1:
+        elif tensor.name.startswith("p_"):
             ends.setdefault(indices[0], []).append((("p", int(tensor.name[2:])), indices))
         elif tensor.name == "gamma":
             rows[indices[1]] = "gamma", indices
@@ -414,10 +413,8 @@ def _groups(tensors, images):
             rows[indices[0]] = images.get(tensor.name, tensor.name), indices
         elif tensor.name == "f_SU3":
             colours.append(("f_SU3", indices))
-        elif GENERATOR.fullmatch(tensor.name):
-            colours.append((images.get("T", "T"), indices))
         else:
-            raise InputError(f"unknown tensor {tensor.name} with {len(indices)} indices")
+            colours.append((images.get("T", "T"), indices))
     groups = []
     for start in lines:
         group, index = [start], start[1][0]
@@ -477,9 +474,7 @@ def _einsum(a, a_labels, b, b_labels):
     sizes = dict(zip((*a_labels, *b_labels), (*a.shape, *b.shape)))
     if math.prod(sizes[label] for label in out) > MOST_NUMBERS:
         raise InputError("too many indices are open at once between the tensors of a term")
-    letter = {label: k for k, label in enumerate(dict.fromkeys((*a_labels, *b_labels)))}
-    array = np.einsum(a, [letter[x] for x in a_labels], b, [letter[x] for x in b_labels], [letter[x] for x in out])
-    return array % PRIME, tuple(out)
+    return einsum(a, a_labels, b, b_labels, out) % PRIME, tuple(out)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

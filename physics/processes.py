@@ -6,6 +6,7 @@ legs, in every crossing and order of the legs.
 import collections
 import functools
 import itertools
+import math
 import random
 import re
 
@@ -193,10 +194,7 @@ def _count(legs, theory):
                 for fields in itertools.product(*(trees[part].items() for part in parts)):
                     names, numbers = zip(*fields)
                     for field in fused[len(parts)].get(tuple(sorted(names)), ()):
-                        ways = 1
-                        for number in numbers:
-                            ways *= number
-                        total[field] += ways
+                        total[field] += math.prod(numbers)
             trees[whole] = total
     return trees[(1 << len(others)) - 1].get(theory.particles[last].antiparticle, 0)
 

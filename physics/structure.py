@@ -64,7 +64,6 @@ def structure(tensors, legs_count):
         else:
             here[index], there[index] = f"m{k}", f"n{k}"
     rows, starts, finish = {}, {}, {}                        # Dirac index -> the matrix whose row it is, the leg
-    matrices = 0
     for tensor in tensors:
         bare = [index.lstrip("+") for index in tensor.indices]
         if type(tensor) is Field:
@@ -72,10 +71,8 @@ def structure(tensors, legs_count):
                 (starts if tensor.starred else finish)[bare[-1]] = tensor.leg
         elif tensor.name == "gamma":
             rows[bare[1]] = ("gamma", here[bare[0]], there[bare[0]]), bare[2]
-            matrices += 1
         elif tensor.name in ("P_L", "P_R", "gamma_5"):
             rows[bare[0]] = (tensor.name, None, None), bare[1]
-            matrices += 1
         elif tensor.name.startswith("p_"):
             if not 1 <= int(tensor.name[2:]) <= legs_count:
                 raise InputError(f"{tensor.name} is the momentum of no leg")
@@ -90,20 +87,17 @@ def structure(tensors, legs_count):
             f"{len(starts)} starred and {len(finish)} plain spinors, expected as many of both: "
             "Majorana fermions are not supported"
         )
-    lines, used = [], 0
+    lines = []
     for index, leg in starts.items():
         line = []
         while index in rows:
-            matrix, index = rows[index]
+            matrix, index = rows.pop(index)
             line.append(matrix)
-            used += 1
-            if used > len(rows):
-                raise InputError("the Dirac indices run in a circle")
         if index not in finish:
             raise InputError(f"the fermion line from p_{leg} does not end in a plain spinor but in the index {index}; "
                              "transposed matrices, as Majorana fermions have, are not supported")
         lines.append((leg, finish.pop(index), line))
-    if used < matrices or finish:
+    if rows or finish:
         raise InputError(
             "the Dirac indices do not join all matrices and spinors into lines from a starred to a plain spinor"
         )

@@ -36,12 +36,8 @@ def _three_vectors(ends, fresh):
     terms = []
     for third, q in enumerate(ends):
         k, p = ends[third - 2], ends[third - 1]
-        if q.transverse:                                     # k - p = 2 k + q = -(2 p + q)
-            shorter, twice = (k, 2) if len(k.flow) <= len(p.flow) else (p, -2)
-            difference = {leg: twice * sign for leg, sign in shorter.flow.items()}
-        else:
-            difference = {leg: k.flow.get(leg, 0) - p.flow.get(leg, 0) for leg in {**k.flow, **p.flow}}
-        terms += [(Fraction(c), [], [("g", k.mu, p.mu), ("p", leg, q.mu)]) for leg, c in difference.items() if c]
+        terms += [(Fraction(c), [], [("g", k.mu, p.mu), ("p", leg, q.mu)])
+                  for leg, c in _difference(k, p, q.transverse).items() if c]
     return terms
 
 
@@ -59,12 +55,19 @@ def _scalar_current(ends, fresh):
                 dummy = rf"%\mu_{next(fresh)}"
                 terms.append((Fraction(sign * a * b), [], [("p", i, dummy), ("p", j, dummy)]))
         return terms
-    if vector.transverse:                                    # k_2 - k_1 = 2 k_2 + q = -(2 k_1 + q)
-        shorter, twice = (second, 2) if len(second.flow) <= len(first.flow) else (first, -2)
-        difference = {leg: twice * sign for leg, sign in shorter.flow.items()}
-    else:
-        difference = {leg: second.flow.get(leg, 0) - first.flow.get(leg, 0) for leg in {**second.flow, **first.flow}}
-    return [(Fraction(c), [], [("p", leg, vector.mu)]) for leg, c in difference.items() if c]
+    return [(Fraction(c), [], [("p", leg, vector.mu)])
+            for leg, c in _difference(second, first, vector.transverse).items() if c]
+
+
+def _difference(k, p, transverse):
+    """
+    The momentum k - p of two ends, {leg: coefficient}. transverse: what it is contracted with, of momentum q, vanishes
+    on q = -(k + p), so that k - p = 2 k + q = -(2 p + q) may be 2 k or -2 p, the shorter of them.
+    """
+    if transverse:
+        shorter, twice = (k, 2) if len(k.flow) <= len(p.flow) else (p, -2)
+        return {leg: twice * sign for leg, sign in shorter.flow.items()}
+    return {leg: k.flow.get(leg, 0) - p.flow.get(leg, 0) for leg in {**k.flow, **p.flow}}
 
 
 def _with_momenta(terms, ends):

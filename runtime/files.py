@@ -24,7 +24,7 @@ def main_guard(main):
         getattr(sys, name).reconfigure(errors="backslashreplace")        # a terminal may not have all letters
     script = sys.modules["__main__"]
     try:
-        if {"--help", "-h"}.intersection(sys.argv) and not hasattr(script, "load_settings"):
+        if sys.argv[1:] in (["--help"], ["-h"]) and not hasattr(script, "load_settings"):
             code = print(script.__doc__.strip())
         else:
             code = main()

@@ -66,7 +66,7 @@ def find_dtype(name, device):
     if name == "auto":
         if device.type == "cpu":
             return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return torch.bfloat16 if has_bf16(device) else torch.float16
     known = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     if name not in known:
         raise InputError(f"dtype: got {name!r}, wanted auto, {', '.join(known)}, or int8 to decode on a CPU")

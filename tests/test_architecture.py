@@ -389,12 +389,13 @@ def test_qk_norm_makes_attention_blind_to_the_size_of_queries_and_keys():
         assert torch.allclose(padded(model, src, tgt), before, atol=1e-4) == qk_norm
 
 
-def test_with_zero_init_the_layers_begin_as_the_identity():
-    model = model_of("post", norm="pre", zero_init=True)
+@pytest.mark.parametrize("ffn", ["mlp", "sinekan"])
+def test_with_zero_init_the_layers_begin_as_the_identity(ffn):
+    model = model_of("post", norm="pre", zero_init=True, ffn=ffn)
     x = torch.randn(5, 16, dtype=torch.double)
     rope = model.positional_encoding("encoder", 5)
     assert torch.equal(model.encoder[0](x, rope, lambda q, k, v: v), x)
-    assert not torch.equal(model_of("post", norm="pre").encoder[0](x, rope, lambda q, k, v: v), x)
+    assert not torch.equal(model_of("post", norm="pre", ffn=ffn).encoder[0](x, rope, lambda q, k, v: v), x)
 
 
 def test_relu2_is_the_square_of_relu():

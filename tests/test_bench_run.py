@@ -1,4 +1,5 @@
 """The command line of the benchmarks: help for each, one clear line for what is not there."""
+import subprocess
 import sys
 
 import pytest
@@ -18,6 +19,11 @@ def test_help_describes_each_benchmark(words, expected, monkeypatch, capsys):
     except SystemExit as end:  # after its help
         assert not end.code
     assert expected in capsys.readouterr().out
+
+
+def test_help_of_one_benchmark_is_printed_from_the_shell():
+    done = subprocess.run([sys.executable, run.__file__, "decode", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "CTranslate2" in done.stdout and "bench/run.py data" not in done.stdout
 
 
 @pytest.mark.parametrize("words, message", [

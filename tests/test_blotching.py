@@ -618,6 +618,12 @@ def test_an_experiment_has_settings_of_its_own(capsys):
     assert set(train.SETTINGS) <= set(DEFAULTS) and set(evaluate.SETTINGS) <= set(DEFAULTS)
 
 
+def test_help_of_the_measurement_starts_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["measure.py", "--help"])
+    measure.main()
+    assert "ablations/blotching/measure.py" in capsys.readouterr().out
+
+
 def test_the_tables_say_what_was_measured(tmp_path, monkeypatch):
     """Made-up reports: goals, means and ranges of the seeds, paired differences; what is finished is not run again."""
     monkeypatch.chdir(tmp_path)

@@ -42,7 +42,7 @@ def test_any_text_is_read_or_refused(text, is_amplitude):
 
 
 def test_false_verdicts_crashes_and_slow_calls_are_seen(monkeypatch, rows):
-    right = Verdict("right", "", 1, 1)
+    right = Verdict("right", "")
     with monkeypatch.context() as patch:
         patch.setattr(fuzz, "verify", lambda *row, **facts: right)
         assert fuzz.check_squares([ROW], seed=1, count=40).counts["failures"] > 10

@@ -15,7 +15,6 @@ symbols in it. The amplitude ends with the factor `blotch_1`; the answer is
 (4*p_1_m1*p_2_n1 + ..)*(..)*equals*(32*s_13^2 + ..)*equals*2*e^4*(..), where p_1_m1 is the component m1 of p_1.
 """
 import itertools
-import math
 import random
 import re
 import statistics
@@ -32,6 +31,7 @@ from decode import decode, load
 from physics import square
 from physics.expression import expand, parse
 from physics.particles import Facts
+from physics.polynomial import content
 from physics.square import Row
 from physics.structure import structure, without_metrics
 from physics.verdict import doubt_of
@@ -131,8 +131,7 @@ def sum_of(terms, symbols):
         products.append((number, powers))
     names = sorted({name for _, powers in products for name in powers})
     shared = {name: min(powers[name] for _, powers in products) for name in names}
-    scale = Fraction(math.gcd(*(number.numerator for number, _ in products)),
-                     math.lcm(*(number.denominator for number, _ in products)))
+    scale = content(number for number, _ in products)
     texts = []
     for number, powers in products:
         number /= scale

@@ -49,6 +49,8 @@ COMPARED = {"star": "more", "aug": "more", "axe": "more", "plain": "blotch"}  # 
 
 
 def main():
+    if {"--help", "-h"} & set(sys.argv):
+        return print(__doc__.strip())
     words = [word for word in sys.argv[1:] if word.startswith("--") and "=" in word]
     given = dict(word.removeprefix("--").split("=", 1) for word in words)
     if len(words) < len(sys.argv) - 1:

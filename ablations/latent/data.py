@@ -17,9 +17,10 @@ if not __package__:  # run as a script: import from the repository, not from thi
 import numpy as np
 import torch
 
+from batches import pad
 from configurator import check_least, load_settings
 from runtime.files import InputError, main_guard
-from tokenizer import BOS, EOS, PAD, SPECIALS
+from tokenizer import BOS, EOS, SPECIALS
 
 KEYS = ["min_digits", "max_digits", "min_factor", "max_factor", "max_pairs", "units_first", "zero_padded", "seed"]
 TOKENS = [*SPECIALS, *"0123456789*"]
@@ -100,10 +101,9 @@ def encode(factors, units_first, width=0):
     src, tgt = [], []
     for a, b in np.asarray(factors).tolist():
         left, right = (digits_of(x, units_first == "all", width) for x in (a, b))
-        src.append(torch.tensor([*left, TIMES, *right, EOS]))
-        tgt.append(torch.tensor([BOS, *digits_of(a * b, units_first != "none", 2 * width), EOS]))
-    padded = [torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=PAD) for ids in (src, tgt)]
-    return Rows(torch.from_numpy(np.array(factors)), *padded)
+        src.append([*left, TIMES, *right, EOS])
+        tgt.append([BOS, *digits_of(a * b, units_first != "none", 2 * width), EOS])
+    return Rows(torch.from_numpy(np.array(factors)), pad(src), pad(tgt))
 
 
 def text_of(ids):
