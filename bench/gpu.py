@@ -1,5 +1,5 @@
 """
-One GPU: how fast it trains and decodes, and how much of it is used. A few minutes; a CPU makes a dry run in small.
+One GPU: how fast it trains and decodes, and how much of it is used. Some six minutes; a CPU makes a dry run in small.
 
     python bench/run.py gpu [config/file.py] [--key=value ...]      config/qed.py unless named
 

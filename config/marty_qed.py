@@ -18,7 +18,7 @@ split = "published"  # 12,441 rows to train, 1,556 to validate, 1,555 to test
 rename_particles = True  # physics does not depend on the names of particles
 
 # 2.1 M parameters, for one or two CPU cores. On one GPU: d_model = 512, heads = 8, three layers each, dropout = 0.2,
-# batch_tokens = 8192, learning_rate = 5e-4, warmup_steps = 400, max_minutes = 5
+# batch_tokens = 8192, learning_rate = 5e-4, warmup_steps = 400, max_minutes = 2
 d_model = 192
 heads = 6
 encoder_layers = 2
