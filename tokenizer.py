@@ -332,8 +332,8 @@ FERMION = re.compile(r"(?<!\w)([A-Za-z]\w*)_\{[^{}]*\}\(p_\d+\)_[uv]")
 
 def fermions_of(amp):
     """
-    Names of the fermions but for neutrinos (nu..) among an amplitude's legs, in alphabetical order, as the masses in our
-    squares. () if another particle has a name that these would be given, F1, F2, ...
+    Names of the fermions but for neutrinos (nu..) among an amplitude's legs, in alphabetical order, as the masses in
+    our squares. () if another particle has a name that these would be given, F1, F2, ...
     """
     names = tuple(sorted({name for name in FERMION.findall(amp) if not name.startswith("nu")}))
     return () if set(NEW_NAME.findall(amp)) - set(names) else names

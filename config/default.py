@@ -121,7 +121,7 @@ mle_weight = 0.0  # weight of the cross-entropy of a target token, train.py's lo
 kl_weight = 0.0  # weight of the KL divergence from the model at the start, mean over the tokens of the answers
 
 # decode.py, evaluate.py
-ckpt = ""  # checkpoint to use; empty: best.pt of out_dir; without a config of the newest run, else models/symba
+ckpt = ""  # checkpoint; empty: best.pt of out_dir, where no config is named of the newest run, else models/symba
 input = ""  # CSV file to read; empty: the test split, for scst.py the training split; prepare.py: files to check, split
 masses = ""  # masses that rows of files do not tell: "e=m mu=M A_em=0"; 0: massless
 output = ""  # file to write; empty: predictions.csv or report.json beside the checkpoint, plot.png in the first run

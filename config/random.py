@@ -1,4 +1,4 @@
-"""Many theories instead of one: at most 20 diagrams of 2->2 and of 2->3 of each of 1,000 random ones (docs/my_theory.md)."""
+"""Many theories instead of one: of each of 1,000 random ones at most 20 diagrams of 2->2 and of 2->3."""
 theory = "random:0-999"
 processes = "2->2; 2->3"
 sample = 20

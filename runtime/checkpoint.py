@@ -6,9 +6,9 @@ vocabulary, settings, and the state of the loop: optimizers, scaler (of fp16), r
 (position in the epoch, in micro-batches), losses (since the last line of the log), kind_loss, dealt, skipped,
 skipped_lines, bad and rollbacks (see train.py on skipped steps), train_sha256 (of train.csv), best (validation
 figures of best.pt), seconds (training time), wandb_id. Those of scst.py have instead start (the weights that
-kl_weight compares with), held_out (folders with rows never to learn from), files (that they were made from), lines and recent
-(figures of the last steps). Files of a run: ckpt_STEP.pt, last.pt (the newest), best.pt (the best on the validation split),
-emergency_STEP.pt (to look into, never resumed from).
+kl_weight compares with), held_out (folders with rows never to learn from), files (SHA-256 of the file learned from and
+of --indices), lines and recent (figures of the last steps). Files of a run: ckpt_STEP.pt, last.pt (the newest),
+best.pt (the best on the validation split), emergency_STEP.pt (to look into, never resumed from).
 
 A folder that runtime/export.py wrote is read too: it has the weights, the vocabulary and the settings, and no state of
 a loop.

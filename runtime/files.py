@@ -16,15 +16,19 @@ class InputError(Exception):
     """Something in the user's input is wrong; the message is one line: where, what is wrong, what is expected."""
 
 
-def main_guard(main):
-    """Run a script's main(); an InputError becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
+def main_guard(main, own_help=False):
+    """
+    Run a script's main(); an InputError becomes one line on stderr and exit code 2, Ctrl-C exit code 130. --help prints
+    the script's docstring, unless load_settings or, with own_help, main() does.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:                       # closed by the caller, as `>&-` does
             setattr(sys, name, open(os.devnull, "w"))
         getattr(sys, name).reconfigure(errors="backslashreplace")        # a terminal may not have all letters
     script = sys.modules["__main__"]
     try:
-        if sys.argv[1:] in (["--help"], ["-h"]) and not hasattr(script, "load_settings"):
+        asks = not {"--help", "-h"}.isdisjoint(sys.argv)
+        if asks and not own_help and not hasattr(script, "load_settings"):
             code = print(script.__doc__.strip())
         else:
             code = main()

@@ -1,5 +1,5 @@
-# The job scripts of this folder, but for prepare.sbatch, source this file. It starts a script on the nodes of a job, and requeues the job when it is
-# preempted or reaches its time limit. Adapt the lines marked SITE.
+# All job scripts of this folder but prepare.sbatch source this file. It starts a script on the nodes of a job, and requeues the
+# job when it is preempted, or, with --signal=B:USR1@120, before its time limit. Adapt the lines marked SITE.
 cd "${SLURM_SUBMIT_DIR:?submit with sbatch from the root of the repository}" || exit 2
 . .venv/bin/activate || exit 2                          # SITE: the environment with torch (module load ...)
 # export NCCL_SOCKET_IFNAME=ib0                         # SITE: the network between the nodes, if nccl chooses a slow one
