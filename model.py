@@ -1,9 +1,9 @@
 """
 The one encoder-decoder transformer: amplitude tokens in, logits of the squared amplitude's tokens out.
 
-By default layers are post-norm (Vaswani et al. 2017, arXiv 1706.03762) with RoPE (Su et al. 2021, arXiv 2104.09864):
-of six combinations these two learned most in the same time (docs/results.md, "Architecture"). ModelConfig lists the
-other choices, which ablations and config/flash.py and config/skanformer.py use.
+By default layers are post-norm (Vaswani et al. 2017, arXiv 1706.03762) with RoPE (Su et al. 2021, arXiv 2104.09864);
+docs/results.md, "Architecture", compares. ModelConfig lists the other choices, which ablations and config/flash.py and
+config/skanformer.py use.
 
 The layers work on tokens (..., d) and know nothing of rows or masks: the caller passes `attend(q, k, v)`, packed
 attention in training (rows end to end, no padding: attention.py), attention to the KV cache in decoding
