@@ -1,12 +1,12 @@
 """
-One GPU: how fast it trains and decodes, and how much of it is used. Some six minutes; a CPU makes a dry run in small.
+One GPU: how fast it trains and decodes, and how much of it is used. A CPU makes a dry run in small.
 
     python bench/run.py gpu [config/file.py] [--key=value ...]      config/qed.py unless named
 
-Training, at 8,192 and 65,536 tokens a step, in bf16: this project as it is and compiled (batches of one
-shape), torch.nn.Transformer of the same size on padded batches of rows of like length, as it is and compiled, and
-Hugging Face's BART of the same size on the same padded batches. A step is forward, backward and AdamW. The rows are
-those of data_dir; where there is no data set, random ones of 100 to 300 tokens.
+Training, at 8,192 and 65,536 tokens a step, in bf16: this project as it is and compiled (batches of one shape),
+torch.nn.Transformer of the same size on padded batches of rows of like length, as it is and compiled, and Hugging
+Face's BART of the same size on the same padded batches. A step is forward, backward and AdamW. The rows are those of
+data_dir; where there is no data set, random ones of 100 to 300 tokens.
 
 tokens/s counts the tokens of the rows, without padding. MFU: the floating-point operations that the rows need
 (runtime/hardware.py) over the peak of the device's data sheet. busy: the share of the time in which a kernel runs, of

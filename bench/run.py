@@ -5,7 +5,7 @@
     python bench/run.py decode                                       decoding beside Hugging Face and CTranslate2
     python bench/run.py sinekan [config/file.py] [--key=value ...]   SineKAN beside the MLP
     python bench/run.py wave [config/file.py] [--key=value ...]      encoders linear in the length beside attention
-    python bench/run.py gpu [config/file.py] [--key=value ...]       one GPU: training, decoding, validation; 6 minutes
+    python bench/run.py gpu [config/file.py] [--key=value ...]       one GPU: training, decoding, validation
     python bench/speedrun.py                                         seconds of training until all answers are right
 
 `python bench/run.py NAME --help` describes one of them.

@@ -99,6 +99,7 @@ def test_a_right_row_and_its_respelling_are_right():
 def test_a_mutated_row_is_wrong_and_both_values_are_told(old, new):
     verdict = verify(ELECTRON_MUON, SQUARE.replace(old, new, 1))
     assert verdict.status == "wrong" and "the amplitude gives" in verdict.reason and "sqamp gives" in verdict.reason
+    assert float(re.search("the amplitude gives ([^,]+),", verdict.reason)[1]) > 0
 
 
 @pytest.mark.parametrize(
